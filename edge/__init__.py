@@ -1,0 +1,1 @@
+"""The shell: wires, disk, broker, service, command line."""

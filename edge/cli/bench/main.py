@@ -1,0 +1,38 @@
+"""`reconf bench NAME --json PATH|-`: each benchmark in a file of its own."""
+
+from __future__ import annotations
+
+import typer
+
+from edge.cli.main import LazyGroup
+
+BENCHES: dict[str, tuple[str, str]] = {
+    "control": ("edge.cli.bench.control", "tick time, solve time, memory and wire share of the daemon"),
+    "allocate": ("edge.cli.bench.allocate", "structured solver against cvxpy, certified gap"),
+    "energy": ("edge.cli.bench.energy", "energy of the policies on the twin in closed loop"),
+    "estimate": ("edge.cli.bench.estimate", "time and memory of the state filter"),
+    "soc": ("edge.cli.bench.soc", "SOC and capacity errors on the Leaf logs and the twin"),
+    "integrity": ("edge.cli.bench.integrity", "lies found, false alarms"),
+    "soh": ("edge.cli.bench.soh", "state of health from pulses, cell-disjoint"),
+    "protect": ("edge.cli.bench.protect", "time of protect and verify"),
+    "plating": ("edge.cli.bench.plating", "plating guard against PyBaMM"),
+    "hostile": ("edge.cli.bench.hostile", "hostile plans against verify and the twin"),
+    "faults": ("edge.cli.bench.faults", "the fault catalogue on the twin"),
+    "duty": ("edge.cli.bench.duty", "long duties with seasons on the twin"),
+    "binning": ("edge.cli.bench.binning", "binning of many modules"),
+    "flood": ("edge.cli.bench.flood", "hostile traffic on the command topic"),
+}
+
+
+class BenchGroup(LazyGroup):
+    """The benchmarks, imported only when asked for."""
+
+    table = BENCHES
+
+
+app = typer.Typer(cls=BenchGroup, add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def root() -> None:
+    """Benchmarks; `--json -` prints pure JSON on stdout, logs go to stderr."""

@@ -1,0 +1,23 @@
+"""Array aliases. Letters in shapes: M modules, S strings, C cell groups of the largest module.
+
+Modules are in *site order*: string by string, position by position, so that the modules of one
+string are one contiguous slice (see `reconf.site.Topology`).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+ByteArray: TypeAlias = NDArray[np.uint8]
+
+
+def frozen(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return `array` marked read-only; what is shared between layers is never written again."""
+    array.setflags(write=False)
+    return array

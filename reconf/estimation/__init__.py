@@ -1,0 +1,1 @@
+"""What is believed of each module, with its uncertainty."""

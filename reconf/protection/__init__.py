@@ -1,0 +1,1 @@
+"""What each module and string may do, and why."""

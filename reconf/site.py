@@ -1,0 +1,298 @@
+"""What a site is: strings, positions, modules, converters, gateways. Built by `reconf.config`.
+
+Frozen and already validated: nothing here is checked again by its users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from reconf.arrays import FloatArray, IntArray
+from reconf.protection.limits import LimitTable
+
+
+class Chemistry(StrEnum):
+    """Cell chemistry; the order is that of RM1's CHEMISTRY register (1..4)."""
+
+    LMO = "LMO"
+    NMC = "NMC"
+    LFP = "LFP"
+    NCA = "NCA"
+
+    @property
+    def code(self) -> int:
+        """RM1 CHEMISTRY register value."""
+        return list(Chemistry).index(self) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSpec:
+    """A salvaged module as the site file and its passport describe it (a belief, not the truth)."""
+
+    serial: str
+    chemistry: Chemistry
+    cell_model: str
+    """Name of a parameter file in reconf/cells/data, without its ending."""
+    n_cells: int
+    """Cell groups in series, 1..15."""
+    n_parallel: int
+    """Cells in parallel in each group."""
+    rated_capacity_ah: float
+    """Capacity of the module when new."""
+    soh_frac: float
+    """Graded capacity over rated capacity."""
+    soh_std_frac: float
+    """Standard deviation of `soh_frac`."""
+    resistance_scale: float
+    """Graded resistance over that of the cell model when new."""
+    trim_rating_a: float
+    """Rating of the trim converter, 0 where none is fitted."""
+    trim_efficiency_frac: float
+    """Module to trim bus to module, both ways together (0.92 means sqrt(0.92) each way... see
+    docs/nomenclature.md: givers' v*t*efficiency = takers' v*|t|)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PositionSpec:
+    """A place in a string with a Modbus unit id."""
+
+    label: str
+    gateway: str
+    unit_id: int
+    module: ModuleSpec
+    r_on_ohm: float
+    """Resistance of the conducting switch, inserted or bypassed alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConverterSpec:
+    """A string's bidirectional DC-DC converter (RC1)."""
+
+    gateway: str
+    unit_id: int
+    power_rating_w: float
+    current_rating_a: float
+    voltage_min_v: float
+    voltage_max_v: float
+    loss_fixed_w: float
+    loss_linear_frac: float
+    """Loss per watt at the bus [W/W]."""
+    loss_quadratic_w_per_a2: float
+    """Loss per string ampere squared."""
+
+
+@dataclass(frozen=True, slots=True)
+class StringSpec:
+    """Positions in series behind one converter."""
+
+    name: str
+    converter: ConverterSpec
+    positions: tuple[PositionSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySpec:
+    """One Modbus line: a TCP endpoint or a serial bus."""
+
+    name: str
+    kind: Literal["tcp", "rtu"]
+    host: str = "127.0.0.1"
+    port: int = 502
+    connections: int = 4
+    """TCP connections opened in parallel."""
+    device: str = ""
+    baudrate: int = 115200
+    parity: Literal["N", "E", "O"] = "N"
+    stop_bits: int = 1
+    timeout_s: float = 0.3
+    """Time to wait for one answer, wall time."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimingSpec:
+    """Periods in control time."""
+
+    tick_s: float = 1.0
+    slot_s: float = 2.0
+    interval_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class BusSpec:
+    """The site's DC bus and who holds it."""
+
+    master: str
+    """`pcs`, or the name of the string whose RC1 runs MODE 2."""
+    nominal_v: float
+    min_v: float
+    max_v: float
+
+
+@dataclass(frozen=True, slots=True)
+class EconomicsSpec:
+    """One currency for everything the allocator weighs."""
+
+    currency: str = "EUR"
+    energy_price_per_kwh: float = 0.10
+    """Price of a lost kWh; 1 W of loss costs this / 1000 per hour."""
+    wear_price_per_kwh: float = 0.03
+    """Wear of a kWh through a module at SOH 1 and 25 degC."""
+    switching_price_per_event: float = 0.0001
+    unserved_price_per_kwh: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatorSpec:
+    """Knobs of the allocator and its schedule."""
+
+    solver: Literal["structured", "reference"] = "structured"
+    deadline_s: float = 0.5
+    """Wall time the worker has for one answer."""
+    gap_limit_frac: float = 0.25
+    """A certified gap above this share of the plan's own losses counts as inaccurate."""
+    min_dwell_slots: int = 1
+    soc_min_frac: float = 0.0
+    soc_max_frac: float = 1.0
+    aux_load_w: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerSpec:
+    """Who may command the site from afar."""
+
+    name: str
+    role: Literal["observer", "operator", "engineer"] = "operator"
+    public_key: str = ""
+    """Ed25519 public key (base64, raw 32 bytes); empty: unsigned commands are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSpec:
+    """The broker and what is asked of it."""
+
+    host: str = "127.0.0.1"
+    port: int = 1883
+    protocol: Literal["5", "3.1.1"] = "5"
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    insecure: bool = False
+    """Plain text to an address that is not loopback; status then shows it."""
+    topic_root: str = "reconf"
+    outbox_max_rows: int = 100_000
+    require_signature: tuple[str, ...] = ()
+    """Actions that are refused unsigned."""
+    issuers: tuple[IssuerSpec, ...] = ()
+    """Empty: any issuer, role engineer (loopback brokers only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackSpec:
+    """What follows when the last command has expired or the SCADA heartbeat is missing."""
+
+    action: Literal["zero", "hold", "schedule"] = "zero"
+    heartbeat_timeout_s: float = 0.0
+    """0: no SCADA heartbeat is expected."""
+    schedule: tuple[tuple[float, float], ...] = ()
+    """(second of the day UTC, power_w) steps of the local schedule."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThermalSpec:
+    """Surroundings of the racks."""
+
+    ambient_degc: float = 25.0
+    """Used where no ambient sensor is fitted."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything the control knows of the site before it has read a register."""
+
+    name: str
+    gateways: tuple[GatewaySpec, ...]
+    strings: tuple[StringSpec, ...]
+    bus: BusSpec
+    limits: Mapping[Chemistry, LimitTable]
+    """Cell and module limits by chemistry."""
+    timing: TimingSpec = TimingSpec()
+    economics: EconomicsSpec = EconomicsSpec()
+    allocator: AllocatorSpec = AllocatorSpec()
+    mqtt: MqttSpec = MqttSpec()
+    fallback: FallbackSpec = FallbackSpec()
+    thermal: ThermalSpec = ThermalSpec()
+    twin_seed: int = 1
+    twin_soh_cv: float = 0.0
+    """Spread of SOH the twin draws its truth from (only `reconf twin` and the demo use it)."""
+    source_file: str = field(default="", compare=False)
+
+    @cached_property
+    def topology(self) -> Topology:
+        """Flat index of modules and strings."""
+        return Topology.of(self)
+
+    @property
+    def modules(self) -> tuple[ModuleSpec, ...]:
+        """Modules in site order."""
+        return tuple(p.module for s in self.strings for p in s.positions)
+
+    @property
+    def positions(self) -> tuple[PositionSpec, ...]:
+        """Positions in site order."""
+        return tuple(p for s in self.strings for p in s.positions)
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Where each module sits, as arrays."""
+
+    n_modules: int
+    n_strings: int
+    n_cells_max: int
+    string_of: IntArray
+    """(M,) index of each module's string."""
+    start: IntArray
+    """(S+1,) modules of string s are start[s]:start[s+1]."""
+    n_cells: IntArray
+    """(M,) cell groups in series."""
+    rated_capacity_ah: FloatArray
+    """(M,)"""
+    r_on_ohm: FloatArray
+    """(M,)"""
+    serials: tuple[str, ...]
+
+    @classmethod
+    def of(cls, site: Site) -> Topology:
+        """Index `site`."""
+        counts = [len(s.positions) for s in site.strings]
+        modules = site.modules
+        return cls(
+            n_modules=len(modules),
+            n_strings=len(counts),
+            n_cells_max=max((m.n_cells for m in modules), default=1),
+            string_of=np.repeat(np.arange(len(counts)), counts).astype(np.int64),
+            start=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+            n_cells=np.array([m.n_cells for m in modules], dtype=np.int64),
+            rated_capacity_ah=np.array([m.rated_capacity_ah for m in modules], dtype=np.float64),
+            r_on_ohm=np.array([p.r_on_ohm for p in site.positions], dtype=np.float64),
+            serials=tuple(m.serial for m in modules),
+        )
+
+    def slice_of(self, string: int) -> slice:
+        """Slice of the modules of `string` in any (M,) array."""
+        return slice(int(self.start[string]), int(self.start[string + 1]))
+
+    def sum_by_string(self, values: FloatArray) -> FloatArray:
+        """Sum an (M,) array over each string -> (S,)."""
+        sums: FloatArray = np.bincount(self.string_of, weights=values, minlength=self.n_strings).astype(
+            np.float64
+        )
+        return sums
