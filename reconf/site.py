@@ -5,16 +5,18 @@ Frozen and already validated: nothing here is checked again by its users.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from reconf.arrays import FloatArray, IntArray
 from reconf.protection.limits import LimitTable
+
+T = TypeVar("T")
 
 
 class Chemistry(StrEnum):
@@ -238,6 +240,20 @@ class Site:
     def topology(self) -> Topology:
         """Flat index of modules and strings."""
         return Topology.of(self)
+
+    @cached_property
+    def _derived(self) -> dict[Callable[[Site], object], object]:
+        """Tables of other modules, by the function that builds them."""
+        return {}
+
+    def derived(self, build: Callable[[Site], T]) -> T:
+        """`build(self)`, computed once per site: for tables that depend on the site alone.
+
+        `build` is a pure module-level function (its result is shared and pickled with the site).
+        """
+        if build not in self._derived:
+            self._derived[build] = build(self)
+        return self._derived[build]  # type: ignore[return-value]  # the entry under `build` is its result
 
     @property
     def modules(self) -> tuple[ModuleSpec, ...]:
