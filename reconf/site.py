@@ -213,6 +213,25 @@ class ThermalSpec:
 
     ambient_degc: float = 25.0
     """Used where no ambient sensor is fitted."""
+    cooling: Literal["off", "fan", "liquid"] = "off"
+    """Cooling system that the site can ask for."""
+    cooling_resistance_factor_frac: float = 0.5
+    """Thermal resistance to the surroundings at full cooling over that without."""
+    cooling_min_run_s: float = 300.0
+    cooling_ramp_s: float = 30.0
+    """Time from off to full."""
+    cooling_power_w: float = 0.0
+    """Auxiliary power at full cooling."""
+    neighbour_conductance_frac: float = 0.0
+    """Heat conductance to each neighbouring position over that to the surroundings."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputsSpec:
+    """Site I/O that is fitted."""
+
+    insulation_monitor: bool = False
+    """An unknown insulation resistance then refuses closing above 60 V."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +250,7 @@ class Site:
     mqtt: MqttSpec = MqttSpec()
     fallback: FallbackSpec = FallbackSpec()
     thermal: ThermalSpec = ThermalSpec()
+    inputs: InputsSpec = InputsSpec()
     twin_seed: int = 1
     twin_soh_cv: float = 0.0
     """Spread of SOH the twin draws its truth from (only `reconf twin` and the demo use it)."""

@@ -66,6 +66,18 @@ class Capability:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteOutputs:
+    """What protection asks of the site's own outputs."""
+
+    cooling_frac: float = 0.0
+    """Asked of the cooling system, 0 off .. 1 full."""
+    alarm: bool = False
+    """Sounder and lamp."""
+    ventilate: bool = False
+    """Gas extraction."""
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """Limits in force. Currents are magnitudes [A]; a forbidden module has zeros."""
 
@@ -101,3 +113,6 @@ class Envelope:
     """All reasons, the binding one of each limit first."""
     faults: tuple[FaultStatus, ...]
     capability: Capability
+    outputs: SiteOutputs = SiteOutputs()
+    plating_margin_v: FloatArray | None = None
+    """(M,) anode potential against lithium at the present charge current; None where nothing computes it."""

@@ -170,10 +170,8 @@ def _check_pair(table: LimitTable, quantity: str) -> list[str]:
         ]
     room = high.operating - low.operating
     if low.hysteresis + high.hysteresis >= room:
-        return [
-            f"{quantity}: hysteresis of both sides together, {low.hysteresis + high.hysteresis:g},"
-            f" must be smaller than the operating span {room:g}"
-        ]
+        both = low.hysteresis + high.hysteresis
+        return [f"{quantity}: hysteresis of both sides, {both:g}, must be below the operating span {room:g}"]
     return []
 
 
