@@ -1,0 +1,119 @@
+"""The failure ladder and the plan in force: which plan counts now, how old it is, and why.
+
+    NORMAL     the optimizer's plan of this interval
+    HOLD       missing, late, infeasible or inaccurate: the last plan inside the fresh envelope, two intervals
+    RULE       still none: largest remaining charge first, inside the envelope
+    ZERO       no plan at all, or verify refuses: power 0, strings stay connected
+    LEFT       latched fault of severity "open" or emergency stop: a string or the site is left
+
+Pure: values in, values out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import TypeAlias, assert_never
+
+from optimizer.result import AllocationInput, AllocationResult, Inaccurate, Infeasible, Late, Plan
+
+HOLD_INTERVALS = 2
+"""Intervals that a plan may outlive its own."""
+
+
+class Rung(IntEnum):
+    """Step of the failure ladder, best first."""
+
+    NORMAL = 0
+    HOLD = 1
+    RULE = 2
+    ZERO = 3
+    LEFT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PlanBook:
+    """What is known of plans."""
+
+    plan: Plan | None = None
+    """The plan in force."""
+    question: AllocationInput | None = None
+    """The question that waits for its answer."""
+    interval: int = 0
+    """Number of the last interval begun."""
+    next_at_s: float = 0.0
+    """Control time at which the next interval begins."""
+    misses: int = 0
+    """Intervals in a row without a usable answer."""
+    rung: Rung = Rung.NORMAL
+    reason: str = "no plan is needed yet"
+    fallback_intervals: int = 0
+    """Intervals served on a rung below NORMAL since start."""
+    answered: int = 0
+    """Intervals served by the optimizer since start."""
+
+
+Fallback: TypeAlias = Callable[[AllocationInput], Plan | Infeasible]
+
+
+def due(book: PlanBook, now_s: float) -> bool:
+    """Whether a new interval begins."""
+    return now_s >= book.next_at_s - 1e-9
+
+
+def begin(book: PlanBook, question: AllocationInput, now_s: float, interval_s: float) -> PlanBook:
+    """Begin an interval with `question`. The grid of intervals stays even unless one was cut short."""
+    on_grid = book.next_at_s + interval_s
+    next_at_s = on_grid if now_s < on_grid and now_s >= book.next_at_s - 1e-9 else now_s + interval_s
+    return replace(book, question=question, interval=question.interval, next_at_s=next_at_s)
+
+
+def overdue(book: PlanBook, fallback: Fallback) -> PlanBook:
+    """The interval ended without any answer: that is one miss."""
+    if book.question is None:
+        return book
+    return _missed(book, book.question, "no answer within the interval", fallback)
+
+
+def settle(book: PlanBook, result: AllocationResult, fallback: Fallback) -> PlanBook:
+    """Take the answer to the open question; answers to older questions are thrown away."""
+    question = book.question
+    if question is None or result.interval != question.interval:
+        return book
+    match result:
+        case Plan():
+            return replace(
+                book,
+                plan=result,
+                question=None,
+                misses=0,
+                rung=Rung.NORMAL,
+                reason="the optimizer's plan is in force",
+                answered=book.answered + 1,
+            )
+        case Infeasible(reason=reason):
+            return _missed(book, question, f"infeasible: {reason}", fallback)
+        case Inaccurate(reason=reason):
+            return _missed(book, question, f"inaccurate: {reason}", fallback)
+        case Late(waited_s=waited_s):
+            return _missed(book, question, f"no answer after {waited_s:.2f} s", fallback)
+        case _:
+            assert_never(result)
+
+
+def _missed(book: PlanBook, question: AllocationInput, why: str, fallback: Fallback) -> PlanBook:
+    misses = book.misses + 1
+    book = replace(book, question=None, misses=misses, fallback_intervals=book.fallback_intervals + 1)
+    if book.plan is not None and misses <= HOLD_INTERVALS and same_direction(book.plan, question):
+        text = f"{why}; the last plan holds ({misses} of {HOLD_INTERVALS} intervals)"
+        return replace(book, rung=Rung.HOLD, reason=text)
+    ruled = fallback(question)
+    if isinstance(ruled, Plan):
+        return replace(book, plan=ruled, rung=Rung.RULE, reason=f"{why}; largest remaining charge first")
+    return replace(book, plan=None, rung=Rung.ZERO, reason=f"{why}; rule-based plan: {ruled.reason}")
+
+
+def same_direction(plan: Plan, question: AllocationInput) -> bool:
+    """Whether the last plan serves a request of the same sign (a plan to discharge cannot charge)."""
+    return plan.power_planned_w * question.request.power_w >= 0.0

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.interval import HOLD_INTERVALS, PlanBook, Rung, begin, due, overdue, settle
+from optimizer.result import AllocationInput, Inaccurate, Infeasible, Late, Plan, Policy, Request
+
+
+def question(interval: int, power_w: float = 1000.0) -> AllocationInput:
+    request = Request(power_w=power_w, connected=np.ones(1, dtype=np.bool_))
+    nothing: Any = None  # the ladder never looks at the physics
+    return AllocationInput(
+        interval=interval,
+        estimate=nothing,
+        envelope=nothing,
+        request=request,
+        inserted=np.ones(2, dtype=np.bool_),
+    )
+
+
+def plan(interval: int, power_w: float = 1000.0, policy: Policy = Policy.STRUCTURED) -> Plan:
+    return Plan(
+        interval=interval,
+        policy=policy,
+        string_current_a=np.zeros(1),
+        string_power_w=np.zeros(1),
+        duty_frac=np.ones(2),
+        trim_current_a=np.zeros(2),
+        power_asked_w=power_w,
+        power_planned_w=power_w,
+        unserved_w=0.0,
+        loss_w=1.0,
+        cost_w=1.0,
+        lower_bound_w=1.0,
+        gap_frac=0.0,
+        bindings=(),
+        solve_ms=1.0,
+    )
+
+
+def rule(q: AllocationInput) -> Plan | Infeasible:
+    return plan(q.interval, policy=Policy.LARGEST_REMAINING)
+
+
+def empty(q: AllocationInput) -> Plan | Infeasible:
+    return Infeasible(q.interval, "envelope empty")
+
+
+def test_intervals_keep_their_grid_but_follow_an_early_question() -> None:
+    book = begin(PlanBook(), question(1), 0.0, 30.0)
+    assert not due(book, 29.0)
+    book = begin(book, question(2), 31.0, 30.0)
+    assert book.next_at_s == 60.0
+    book = begin(book, question(3), 45.0, 30.0)  # asked early: the new interval is whole
+    assert book.next_at_s == 75.0
+    book = begin(book, question(4), 500.0, 30.0)  # overslept
+    assert book.next_at_s == 530.0
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [Infeasible(0, "x"), Inaccurate(0, "x", plan(0)), Late(0, 0.5), None],
+    ids=["infeasible", "inaccurate", "late", "never"],
+)
+def test_the_ladder_is_descended_rung_by_rung_and_climbed_at_once(failure: Any) -> None:
+    book = settle(begin(PlanBook(), question(1), 0.0, 30.0), plan(1), rule)
+    assert (book.rung, book.answered) == (Rung.NORMAL, 1)
+    seen = []
+    for i in range(2, 6):
+        book = begin(book, question(i), 30.0 * i, 30.0)
+        if failure is None:
+            book = overdue(book, rule)
+        else:
+            from dataclasses import replace
+
+            book = settle(book, replace(failure, interval=i), rule)
+        seen.append(book.rung)
+    assert seen == [Rung.HOLD] * HOLD_INTERVALS + [Rung.RULE] * 2
+    assert book.fallback_intervals == 4
+    assert book.plan is not None
+    assert book.plan.policy is Policy.LARGEST_REMAINING
+    book = settle(begin(book, question(6), 180.0, 30.0), plan(6), rule)
+    assert book.rung is Rung.NORMAL
+
+
+def test_without_any_plan_the_site_stands_at_power_zero() -> None:
+    book = settle(begin(PlanBook(), question(1), 0.0, 30.0), Infeasible(1, "no sun"), empty)
+    assert book.rung is Rung.ZERO
+    assert book.plan is None
+    assert "no sun" in book.reason
+    assert "envelope empty" in book.reason
+
+
+def test_a_plan_to_discharge_is_not_held_for_a_charge() -> None:
+    book = settle(begin(PlanBook(), question(1), 0.0, 30.0), plan(1), rule)
+    book = settle(begin(book, question(2, power_w=-500.0), 30.0, 30.0), Late(2, 0.5), rule)
+    assert book.rung is Rung.RULE
+
+
+def test_answers_to_old_questions_are_thrown_away() -> None:
+    book = begin(PlanBook(), question(2), 0.0, 30.0)
+    assert settle(book, plan(1), rule) == book
