@@ -1,0 +1,234 @@
+"""The fault table and the machine that runs it: debounce, hysteresis, latches, events.
+
+A row's state machine, one per subject, all of them stepped together as arrays::
+
+    quiet ──condition for debounce_s──> active ──condition gone for release_s──> latched ──clear──> quiet
+                                          └── rows that do not latch go straight back to quiet ──────┘
+
+A fault counts while it is active or latched. Values that are missing neither raise nor release a fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from reconf.arrays import BoolArray, FloatArray
+
+Severity = Literal["warn", "derate", "bypass", "open_string", "open_site"]
+Scope = Literal["module", "string", "site"]
+Latching = Literal["none", "latch", "lockout"]
+SCOPES: Final[tuple[Scope, ...]] = ("module", "string", "site")
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRow:
+    """One kind of fault."""
+
+    fault: str
+    scope: Scope
+    severity: Severity
+    latching: Latching
+    meaning: str
+    clear: str
+    """When it may be cleared, in words."""
+    text: str
+    """What the operator reads."""
+    action: str
+    """What the operator is to do."""
+    unit: str
+    """Unit of its evidence, empty where it is a bit."""
+    limit: tuple[str, str, str] | None
+    """(quantity, side, tier) of the limit that raises it; None where a condition in code does."""
+    debounce_s: float | None
+    """None: that of the limit's row."""
+    release_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RuleNumbers:
+    """Numbers of the rules that are conditions in code."""
+
+    runaway_rate_k_per_s: float
+    runaway_for_s: float
+    runaway_voltage_drop_frac: float
+    copper_exposure_v: float
+    reversed_v: float
+    stale_ticks: float
+    discrepancy_frac: float
+    bus_margin_frac: float
+
+
+@cache
+def _data() -> dict[str, Any]:
+    """data/faults.yaml as read."""
+    from ruamel.yaml import YAML
+
+    text = files("reconf.protection").joinpath("data/faults.yaml").read_text(encoding="utf-8")
+    data: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
+    return data
+
+
+@cache
+def fault_rows(scope: Scope) -> tuple[FaultRow, ...]:
+    """Rows of `scope` in table order; the first axis of that scope's arrays."""
+    return tuple(_row(name, raw) for name, raw in _data()["faults"].items() if raw["scope"] == scope)
+
+
+@cache
+def row_index(scope: Scope) -> dict[str, int]:
+    """Row number by fault id."""
+    return {row.fault: i for i, row in enumerate(fault_rows(scope))}
+
+
+@cache
+def rule_numbers() -> RuleNumbers:
+    """Numbers of the rules in code."""
+    data = _data()
+    return RuleNumbers(
+        runaway_rate_k_per_s=float(data["runaway"]["rate_k_per_s"]),
+        runaway_for_s=float(data["runaway"]["for_s"]),
+        runaway_voltage_drop_frac=float(data["runaway"]["voltage_drop_frac"]),
+        copper_exposure_v=float(data["copper"]["exposure_v"]),
+        reversed_v=float(data["copper"]["reversed_v"]),
+        stale_ticks=float(data["stale_ticks"]),
+        discrepancy_frac=float(data["discrepancy_frac"]),
+        bus_margin_frac=float(data["bus_margin_frac"]),
+    )
+
+
+def _row(name: str, raw: dict[str, Any]) -> FaultRow:
+    limit = raw.get("limit")
+    debounce = raw.get("debounce_s")
+    return FaultRow(
+        fault=name,
+        scope=raw["scope"],
+        severity=raw["severity"],
+        latching=raw["latching"],
+        meaning=raw["meaning"],
+        clear=raw["clear"],
+        text=raw["text"],
+        action=raw["action"],
+        unit=raw["unit"],
+        limit=None if limit is None else (str(limit[0]), str(limit[1]), str(limit[2])),
+        debounce_s=None if debounce is None else float(debounce),
+        release_s=float(raw["release_s"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the machine of one scope is told each tick; arrays (F, N): rows by subjects."""
+
+    raised: BoolArray
+    """The condition is there."""
+    released: BoolArray
+    """The condition is gone, hysteresis included; neither: nothing is known, or inside the hysteresis."""
+    value: FloatArray
+    """Evidence; NaN where the row is a bit."""
+    bound: FloatArray
+    """What the evidence is held against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Constants of one scope's machine."""
+
+    debounce_s: FloatArray
+    """(F, N)"""
+    release_s: FloatArray
+    """(F, 1)"""
+    latches: BoolArray
+    """(F, 1)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """State of one scope; arrays (F, N)."""
+
+    active: BoolArray
+    latched: BoolArray
+    pending_s: FloatArray
+    """How long the condition has been there (or, while active, gone); -1 where it is not."""
+    since_s: FloatArray
+    """Control time of the last onset."""
+    value: FloatArray
+    """Evidence at onset."""
+    bound: FloatArray
+
+    @classmethod
+    def quiet(cls, n_rows: int, n_subjects: int) -> Machine:
+        """No fault anywhere."""
+        shape = (n_rows, n_subjects)
+        return cls(
+            active=np.zeros(shape, dtype=np.bool_),
+            latched=np.zeros(shape, dtype=np.bool_),
+            pending_s=np.full(shape, -1.0),
+            since_s=np.zeros(shape),
+            value=np.full(shape, np.nan),
+            bound=np.full(shape, np.nan),
+        )
+
+    @property
+    def present(self) -> BoolArray:
+        """Active or latched."""
+        counts: BoolArray = self.active | self.latched
+        return counts
+
+
+@dataclass(frozen=True, slots=True)
+class FaultEvent:
+    """A transition of one fault, with its evidence."""
+
+    time_s: float
+    fault: str
+    subject: str
+    change: Literal["raised", "released", "cleared"]
+    value: float
+    bound: float
+    unit: str
+
+    @property
+    def evidence(self) -> str:
+        """Measured value against its limit."""
+        return evidence(self.value, self.bound, self.unit)
+
+
+def evidence(value: float, bound: float, unit: str) -> str:
+    """`4.262 V against 4.250 V`; empty for a bit."""
+    if np.isnan(value):
+        return "reported by the device" if not unit else ""
+    if np.isnan(bound):
+        return f"{value:.4g} {unit}".strip()
+    return f"{value:.4g} {unit} against {bound:.4g} {unit}".strip()
+
+
+def step_machine(
+    machine: Machine, timing: Timing, now: Conditions, dt_s: float, time_s: float
+) -> tuple[Machine, BoolArray, BoolArray]:
+    """Advance every row of one scope by one tick.
+
+    Returns the new machine, and where a fault was raised and where it was released in this tick.
+    """
+    waiting = np.where(machine.active, now.released, now.raised)
+    seen_before = machine.pending_s >= 0.0
+    pending = np.where(waiting, np.where(seen_before, machine.pending_s + dt_s, 0.0), -1.0)
+    due = np.where(machine.active, timing.release_s, timing.debounce_s)
+    fires = waiting & (pending >= due - 1e-9)
+    if not fires.any():
+        return replace(machine, pending_s=pending), fires, fires
+    onset = fires & ~machine.active
+    end = fires & machine.active
+    new = Machine(
+        active=machine.active ^ fires,
+        latched=machine.latched | (onset & timing.latches),
+        pending_s=np.where(fires, -1.0, pending),
+        since_s=np.where(onset, time_s, machine.since_s),
+        value=np.where(onset, now.value, machine.value),
+        bound=np.where(onset, now.bound, machine.bound),
+    )
+    return new, onset, end
