@@ -1,0 +1,7 @@
+"""The verifier: judges every command before the wire, knowing neither optimizer nor protection's inside."""
+
+from reconf.verify.context import History
+from reconf.verify.rules import RULES, Rule
+from reconf.verify.verify import verify, verify_steps
+
+__all__ = ["RULES", "History", "Rule", "verify", "verify_steps"]

@@ -1,0 +1,136 @@
+"""Rules about voltages, currents and power: of the state asked, and of every state on the way to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconf.actuation import ConverterMode
+from reconf.arrays import BoolArray, FloatArray
+from reconf.verify.context import Context
+from reconf.verify.findings import Findings
+
+SECONDS_PER_HOUR = 3600.0
+CELL_RESISTANCE_SPREAD = 1.3
+"""Resistance of the worst cell group over the module's mean group."""
+
+
+def _tighter(hard: FloatArray, soft: FloatArray, side: float) -> FloatArray:
+    """The limit further inside; a soft limit that is NaN counts as the tightest (nothing passes)."""
+    tighter: FloatArray = np.minimum(hard * side, soft * side) * side
+    return tighter
+
+
+def check_window(found: Findings, c: Context) -> None:
+    """Kirchhoff: string voltage under load within the converter's window and the envelope's."""
+    t = c.tables
+    low = _tighter(t.voltage_min_v, c.envelope.string_voltage_min_v, -1.0)
+    high = _tighter(t.voltage_max_v, c.envelope.string_voltage_max_v, 1.0)
+    strict = ~c.resting
+    loaded = strict & (c.running | (c.proposed.contactor & ~c.in_force.contactor))
+    connected = strict & (c.closed | c.proposed.contactor)
+    found.at_least("window_min", c.after.voltage_low_v, low, loaded, t.names)
+    found.at_most("window_max", c.after.voltage_high_v, high, connected, t.names)
+    # on the way: inside the window, or no worse than what is in force already
+    low_now = np.minimum(low, c.before.voltage_low_v)
+    high_now = np.maximum(high, c.before.voltage_high_v)
+    found.at_least("subset_window_min", c.between.voltage_low_v, low_now, loaded, t.names)
+    found.at_most("subset_window_max", c.between.voltage_high_v, high_now, connected, t.names)
+    hidden = c.after.maybe & ~c.source.known & connected[t.string_of]
+    found.flags("unknown_voltage", hidden, t.serials)
+
+
+@dataclass(frozen=True, slots=True)
+class _Direction:
+    """One direction of current: what modules bear and whether it flows."""
+
+    name: str
+    envelope_a: FloatArray
+    table_a: FloatArray
+    flows: BoolArray
+    """(S,) under the command asked."""
+    flowed: BoolArray
+    """(S,) under the command in force."""
+
+
+def _directions(c: Context) -> tuple[_Direction, _Direction]:
+    """Discharge and charge; only strings that are asked for power count, not the converter's own loss."""
+    asked = c.running & ((c.proposed.power_w != 0.0) | (c.proposed.mode == ConverterMode.BUS_VOLTAGE))
+    before = (c.in_force.power_w != 0.0) | (c.in_force.mode == ConverterMode.BUS_VOLTAGE)
+    before &= c.in_force.mode != ConverterMode.OFF
+    e, t = c.envelope, c.tables
+    return (
+        _Direction(
+            "discharge",
+            e.discharge_now_a,
+            t.discharge_max_a,
+            asked & (c.after.current_high_a > 0.0),
+            before & (c.before.current_high_a > 0.0),
+        ),
+        _Direction(
+            "charge",
+            e.charge_now_a,
+            t.charge_max_a,
+            asked & (c.after.current_low_a < 0.0),
+            before & (c.before.current_low_a < 0.0),
+        ),
+    )
+
+
+def check_modules(found: Findings, c: Context) -> None:
+    """No inserted module may see more than it may give or take now, at any current let through.
+
+    On the way there, with some writes missing, it may see no more than that, or than it does already.
+    """
+    t, of = c.tables, c.tables.string_of
+    strict = (~c.resting & c.running)[of]
+    wanted = c.after.surely | c.proposed.inserted
+    for way in _directions(c):
+        # a module that is only unsure is held to what it can bear, not to the zeros of one out of service
+        allowed = np.where(wanted, _tighter(way.table_a, way.envelope_a, 1.0), way.table_a)
+        let_through = np.where(way.flows, c.after.limit_a, 0.0)[of]
+        found.at_most(f"module_{way.name}", let_through, allowed, strict & c.after.maybe, t.serials)
+        already = np.where(c.before.maybe, np.where(way.flowed, c.before.limit_a, 0.0)[of], 0.0)
+        on_the_way = np.where(way.flows | way.flowed, c.between.limit_a, 0.0)[of]
+        most = np.maximum(allowed, already)
+        found.at_most(f"subset_{way.name}", on_the_way, most, strict & c.between.maybe, t.serials)
+
+
+def check_cells(found: Findings, c: Context) -> None:
+    """The weakest and strongest cell groups stay inside the safety tier at the current that will flow."""
+    t, e = c.tables, c.estimate
+    active = (~c.resting & c.running & (c.proposed.power_w != 0.0))[t.string_of] & c.after.maybe
+    high = np.maximum(c.after.current_high_a[t.string_of] + c.proposed.trim_current_a, 0.0)
+    low = np.minimum(c.after.current_low_a[t.string_of] + c.proposed.trim_current_a, 0.0)
+    now = np.nan_to_num(c.image.modules.current_a.value)
+    resistance = CELL_RESISTANCE_SPREAD * e.resistance_ohm / t.n_cells
+    slope = e.ocv_slope_v_per_ah / t.n_cells
+    moved_out, moved_in = high * c.hold_s / SECONDS_PER_HOUR, -low * c.hold_s / SECONDS_PER_HOUR
+    bottom = e.cell_voltage_min_v - resistance * np.maximum(high - now, 0.0) - slope * moved_out
+    top = e.cell_voltage_max_v + resistance * np.maximum(now - low, 0.0) + slope * moved_in
+    found.at_least("cell_voltage_min", bottom, t.cell_voltage_min_v, active & (high > 0.0), t.serials)
+    found.at_most("cell_voltage_max", top, t.cell_voltage_max_v, active & (low < 0.0), t.serials)
+    hot, cold = e.temperature_high_degc, e.temperature_low_degc
+    found.at_most("temperature_max", hot, t.temperature_max_degc, active, t.serials)
+    charged = active & (low < 0.0)
+    found.at_most("charge_temperature", hot, t.charge_temperature_max_degc, charged, t.serials)
+    found.at_least("charge_temperature", cold, t.charge_temperature_min_degc, charged, t.serials)
+
+
+def check_converter(found: Findings, c: Context) -> None:
+    """Rating and allowance of each converter, and the site's ramp."""
+    t, p, e = c.tables, c.proposed, c.envelope
+    strict = ~c.resting & c.running
+    for flows, power, allowed_w, allowed_a in (
+        (p.power_w > 0.0, p.power_w, e.string_discharge_w, e.string_discharge_a),
+        (p.power_w < 0.0, -p.power_w, e.string_charge_w, e.string_charge_a),
+    ):
+        where = strict & flows
+        found.at_most("converter_power", power, _tighter(t.power_rating_w, allowed_w, 1.0), where, t.names)
+        found.at_most("converter_current", p.current_limit_a, allowed_a, where, t.names)
+    found.at_most("converter_current", p.current_limit_a, t.current_rating_a, strict, t.names)
+    before, after = float(np.sum(c.in_force.power_w)), float(np.sum(p.power_w))
+    step = c.history.ramp_w_per_s * c.dt_s
+    if (abs(after) > abs(before) or after * before < 0.0) and not abs(after - before) <= step + 1.0:
+        found.site("ramp", abs(after - before), step)

@@ -1,0 +1,68 @@
+"""Collecting violations: every broken rule by subject, and how near the nearest unbroken one is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reconf.actuation import Violation
+from reconf.arrays import BoolArray, FloatArray
+from reconf.verify.rules import RULES
+
+TOLERANCE_FRAC = 1e-6
+"""Slack for rounding in floating point, as a share of the allowed value; far below any register's step."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a run of verify has found so far (lives inside one call)."""
+
+    violations: list[Violation] = field(default_factory=list)
+    margin_frac: float = 1.0
+
+    def site(self, rule: str, found: float, allowed: float) -> None:
+        """The site as a whole breaks `rule`."""
+        self._add(rule, "site", found, allowed)
+
+    def flags(self, rule: str, broken: BoolArray, subjects: Sequence[str]) -> None:
+        """`rule` is a yes or no: broken where the mask is True."""
+        for index in map(int, np.flatnonzero(broken)):
+            self._add(rule, subjects[index], 1.0, 0.0)
+
+    def at_most(
+        self, rule: str, found: FloatArray, allowed: FloatArray, where: BoolArray, subjects: Sequence[str]
+    ) -> None:
+        """`found` <= `allowed` wherever `where`; a NaN on either side breaks the rule."""
+        self._compare(rule, found, allowed, where & ~(found <= _widened(allowed, 1.0)), subjects)
+        self._note(allowed - found, allowed, where)
+
+    def at_least(
+        self, rule: str, found: FloatArray, allowed: FloatArray, where: BoolArray, subjects: Sequence[str]
+    ) -> None:
+        """`found` >= `allowed` wherever `where`; a NaN on either side breaks the rule."""
+        self._compare(rule, found, allowed, where & ~(found >= _widened(allowed, -1.0)), subjects)
+        self._note(found - allowed, allowed, where)
+
+    def _compare(
+        self, rule: str, found: FloatArray, allowed: FloatArray, broken: BoolArray, subjects: Sequence[str]
+    ) -> None:
+        for index in map(int, np.flatnonzero(broken)):
+            self._add(rule, subjects[index], float(found[index]), float(allowed[index]))
+
+    def _note(self, distance: FloatArray, allowed: FloatArray, where: BoolArray) -> None:
+        """Keep the smallest relative distance to a limit that is one."""
+        real = where & np.isfinite(distance) & (np.abs(allowed) > 0.0)
+        if real.any():
+            nearest = float(np.min(distance[real] / np.abs(allowed[real])))
+            self.margin_frac = min(self.margin_frac, max(nearest, 0.0))
+
+    def _add(self, rule: str, subject: str, found: float, allowed: float) -> None:
+        row = RULES[rule]
+        self.violations.append(Violation(rule, subject, found, allowed, row.unit, row.text))
+
+
+def _widened(allowed: FloatArray, side: float) -> FloatArray:
+    """`allowed` moved outwards by the rounding slack."""
+    return allowed + side * (TOLERANCE_FRAC * np.abs(allowed) + 1e-9)

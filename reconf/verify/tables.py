@@ -1,0 +1,129 @@
+"""What verify knows of a site before it reads an image: arrays from the site file and the limit tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.protection.limits import LimitTable, Tier
+from reconf.site import Site
+
+NO_LIMIT = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Constants of one site as arrays; (M,) by module, (S,) by string."""
+
+    n_modules: int
+    n_strings: int
+    string_of: IntArray
+    start: IntArray
+    n_cells: FloatArray
+    rated_capacity_ah: FloatArray
+    r_on_ohm: FloatArray
+    trim_rating_a: FloatArray
+    trim_efficiency_frac: FloatArray
+    cell_voltage_min_v: FloatArray
+    """Safety tier of one cell group."""
+    cell_voltage_max_v: FloatArray
+    temperature_max_degc: FloatArray
+    """Safety tier."""
+    charge_temperature_min_degc: FloatArray
+    charge_temperature_max_degc: FloatArray
+    discharge_max_a: FloatArray
+    """Safety tier of the current, from the rated capacity."""
+    charge_max_a: FloatArray
+    string_r_on_ohm: FloatArray
+    """Sum of the conducting switches: every position has exactly one, inserted or not."""
+    power_rating_w: FloatArray
+    current_rating_a: FloatArray
+    voltage_min_v: FloatArray
+    voltage_max_v: FloatArray
+    loss_fixed_w: FloatArray
+    loss_linear_frac: FloatArray
+    loss_quadratic_w_per_a2: FloatArray
+    is_master: BoolArray
+    """The string whose converter holds the bus; nowhere when the PCS does."""
+    bus_min_v: float
+    bus_max_v: float
+    serials: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def sum_by_string(self, values: FloatArray) -> FloatArray:
+        """Sum (M,) over each string -> (S,)."""
+        sums: FloatArray = np.bincount(self.string_of, weights=values, minlength=self.n_strings).astype(
+            np.float64
+        )
+        return sums
+
+    def any_by_string(self, mask: BoolArray) -> BoolArray:
+        """Whether any module of a string is in `mask` -> (S,)."""
+        found: BoolArray = np.bincount(self.string_of[mask], minlength=self.n_strings) > 0
+        return found
+
+    def min_by_string(self, values: FloatArray, where: BoolArray) -> FloatArray:
+        """Smallest of the masked values of each string, inf where none -> (S,)."""
+        lowest = np.full(self.n_strings, np.inf)
+        np.minimum.at(lowest, self.string_of[where], values[where])
+        return lowest
+
+
+def build_tables(site: Site) -> Tables:
+    """Index `site`; use through `site.derived(build_tables)`."""
+    topology = site.topology
+    modules = site.modules
+    converters = [s.converter for s in site.strings]
+    limits = [site.limits[m.chemistry] for m in modules]
+
+    def of_modules(name: str) -> FloatArray:
+        return np.array([getattr(m, name) for m in modules], dtype=np.float64)
+
+    def of_converters(name: str) -> FloatArray:
+        return np.array([getattr(c, name) for c in converters], dtype=np.float64)
+
+    def safety(quantity: str, side: str) -> FloatArray:
+        return np.array([_safety(table, quantity, side) for table in limits], dtype=np.float64)
+
+    rated = of_modules("rated_capacity_ah")
+    return Tables(
+        n_modules=topology.n_modules,
+        n_strings=topology.n_strings,
+        string_of=topology.string_of,
+        start=topology.start,
+        n_cells=topology.n_cells.astype(np.float64),
+        rated_capacity_ah=rated,
+        r_on_ohm=topology.r_on_ohm,
+        trim_rating_a=of_modules("trim_rating_a"),
+        trim_efficiency_frac=of_modules("trim_efficiency_frac"),
+        cell_voltage_min_v=safety("cell_voltage_v", "min"),
+        cell_voltage_max_v=safety("cell_voltage_v", "max"),
+        temperature_max_degc=safety("temperature_degc", "max"),
+        charge_temperature_min_degc=safety("charge_temperature_degc", "min"),
+        charge_temperature_max_degc=safety("charge_temperature_degc", "max"),
+        discharge_max_a=safety("discharge_current_c", "max") * rated,
+        charge_max_a=safety("charge_current_c", "max") * rated,
+        string_r_on_ohm=topology.sum_by_string(topology.r_on_ohm),
+        power_rating_w=of_converters("power_rating_w"),
+        current_rating_a=of_converters("current_rating_a"),
+        voltage_min_v=of_converters("voltage_min_v"),
+        voltage_max_v=of_converters("voltage_max_v"),
+        loss_fixed_w=of_converters("loss_fixed_w"),
+        loss_linear_frac=of_converters("loss_linear_frac"),
+        loss_quadratic_w_per_a2=of_converters("loss_quadratic_w_per_a2"),
+        is_master=np.array([s.name == site.bus.master for s in site.strings], dtype=np.bool_),
+        bus_min_v=site.bus.min_v,
+        bus_max_v=site.bus.max_v,
+        serials=topology.serials,
+        names=tuple(s.name for s in site.strings),
+    )
+
+
+def _safety(table: LimitTable, quantity: str, side: str) -> float:
+    """Safety tier of a row; no limit where the table has no such row."""
+    row = table.get((quantity, side))
+    if row is None:
+        return NO_LIMIT if side == "max" else -NO_LIMIT
+    return row.tier(Tier.SAFETY)
