@@ -112,8 +112,8 @@ class CellBank:
             models=models,
         )
 
-    def _gather(self, soc: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Table rows at `soc` and the fraction to the next node."""
+    def rows(self, soc: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Rows of `table` at `soc` (values, then their rise to the next node) and the fraction towards it."""
         position = (soc - SOC_MIN) * (1.0 / SOC_STEP)
         index = np.minimum(np.maximum(position, 0.0), SOC_NODES - 2.0).astype(np.intp)
         fraction = position - index
@@ -122,7 +122,7 @@ class CellBank:
 
     def at(self, soc: FloatArray) -> BankPoint:
         """All curves at `soc` in one gather."""
-        rows, fraction = self._gather(soc)
+        rows, fraction = self.rows(soc)
         value = rows[..., :_N] + fraction[..., None] * rows[..., _N:]
         per_ah = _beside(1.0 / self.rated_capacity_ah, soc)
         return BankPoint(
@@ -143,7 +143,7 @@ class CellBank:
         soh: FloatArray | float = 1.0,
     ) -> FloatArray:
         """Open-circuit voltage of one cell [V]; `temperature_degc`, `soh` scalar, (M,) or like `soc`."""
-        rows, fraction = self._gather(soc)
+        rows, fraction = self.rows(soc)
         value = rows[..., :3] + fraction[..., None] * rows[..., _N : _N + 3]
         warm = _beside(temperature_degc, soc) - REFERENCE_DEGC
         lost = 1.0 - _beside(soh, soc)
@@ -152,7 +152,7 @@ class CellBank:
 
     def docv_dsoc_v(self, soc: FloatArray) -> FloatArray:
         """Slope of the open-circuit voltage [V per unit SOC]."""
-        rows, _ = self._gather(soc)
+        rows, _ = self.rows(soc)
         result: FloatArray = rows[..., _N] * (1.0 / SOC_STEP)
         return result
 

@@ -1,0 +1,405 @@
+"""The physics of a whole site: cells, modules, switches, trim buses, strings, converters, DC bus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconf.actuation import ConverterMode
+from reconf.arrays import FloatArray, IntArray
+from reconf.cells import CellBank
+from reconf.cells.model import SOC_NODES, SOC_STEP, ZERO_CELSIUS_K
+from reconf.errors import ParameterError
+from reconf.readings import SiteImage
+from reconf.site import Site
+from reconf.twin.electrical import (
+    CellState,
+    GroupParameters,
+    Response,
+    StepConstants,
+    advance,
+    enthalpy_power_w,
+    respond,
+    stored_current_a,
+    voltage_behind_r0_v,
+)
+from reconf.twin.electrical_string import ConverterArrays, StringSolution, balance_trim, solve_strings
+from reconf.twin.plant_state import EnergyLedger, PlantFaults, PlantInputs, SafetyLimits, ViolationCounter
+from reconf.twin.thermal import ThermalStep
+from reconf.twin.truth import Truth
+
+BUS_CAPACITANCE_F = 0.020
+HEATSINK_RISE_K = 35.0
+"""Rise of a converter's heatsink at its full rating; a usual design point of fan-cooled converters."""
+HEATSINK_TIME_S = 600.0
+TRIM_PASSES = 3
+"""Passes of trim balance against string current; each shrinks the imbalance about a hundredfold."""
+
+
+@dataclass(slots=True)
+class PlantMeasures:
+    """True values at the end of the last step, as an ideal sensor would show them."""
+
+    module_voltage_v: FloatArray
+    """(M,) at the module's terminals, mean over the PWM period."""
+    module_current_a: FloatArray
+    """(M,) through the cells, string and trim together, mean over the step."""
+    cell_voltage_v: FloatArray
+    """(M, C) mean over the PWM period; NaN beyond a module's groups."""
+    core_degc: FloatArray
+    """(M,)"""
+    surface_degc: FloatArray
+    """(M,)"""
+    trim_current_a: FloatArray
+    """(M,)"""
+    duty_frac: FloatArray
+    """(M,)"""
+    string_voltage_v: FloatArray
+    """(S,) on the string's side of the contactor."""
+    string_current_a: FloatArray
+    bus_power_w: FloatArray
+    bus_voltage_v: float
+    limiting: np.ndarray
+    """(S,) bool"""
+    outside_window: np.ndarray
+    """(S,) bool"""
+
+
+class Plant:
+    """A site's physics, advanced by `step` under the inputs last `apply`d. No chance, no clock.
+
+    Args:
+        site: strings, modules, converters, limits.
+        truth: what the modules really are (`draw_truth`).
+        ambient_degc: air around the racks; may be changed at any time.
+    """
+
+    def __init__(self, site: Site, truth: Truth, ambient_degc: float | None = None) -> None:
+        self.site = site
+        self.truth = truth
+        self.topology = site.topology
+        self.bank = CellBank.of(site.modules)
+        self.converters = ConverterArrays.of(site)
+        self.limits = SafetyLimits.of(site)
+        m, s, c = self.topology.n_modules, self.topology.n_strings, self.topology.n_cells_max
+        self.ambient_degc: float = site.thermal.ambient_degc if ambient_degc is None else ambient_degc
+        self.faults = PlantFaults.none(m, c)
+        self.inputs = PlantInputs.safe(m, s)
+        self.cells = CellState(truth.soc_frac.copy(), np.zeros((m, c)), np.zeros((m, c)), np.zeros((m, c)))
+        self.core_degc = truth.temperature_degc.copy()
+        self.surface_degc = truth.temperature_degc.copy()
+        self.bus_voltage_v = site.bus.nominal_v
+        self.time_s = 0.0
+        self.charge_out_ah = np.zeros(m)
+        """(M,) net discharged, true."""
+        self.insert_count: IntArray = np.zeros(m, dtype=np.int64)
+        """(M,) insert and bypass transitions the host caused."""
+        self.heatsink_degc = np.full(s, self.ambient_degc)
+        """(S,) of the converters."""
+        self.energy = EnergyLedger(
+            0.0, 0.0, 0.0, 0.0, 0.0, np.zeros(s), np.zeros(s), np.zeros(s), np.zeros(s)
+        )
+        self.violations = ViolationCounter()
+        self._mask = self.bank.mask.astype(np.float64)
+        self._trim_efficiency = np.array([x.trim_efficiency_frac for x in site.modules])
+        self._outside = np.zeros(s, dtype=np.bool_)
+        self._power_w = np.zeros(s)
+        self._string_a = np.zeros(s)
+        self._constants: dict[float, StepConstants] = {}
+        self._thermal: tuple[float, FloatArray, ThermalStep] | None = None
+        self._enthalpy_start_j = self.enthalpy_j()
+        self.true = self._measures_at_rest()
+
+    # ---- driving -------------------------------------------------------------------------------
+
+    def apply(self, inputs: PlantInputs) -> None:
+        """Set every actuator; acts from the next step on."""
+        if (inputs.duty_frac < 0.0).any() or (inputs.duty_frac > 1.0).any():
+            raise ParameterError("a duty lies outside 0..1")
+        self.insert_count = self.insert_count + (inputs.inserted != self.inputs.inserted)
+        self.inputs = inputs
+
+    def step(self, dt_s: float) -> None:
+        """Advance the physics by `dt_s` > 0 seconds with constant inputs."""
+        if not dt_s > 0.0:
+            raise ParameterError(f"a step of {dt_s} s")
+        constants = self._step_constants(dt_s)
+        response = respond(self.bank, self._parameters(), self.cells, self.core_degc, constants)
+        duty = np.where(self.inputs.inserted, self.inputs.duty_frac, 0.0)
+        trim, solved = self._solve(response, duty, dt_s)
+        string_a = solved.current_a[self.topology.string_of]
+        current = duty * string_a + trim
+        leakage = response.ocv_v * self._mask / self.faults.leakage_ohm
+        stored = stored_current_a(self.bank, current, leakage)
+        heat = self._book(response, duty, trim, string_a, current, stored, solved, dt_s)
+        before = self.cells
+        self.cells = advance(self.bank, before, response, current, stored, constants)
+        self._advance_heat(heat, dt_s)
+        self.charge_out_ah += current * (dt_s / 3600.0)
+        self.time_s += dt_s
+        self._outside = solved.outside_window
+        self._power_w = solved.bus_power_w
+        self._string_a = solved.current_a
+        self._finish(response, before, duty, trim, solved, dt_s)
+
+    def _parameters(self) -> GroupParameters:
+        truth = self.truth
+        scale = truth.resistance_scale * self.faults.resistance_factor * self._mask
+        return GroupParameters(
+            capacity_ah=truth.capacity_ah,
+            resistance_scale=truth.resistance_scale,
+            soh_lost_frac=1.0 - truth.capacity_ah / self.bank.rated_capacity_ah[:, None],
+            mask=self._mask,
+            r0_per_ah=scale / self.bank.rated_capacity_ah[:, None],
+        )
+
+    def _step_constants(self, dt_s: float) -> StepConstants:
+        found = self._constants.get(dt_s)
+        if found is None:
+            if len(self._constants) > 64:
+                self._constants.clear()
+            found = self._constants[dt_s] = StepConstants.of(self.bank, dt_s)
+        return found
+
+    # ---- one step ------------------------------------------------------------------------------
+
+    def _solve(self, response: Response, duty: FloatArray, dt_s: float) -> tuple[FloatArray, StringSolution]:
+        """Trim currents and string currents that hold together."""
+        emf = response.emf_v.sum(axis=1)
+        fast = response.r0_ohm.sum(axis=1)
+        slow = response.r_slow_ohm.sum(axis=1)
+        setpoint = self.inputs.trim_setpoint_a
+        string_a = self._string_a
+        trimmed = bool(setpoint.any())
+        for _ in range(TRIM_PASSES if trimmed else 1):
+            through = duty * string_a[self.topology.string_of]
+            voltage = emf - (slow + fast) * (through + setpoint)
+            trim = balance_trim(self.topology, setpoint, voltage, self._trim_efficiency)
+            a, b = self._string_line(emf, fast, slow, duty, trim)
+            solved = self._solve_bus(a, b, dt_s)
+            string_a = solved.current_a
+        return trim, solved
+
+    def _string_line(
+        self, emf: FloatArray, fast: FloatArray, slow: FloatArray, duty: FloatArray, trim: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """V = a - b I of every string, mean over the step."""
+        a = self.topology.sum_by_string(duty * (emf - (fast + slow) * trim))
+        b = self.topology.sum_by_string(duty * (slow * duty + fast) + self.topology.r_on_ohm)
+        return a, b
+
+    def _solve_bus(self, a: FloatArray, b: FloatArray, dt_s: float) -> StringSolution:
+        """Solve all strings; a string in mode BUS_VOLTAGE gives what the others leave."""
+        inputs = self.inputs
+
+        def solve(power_w: FloatArray) -> StringSolution:
+            return solve_strings(
+                self.converters,
+                a,
+                b,
+                inputs.mode,
+                power_w,
+                inputs.current_limit_a,
+                inputs.contactor_closed,
+                self._outside,
+                self._power_w,
+                dt_s,
+            )
+
+        master = inputs.mode == ConverterMode.BUS_VOLTAGE
+        if not master.any():
+            return solve(inputs.power_setpoint_w)
+        others = solve(np.where(master, 0.0, inputs.power_setpoint_w))
+        target = float(inputs.bus_voltage_setpoint_v[master][0])
+        refill = 0.5 * BUS_CAPACITANCE_F * (target**2 - self.bus_voltage_v**2) / max(dt_s, 0.02)
+        drawn = 0.0 if np.isnan(inputs.pcs_power_w) else inputs.pcs_power_w
+        left = drawn + refill - float(others.bus_power_w[~master].sum())
+        return solve(np.where(master, left / master.sum(), inputs.power_setpoint_w))
+
+    def _book(
+        self,
+        response: Response,
+        duty: FloatArray,
+        trim: FloatArray,
+        string_a: FloatArray,
+        current: FloatArray,
+        stored: FloatArray,
+        solved: StringSolution,
+        dt_s: float,
+    ) -> FloatArray:
+        """Enter the step into the ledger and return the heat of every module [W]."""
+        emf = response.emf_v.sum(axis=1)
+        fast = response.r0_ohm.sum(axis=1)
+        slow = response.r_slow_ohm.sum(axis=1)
+        behind = emf - slow * current
+        to_string = duty * string_a * (behind - fast * (string_a + trim))
+        to_trim = trim * (behind - fast * current)
+        chemical = enthalpy_power_w(response, stored, self.core_degc, dt_s, self._mask)
+        heat: FloatArray = chemical - to_string - to_trim
+        switch = self.topology.r_on_ohm * string_a**2
+        string_w = self.topology.sum_by_string(to_string - switch)
+        books = self.energy
+        books.cell_heat_j += float(heat.sum()) * dt_s
+        books.switch_loss_j += float(switch.sum()) * dt_s
+        books.trim_loss_j += float(to_trim.sum()) * dt_s
+        converter = self.converters.loss_w(solved.bus_power_w, solved.current_a, solved.running)
+        books.converter_loss_j += float(converter.sum()) * dt_s
+        self._warm_heatsinks(converter, dt_s)
+        books.bus_j += float(solved.bus_power_w.sum()) * dt_s
+        books.string_out_j += np.maximum(string_w, 0.0) * dt_s
+        books.string_in_j += np.maximum(-string_w, 0.0) * dt_s
+        books.bus_out_j += np.maximum(solved.bus_power_w, 0.0) * dt_s
+        books.bus_in_j += np.maximum(-solved.bus_power_w, 0.0) * dt_s
+        return heat
+
+    def _warm_heatsinks(self, loss_w: FloatArray, dt_s: float) -> None:
+        """First order towards the rise that full-rating loss would give (HEATSINK_RISE_K)."""
+        full = self.converters.loss_w(
+            self.converters.power_rating_w, self.converters.current_rating_a, np.ones(loss_w.shape, np.bool_)
+        )
+        target = self.ambient_degc + HEATSINK_RISE_K * loss_w / np.maximum(full, 1.0)
+        self.heatsink_degc = target + (self.heatsink_degc - target) * np.exp(-dt_s / HEATSINK_TIME_S)
+
+    def _advance_heat(self, heat_w: FloatArray, dt_s: float) -> None:
+        cooling = self.truth.cooling_scale * self.faults.cooling_factor
+        cached = self._thermal
+        if cached is None or cached[0] != dt_s or not np.array_equal(cached[1], cooling):
+            bank = self.bank
+            propagator = ThermalStep.of(
+                bank.heat_capacity_core_j_per_k,
+                bank.heat_capacity_surface_j_per_k,
+                bank.conductance_core_surface_w_per_k,
+                bank.conductance_surface_ambient_w_per_k * cooling,
+                dt_s,
+            )
+            cached = self._thermal = (dt_s, cooling, propagator)
+        self.core_degc, self.surface_degc = cached[2].advance(
+            self.core_degc, self.surface_degc, heat_w + self.faults.extra_heat_w, self.ambient_degc
+        )
+
+    def _finish(
+        self,
+        response: Response,
+        before: CellState,
+        duty: FloatArray,
+        trim: FloatArray,
+        solved: StringSolution,
+        dt_s: float,
+    ) -> None:
+        """Measures at the end of the step, bus voltage, violations."""
+        topology = self.topology
+        string_a = solved.current_a[topology.string_of]
+        behind = voltage_behind_r0_v(response, before, self.cells)
+        mean_a = duty * string_a + trim
+        cell_v = np.where(self.bank.mask, behind - response.r0_ohm * mean_a[:, None], np.nan)
+        behind_sum = (behind * self._mask).sum(axis=1)
+        fast = response.r0_ohm.sum(axis=1)
+        inserted_v = behind_sum - fast * (string_a + trim)
+        string_v = topology.sum_by_string(duty * inserted_v - topology.r_on_ohm * string_a)
+        self._advance_bus(solved, dt_s)
+        self.true = PlantMeasures(
+            module_voltage_v=behind_sum - fast * mean_a,
+            module_current_a=mean_a,
+            cell_voltage_v=cell_v,
+            core_degc=self.core_degc,
+            surface_degc=self.surface_degc,
+            trim_current_a=trim,
+            duty_frac=duty,
+            string_voltage_v=string_v,
+            string_current_a=solved.current_a,
+            bus_power_w=solved.bus_power_w,
+            bus_voltage_v=self.bus_voltage_v,
+            limiting=solved.limiting,
+            outside_window=solved.outside_window,
+        )
+        worst_a = np.where(duty > 0.0, string_a, 0.0) + trim
+        self._watch(behind - response.r0_ohm * worst_a[:, None], worst_a, dt_s)
+
+    def _advance_bus(self, solved: StringSolution, dt_s: float) -> None:
+        """C V dV/dt = sum of RC1 powers - PCS power, where the PCS does not hold the bus."""
+        if np.isnan(self.inputs.pcs_power_w):
+            self.bus_voltage_v = self.site.bus.nominal_v
+            return
+        surplus_j = (float(solved.bus_power_w.sum()) - self.inputs.pcs_power_w) * dt_s
+        squared = self.bus_voltage_v**2 + 2.0 * surplus_j / BUS_CAPACITANCE_F
+        # the PCS stops drawing (or feeding) where the bus leaves what any PCS works at
+        low, high = 0.5 * self.site.bus.min_v, 1.2 * self.site.bus.max_v
+        self.bus_voltage_v = float(np.sqrt(np.clip(squared, low**2, high**2)))
+
+    def _watch(self, cell_v: FloatArray, current_a: FloatArray, dt_s: float) -> None:
+        """Count what lies beyond the SAFETY tiers of the site."""
+        limits, mask = self.limits, self.bank.mask
+        highest = np.where(mask, cell_v, -np.inf).max(axis=1)
+        lowest = np.where(mask, cell_v, np.inf).min(axis=1)
+        hot = np.maximum(self.core_degc, self.surface_degc)
+        cold = np.minimum(self.core_degc, self.surface_degc)
+        moving = np.abs(current_a) > 0.05
+        note = self.violations.note
+        found = [
+            note("cell_voltage_max", highest - limits.cell_voltage_max_v, dt_s),
+            note("cell_voltage_min", limits.cell_voltage_min_v - lowest, dt_s),
+            note("temperature_max", hot - limits.temperature_max_degc, dt_s),
+            note("temperature_min", np.where(moving, limits.temperature_min_degc - cold, -1.0), dt_s),
+            note("discharge_current", current_a - limits.discharge_current_a, dt_s),
+            note("charge_current", -current_a - limits.charge_current_a, dt_s),
+        ]
+        self.violations.steps += any(found)
+
+    def observe(self, rng: np.random.Generator, tick: int = 0, time_s: float | None = None) -> SiteImage:
+        """`reconf.twin.observe.observe` with the usual noise, at the plant's own time by default."""
+        from reconf.twin.observe import observe
+
+        return observe(self, rng, tick, self.time_s if time_s is None else time_s)
+
+    # ---- reading -------------------------------------------------------------------------------
+
+    def _measures_at_rest(self) -> PlantMeasures:
+        """Measures before the first step."""
+        m, s = self.topology.n_modules, self.topology.n_strings
+        soh = self.truth.capacity_ah / self.bank.rated_capacity_ah[:, None]
+        ocv = self.bank.ocv_v(self.cells.soc_frac, self.core_degc, soh)
+        return PlantMeasures(
+            module_voltage_v=(ocv * self._mask).sum(axis=1),
+            module_current_a=np.zeros(m),
+            cell_voltage_v=np.where(self.bank.mask, ocv, np.nan),
+            core_degc=self.core_degc,
+            surface_degc=self.surface_degc,
+            trim_current_a=np.zeros(m),
+            duty_frac=np.zeros(m),
+            string_voltage_v=np.zeros(s),
+            string_current_a=np.zeros(s),
+            bus_power_w=np.zeros(s),
+            bus_voltage_v=self.bus_voltage_v,
+            limiting=np.zeros(s, dtype=np.bool_),
+            outside_window=np.zeros(s, dtype=np.bool_),
+        )
+
+    def enthalpy_j(self) -> float:
+        """Enthalpy in all groups against SOC 0 [J]: Q times the exact integral of U - T dU/dT over SOC."""
+        return float((group_enthalpy_j(self.bank, self.truth, self.cells.soc_frac) * self._mask).sum())
+
+    @property
+    def chemical_out_j(self) -> float:
+        """What the cells have given since the start [J], from their state alone."""
+        return self._enthalpy_start_j - self.enthalpy_j()
+
+
+def group_enthalpy_j(bank: CellBank, truth: Truth, soc_frac: FloatArray) -> FloatArray:
+    """(M, C) enthalpy above the first node of the SOC grid [J]; exact for the piecewise linear curves."""
+    columns = len(bank.models[0].curves)
+    nodes = bank.table.reshape(-1, SOC_NODES, 2 * columns)[..., :3]
+    integral = np.zeros_like(nodes)
+    integral[:, 1:] = np.cumsum(0.5 * (nodes[:, 1:] + nodes[:, :-1]), axis=1) * SOC_STEP
+    rows, fraction = bank.rows(soc_frac)
+    index = np.clip((soc_frac + 0.1) / SOC_STEP, 0, SOC_NODES - 2).astype(np.intp)
+    which = (bank.row // SOC_NODES)[:, None]
+    whole = integral[which, index] + SOC_STEP * (
+        fraction[..., None] * rows[..., :3]
+        + 0.5 * fraction[..., None] ** 2 * rows[..., columns : columns + 3]
+    )
+    lost = 1.0 - truth.capacity_ah / bank.rated_capacity_ah[:, None]
+    # U0 + (T - 25) s - T_K s is independent of T
+    per_soc = whole[..., 0] + lost * whole[..., 1] - (25.0 + ZERO_CELSIUS_K) * whole[..., 2]
+    result: FloatArray = per_soc * truth.capacity_ah * 3600.0
+    return result
