@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from reconf.config.load import Finding, SiteFileError, load_site, site_schema
+from reconf.config.findings import Finding, SiteFileError
+from reconf.config.load import load_site, parse_site, site_schema
 
-__all__ = ["Finding", "SiteFileError", "load_site", "site_schema"]
+__all__ = ["Finding", "SiteFileError", "load_site", "parse_site", "site_schema"]

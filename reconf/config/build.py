@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from reconf.config.model import (
@@ -41,6 +42,9 @@ NOT_OF_THE_MODULE = {
 """Keys of a position entry that say nothing about the module's kind."""
 
 
+_NUMBER = re.compile(r"\{n(:0?\d{1,2}d)?\}")
+
+
 def expand(entry: PositionGroup | SinglePosition) -> list[SinglePosition]:
     """The single positions an entry of `positions` stands for.
 
@@ -65,10 +69,9 @@ def expand(entry: PositionGroup | SinglePosition) -> list[SinglePosition]:
 
 def fill(pattern: str, n: int) -> str:
     """Put the number `n` into a pattern such as `A{n:02d}`."""
-    try:
-        return pattern.format(n=n)
-    except (KeyError, IndexError, AttributeError) as error:
-        raise ValueError(f"pattern {pattern!r} may hold {{n}} or {{n:02d}} only") from error
+    if re.search(r"[{}]", _NUMBER.sub("", pattern)):
+        raise ValueError("a pattern with no other braces than {n} or {n:02d}")
+    return _NUMBER.sub(lambda match: match[0].format(n=n), pattern)
 
 
 def merge_limits(table: LimitTable, overrides: list[LimitOverride]) -> LimitTable:

@@ -1,61 +1,66 @@
-"""Reading a site file."""
+"""Reading a site file: YAML, models, cross-checks; every finding at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from ruamel.yaml import YAML
-
 from reconf.config.build import build_site
+from reconf.config.checks import cross_check
+from reconf.config.draft import read_draft
+from reconf.config.findings import Finding, SiteFileError, dotted
 from reconf.config.model import SiteFile
+from reconf.config.source import Source, read_source
 from reconf.errors import ConfigError
 from reconf.shipped import find_site_file
 from reconf.site import Site
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong with a site file."""
-
-    file: str
-    line: int
-    where: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.where}: {self.text}"
-
-
-class SiteFileError(ConfigError):
-    """A site file is wrong."""
-
-    def __init__(self, findings: tuple[Finding, ...]) -> None:
-        self.findings = findings
-        super().__init__("\n".join(map(str, findings)))
 
 
 def load_site(path: Path | str) -> Site:
     """Read a site file (a path, or the name of a shipped one such as `demo`).
 
     Raises:
-        SiteFileError: with every finding.
-        ConfigError: there is no such file.
+        SiteFileError: the file is wrong; carries every finding.
+        ConfigError: there is no such file, or it is not text.
     """
     file = find_site_file(path)
-    raw: Any = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
     try:
-        model = SiteFile.model_validate(raw)
-    except ValidationError as error:
-        findings = (
-            Finding(str(file), 0, ".".join(map(str, e["loc"])), str(e["msg"])) for e in error.errors()
-        )
-        raise SiteFileError(tuple(findings)) from error
-    return build_site(model, source_file=str(file))
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from error
+    return parse_site(text, str(file))
+
+
+def parse_site(text: str, name: str) -> Site:
+    """Read the text of a site file called `name`.
+
+    Raises:
+        SiteFileError: the text is wrong; carries every finding.
+    """
+    source = read_source(text)
+    if source.complaints:
+        raise SiteFileError(tuple(_sorted(_yaml_findings(source, name))))
+    draft, complaints = read_draft(source.data)
+    complaints += cross_check(draft)
+    if complaints or draft.model is None:
+        found = {
+            Finding(name, source.line_of(c.path), dotted(c.path), c.found, c.allowed) for c in complaints
+        }
+        raise SiteFileError(tuple(_sorted(found)))
+    return build_site(draft.model, source_file=name)
 
 
 def site_schema() -> dict[str, Any]:
-    """JSON Schema of a site file."""
-    return SiteFile.model_json_schema()
+    """JSON Schema (2020-12) of a site file, for editors."""
+    schema = SiteFile.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Site file"}
+
+
+def _yaml_findings(source: Source, name: str) -> list[Finding]:
+    """Findings of the YAML itself."""
+    return [Finding(name, line, dotted(c.path), c.found, c.allowed) for line, c in source.complaints]
+
+
+def _sorted(findings: set[Finding] | list[Finding]) -> list[Finding]:
+    """In the order of the file."""
+    return sorted(findings, key=lambda f: (f.line, f.where, f.found))

@@ -25,7 +25,7 @@ class TcpGateway(Section):
     """A Modbus TCP endpoint with units behind it."""
 
     name: Name = Field(description="name by which positions and converters refer to it")
-    kind: Literal["tcp"]
+    kind: Literal["tcp"] = Field(description="'tcp' or 'rtu'")
     host: str = Field(description="host name or address")
     port: int = Field(default=502, ge=1, le=65535)
     connections: int = Field(default=4, ge=1, le=32, description="TCP connections opened in parallel")
@@ -36,7 +36,7 @@ class RtuGateway(Section):
     """A serial bus (RS-485) with units on it."""
 
     name: Name = Field(description="name by which positions and converters refer to it")
-    kind: Literal["rtu"]
+    kind: Literal["rtu"] = Field(description="'tcp' or 'rtu'")
     device: str = Field(description="serial device")
     baudrate: Literal[9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600] = 115200
     parity: Literal["N", "E", "O"] = "N"
@@ -124,7 +124,9 @@ class PositionGroup(ModuleFields):
     gateway: Name
     first_unit_id: int = Field(ge=1, le=200, description="Modbus unit id of the first RM1 node")
     label: str = Field(description="pattern, for example A{n:02d}")
-    serial: str = Field(description="pattern of the modules' serials, for example LEAF-A{n:02d}")
+    serial: str = Field(
+        pattern=r"^[\x21-\x7e]+$", description="pattern of the modules' serials, for example LEAF-A{n:02d}"
+    )
     module_type: Name
     r_on_ohm: NotNegative | None = Field(
         default=None, description="resistance of the conducting switch [ohm]"
@@ -160,14 +162,19 @@ class Converter(Section):
     loss_quadratic_w_per_a2: NotNegative = Field(default=0.0, description="loss per string ampere squared")
 
 
-class String(Section):
-    """Positions in series behind one converter, in the order of the wiring."""
+class StringBase(Section):
+    """What a string is called and rated."""
 
     name: Name
     fuse_a: Positive | None = Field(default=None, description="rating of the string's fuse [A]")
     r_on_ohm: NotNegative = Field(
         default=0.0005, description="switch resistance where a position says nothing"
     )
+
+
+class String(StringBase):
+    """Positions in series behind one converter, in the order of the wiring."""
+
     converter: Converter
     positions: list[Position] = Field(min_length=1)
 
@@ -302,3 +309,20 @@ class SiteFile(Section):
     fallback: Fallback = Fallback()
     thermal: Thermal = Thermal()
     twin: Twin = Twin()
+
+
+ACTIONS: tuple[str, ...] = (
+    "set_power",
+    "set_schedule",
+    "set_limits",
+    "set_mode",
+    "clear_fault",
+    "emergency_stop",
+    "bypass_module",
+    "return_module",
+    "set_soc_window",
+    "start_balancing",
+    "start_capacity_test",
+    "request_snapshot",
+)
+"""What a site can be told from afar."""
