@@ -1,0 +1,232 @@
+"""Everything that is written into nodes: commands, heartbeats, watchdogs, CLEAR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.modbus.failures import FailureKind, NodeError
+from edge.modbus.line import Node
+from edge.modbus.shadow import Shadow, WriteBudget, filled_runs, signed_words
+from edge.modbus.transport import Link
+from reconf.actuation import VerifiedCommand
+from reconf.arrays import BoolArray, IntArray
+from reconf.devices import rc1, rm1
+from reconf.devices.rc1 import Rc1Codec
+from reconf.devices.rm1 import Rm1Codec, Rm1Status
+from reconf.readings import SiteImage
+from reconf.registers import encode_value
+from reconf.site import Site
+
+POWER_UP_WATCHDOG_S = 5.0
+HEARTBEAT_SHARE = 0.25
+"""A heartbeat goes out every quarter of the watchdog time."""
+RC1_POWER, RC1_BUS_VOLTAGE, RC1_LIMIT = 3, 5, 6
+RM1_TRIM = 5
+CLEAR_ADDRESS = {"rm1": rm1.CLEAR, "rc1": rc1.CLEAR}
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What one verified command asks of the registers."""
+
+    time_s: float
+    words: dict[str, IntArray]
+    """(N, K) command words by kind of node, from address 2."""
+    relevant: dict[str, BoolArray]
+    """(N, K) which of them matter."""
+
+
+class Writer:
+    """Knows what stands in the nodes and brings it to what is asked."""
+
+    def __init__(
+        self, site: Site, rm1_codec: Rm1Codec, rc1_codec: Rc1Codec, rate_per_s: float, burst: float
+    ) -> None:
+        m, s = site.topology.n_modules, site.topology.n_strings
+        self._rm1 = rm1_codec
+        self._rc1 = rc1_codec
+        self.shadows = {
+            "rm1": Shadow(m, rm1.IDENTIFY, (), POWER_UP_WATCHDOG_S),
+            "rc1": Shadow(s, rc1.CLEAR, (RC1_POWER,), POWER_UP_WATCHDOG_S),
+        }
+        self.budget = WriteBudget(m + s, rate_per_s, burst)
+        self._uptime_s: IntArray = np.zeros(m, dtype=np.int64)
+        self._status = {"rm1": np.zeros(m, dtype=np.int64), "rc1": np.zeros(s, dtype=np.int64)}
+        self._echo = {"rm1": np.full(m, -1, dtype=np.int64), "rc1": np.full(s, -1, dtype=np.int64)}
+
+    def targets(self, verified: VerifiedCommand) -> Targets:
+        """The command as register words.
+
+        Raises:
+            RegisterError: a value that no register can hold.
+        """
+        command = verified.command
+        words = {"rm1": self._rm1.command_words(command), "rc1": self._rc1.command_words(command)}
+        relevant = {
+            "rm1": np.ones(words["rm1"].shape, dtype=np.bool_),
+            "rc1": self._rc1.relevant(command),
+        }
+        return Targets(verified.time_s, words, relevant)
+
+    def due(self, targets: Targets, modules: Sequence[Node], strings: Sequence[Node]) -> list[Node]:
+        """Nodes that hold something else than asked, or of which nothing is known."""
+        found: list[Node] = []
+        for kind, nodes in (("rm1", modules), ("rc1", strings)):
+            rows = self.shadows[kind].rows_due(2, targets.words[kind], targets.relevant[kind])
+            found += [nodes[int(k)] for k in np.flatnonzero(rows)]
+        return found
+
+    def forget(self, node: Node) -> None:
+        """Something happened to `node`: read before the next write."""
+        self.shadows[node.kind].known[node.row] = False
+
+    def observe(self, image: SiteImage) -> None:
+        """Forget nodes that restarted or erased their commands, as their readings show."""
+        modules, strings = image.modules, image.strings
+        restarted = modules.answered & (modules.uptime_s < self._uptime_s)
+        self._uptime_s = np.where(modules.answered, modules.uptime_s, self._uptime_s)
+        self.shadows["rm1"].forget(restarted)
+        for kind, part, erasing in (
+            ("rm1", modules, Rm1Status.WATCHDOG_EXPIRED),
+            ("rc1", strings, rc1.ERASING),
+        ):
+            shadow = self.shadows[kind]
+            changed = ((part.status ^ self._status[kind]) & int(erasing)) != 0
+            moved = (part.heartbeat_echo != self._echo[kind]) & (shadow.fed_value >= 0)
+            strange = moved & (part.heartbeat_echo != shadow.fed_value)
+            shadow.forget(part.answered & (changed | strange))
+            self._status[kind] = np.where(part.answered, part.status, self._status[kind])
+            self._echo[kind] = np.where(part.answered, part.heartbeat_echo, self._echo[kind])
+
+    async def refresh(self, node: Node, link: Link) -> None:
+        """Read what stands in the node's writable registers."""
+        shadow = self.shadows[node.kind]
+        shadow.learn(node.row, await link.read(node.unit, "holding", 0, shadow.words.shape[1]))
+        shadow.watchdog_s[node.row] = 0.1 * float(shadow.words[node.row, 1])
+
+    async def write_node(self, node: Node, targets: Targets, link: Link) -> int:
+        """Bring one node's command registers to what is asked; the number of registers written.
+
+        Raises:
+            NodeError: not acknowledged, not read back as asked, or put off by the write budget.
+        """
+        shadow = self.shadows[node.kind]
+        wanted = targets.words[node.kind][node.row]
+        relevant = targets.relevant[node.kind][node.row]
+        if not shadow.known[node.row]:
+            await self.refresh(node, link)
+        addresses = shadow.differing(node.row, 2, wanted, relevant)
+        if not addresses:
+            return 0
+        goal = shadow.words[node.row].copy()
+        goal[addresses] = wanted[[a - 2 for a in addresses]]
+        towards_zero = self._towards_zero(node, goal)
+        if not self.budget.take(node.index, targets.time_s, towards_zero=towards_zero):
+            raise NodeError(FailureKind.BACKING_OFF, f"unit {node.unit}: write budget spent, put off")
+        written = await self._write_runs(node, goal, self._runs(node, addresses, goal), link)
+        left = shadow.differing(node.row, 2, wanted, relevant)
+        if left:
+            text = f"unit {node.unit}: holding registers {left} do not read back as written"
+            raise NodeError(FailureKind.REFUSED, text)
+        return written
+
+    async def _write_runs(
+        self, node: Node, goal: IntArray, runs: Sequence[tuple[int, int]], link: Link
+    ) -> int:
+        """Write `runs` of `goal`, then read everything back."""
+        self.forget(node)  # until it is read back, nobody knows what the node took
+        for address, count in runs:
+            await link.write(node.unit, address, goal[address : address + count].tolist())
+        await self.refresh(node, link)
+        return sum(count for _, count in runs)
+
+    def _runs(self, node: Node, addresses: Sequence[int], goal: IntArray) -> tuple[tuple[int, int], ...]:
+        """Requests in safe order: a string's current limit is lowered before anything else changes."""
+        if node.kind == "rm1":
+            return filled_runs(addresses, frozenset(range(2, 2 + rm1.COMMAND_COUNT)))
+        # BUS_VOLTAGE_SETPOINT is never written in passing: what it holds outside MODE 2 may be out of range
+        fillable = frozenset(range(2, 2 + rc1.COMMAND_COUNT)) - {RC1_BUS_VOLTAGE}
+        runs = filled_runs(addresses, fillable)
+        lowered = goal[RC1_LIMIT] < self.shadows["rc1"].words[node.row, RC1_LIMIT]
+        return tuple(reversed(runs)) if lowered else runs
+
+    def _towards_zero(self, node: Node, goal: IntArray) -> bool:
+        """No value grows in magnitude."""
+        shadow = self.shadows[node.kind]
+        signed = frozenset({RM1_TRIM}) if node.kind == "rm1" else frozenset[int]()
+        before = signed_words(shadow.words[node.row], shadow.pairs, signed)
+        after = signed_words(goal, shadow.pairs, signed)
+        return bool((np.abs(after[2:]) <= np.abs(before[2:])).all())
+
+    # ---- keeping alive -------------------------------------------------------------------------
+
+    def heartbeat_due(self, node: Node, now_s: float) -> bool:
+        """A quarter of the watchdog time has passed since the last acknowledged heartbeat."""
+        shadow = self.shadows[node.kind]
+        due: bool = (
+            now_s - shadow.fed_wall_s[node.row] >= HEARTBEAT_SHARE * shadow.watchdog_s[node.row] - 1e-3
+        )
+        return due
+
+    async def feed(self, node: Node, link: Link, wall: Callable[[], float]) -> None:
+        """Change HEARTBEAT once.
+
+        Raises:
+            NodeError: not acknowledged.
+        """
+        shadow = self.shadows[node.kind]
+        if shadow.fed_value[node.row] < 0 or not shadow.known[node.row]:
+            await self.refresh(node, link)  # the value must differ from what stands there
+        value = (int(shadow.words[node.row, 0]) + 1) % 0x10000
+        sent_s = wall()
+        await link.write(node.unit, 0, [value])
+        shadow.words[node.row, 0] = value
+        shadow.fed_value[node.row] = value
+        shadow.fed_wall_s[node.row] = sent_s
+
+    async def set_watchdog(self, node: Node, seconds: float, link: Link) -> None:
+        """Write WATCHDOG where it differs and read it back.
+
+        Raises:
+            NodeError: not acknowledged or not read back.
+            RegisterError: outside what the register takes.
+        """
+        codec = self._rm1 if node.kind == "rm1" else self._rc1
+        word = encode_value(codec.profile.register("holding", "WATCHDOG"), seconds)[0]
+        shadow = self.shadows[node.kind]
+        await self.refresh(node, link)
+        if shadow.words[node.row, 1] == word:
+            return
+        await link.write(node.unit, 1, [word])
+        await self.refresh(node, link)
+        if shadow.words[node.row, 1] != word:
+            raise NodeError(FailureKind.REFUSED, f"unit {node.unit}: WATCHDOG does not read back")
+
+    async def clear(self, node: Node, link: Link, wall: Callable[[], float]) -> None:
+        """Zero every command register, read it back, feed the watchdog, write CLEAR.
+
+        What stands in the command registers acts the moment a latch clears, so CLEAR is not written
+        unless they read back as zero.
+
+        Raises:
+            NodeError: some part of it was not confirmed; CLEAR was then not written, or not acknowledged.
+        """
+        shadow = self.shadows[node.kind]
+        count = rm1.COMMAND_COUNT if node.kind == "rm1" else rc1.COMMAND_COUNT
+        wanted = np.zeros(count, dtype=np.int64)
+        relevant = np.ones(count, dtype=np.bool_)
+        if node.kind == "rc1":
+            relevant[rc1.BUS_VOLTAGE_COLUMN] = False
+        await self.refresh(node, link)
+        addresses = shadow.differing(node.row, 2, wanted, relevant)
+        if addresses:
+            goal = shadow.words[node.row].copy()
+            goal[addresses] = 0
+            await self._write_runs(node, goal, self._runs(node, addresses, goal), link)
+        if shadow.differing(node.row, 2, wanted, relevant):
+            raise NodeError(FailureKind.REFUSED, f"unit {node.unit}: command registers do not read back as 0")
+        await self.feed(node, link, wall)
+        await link.write(node.unit, CLEAR_ADDRESS[node.kind], [rm1.CLEAR_CODE])
