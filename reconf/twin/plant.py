@@ -143,6 +143,32 @@ class Plant:
         self._string_a = solved.current_a
         self._finish(response, before, duty, trim, solved, dt_s)
 
+    def step_alone(self, current_a: FloatArray, dt_s: float) -> FloatArray:
+        """Advance every module by itself, loaded with `current_a` (M,); returns its work at the terminals.
+
+        The work is in joule, (M,). No string, switch or converter takes part, and the ledger stays as it is
+        but for the cells' heat.
+        """
+        constants = self._step_constants(dt_s)
+        response = respond(self.bank, self._parameters(), self.cells, self.core_degc, constants)
+        leakage = response.ocv_v * self._mask / self.faults.leakage_ohm
+        stored = stored_current_a(self.bank, current_a, leakage)
+        resistance = (response.r_slow_ohm + response.r0_ohm).sum(axis=1)
+        terminal = current_a * (response.emf_v.sum(axis=1) - resistance * current_a)
+        heat = enthalpy_power_w(response, stored, self.core_degc, dt_s, self._mask) - terminal
+        self.energy.cell_heat_j += float(heat.sum()) * dt_s
+        before = self.cells
+        self.cells = advance(self.bank, before, response, current_a, stored, constants)
+        self._advance_heat(heat, dt_s)
+        self.charge_out_ah += current_a * (dt_s / 3600.0)
+        self.time_s += dt_s
+        nothing = np.zeros(self.topology.n_strings)
+        none = np.zeros(self.topology.n_strings, dtype=np.bool_)
+        idle = StringSolution(nothing, nothing, none, none, none)
+        self._finish(response, before, np.zeros(current_a.shape), current_a, idle, dt_s)
+        work: FloatArray = terminal * dt_s
+        return work
+
     def _parameters(self) -> GroupParameters:
         truth = self.truth
         scale = truth.resistance_scale * self.faults.resistance_factor * self._mask
