@@ -1,0 +1,306 @@
+"""When each fault of the table is there: arrays of conditions from measured values, bits and site inputs.
+
+Rows with a limit are held against it, with its hysteresis, by one loop over the table's rows. The others
+are given here by name; each function's docstring says which rows it fills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconf.arrays import BoolArray, FloatArray
+from reconf.devices.rc1 import Rc1Status
+from reconf.devices.rm1 import Rm1Status
+from reconf.protection.bounds import TIER_OF, Bounds, Constants
+from reconf.protection.faults import Conditions, RuleNumbers, Scope, fault_rows
+from reconf.protection.observe import Observed
+from reconf.readings import SiteImage
+
+COLD_CHARGE_A = 0.5
+"""Charge current that counts as charging, above sensor offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One condition in code over N subjects."""
+
+    raised: BoolArray
+    released: BoolArray
+    value: FloatArray | float = float("nan")
+    bound: FloatArray | float = float("nan")
+
+
+def bit(set_: BoolArray, known: BoolArray | bool = True) -> Signal:
+    """A condition that is simply there or not, while `known`."""
+    return Signal(raised=set_ & known, released=~set_ & known)
+
+
+def assemble(
+    scope: Scope,
+    bounds: Bounds,
+    values: Mapping[tuple[str, str], FloatArray],
+    signals: Mapping[str, Signal],
+    n: int,
+) -> Conditions:
+    """Conditions of every row of `scope`, from limited values and from signals by fault id."""
+    rows = fault_rows(scope)
+    shape = (len(rows), n)
+    raised, released = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
+    value, bound = np.full(shape, np.nan), np.full(shape, np.nan)
+    for i, row in enumerate(rows):
+        if row.limit is None:
+            signal = signals[row.fault]
+            raised[i], released[i], value[i], bound[i] = (
+                signal.raised,
+                signal.released,
+                signal.value,
+                signal.bound,
+            )
+            continue
+        quantity, side, tier = row.limit
+        limit = bounds[quantity, side]
+        sign = 1.0 if side == "max" else -1.0
+        bound[i] = limit.tiers[TIER_OF[tier]]
+        value[i] = values[quantity, side]
+        # NaN compares False both ways: a missing value neither raises nor releases
+        over = sign * (value[i] - bound[i])
+        raised[i] = over > 0.0
+        released[i] = over < -limit.hysteresis
+    return Conditions(raised=raised, released=released, value=value, bound=bound)
+
+
+def module_values(seen: Observed, capacity_ah: FloatArray) -> dict[tuple[str, str], FloatArray]:
+    """Measured values that module rows are held against, by (quantity, side)."""
+    spread = seen.cell_max_v - seen.cell_min_v
+    current_c = seen.current_a / capacity_ah
+    return {
+        ("cell_voltage_v", "max"): seen.cell_max_v,
+        ("cell_voltage_v", "min"): seen.cell_min_v,
+        ("cell_voltage_spread_v", "max"): spread,
+        ("temperature_degc", "max"): seen.temperature_max_degc,
+        ("temperature_degc", "min"): seen.temperature_min_degc,
+        ("temperature_difference_k", "max"): seen.temperature_max_degc - seen.temperature_min_degc,
+        ("discharge_current_c", "max"): current_c,
+        ("charge_current_c", "max"): -current_c,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """What the rules about change remember from tick to tick."""
+
+    temperature_degc: FloatArray
+    """(M, 2) last sample."""
+    age_s: FloatArray
+    """(M,) time since that sample."""
+    rising_s: FloatArray
+    """(M,) how long the temperature has been rising fast."""
+    cell_v_before: FloatArray
+    """(M, C) cell voltages when the rise began."""
+    cell_min_v: FloatArray
+    """(M,) last lowest cell voltage."""
+    status: np.ndarray
+    """(M,) STATUS bits of the last tick."""
+    string_status: np.ndarray
+    """(S,) the same of the converters."""
+
+    @classmethod
+    def start(cls, constants: Constants) -> Trend:
+        """Nothing seen yet."""
+        m, s = constants.n_modules, constants.n_strings
+        return cls(
+            temperature_degc=np.full((m, 2), np.nan),
+            age_s=np.zeros(m),
+            rising_s=np.zeros(m),
+            cell_v_before=np.full((m, constants.bank.n_cells_max), np.nan),
+            cell_min_v=np.full(m, np.nan),
+            status=np.zeros(m, dtype=np.int64),
+            string_status=np.zeros(s, dtype=np.int64),
+        )
+
+
+def follow(
+    trend: Trend, seen: Observed, image: SiteImage, dt_s: float, rules: RuleNumbers
+) -> tuple[Trend, FloatArray]:
+    """The trend after this tick, and the steepest temperature rise of each module [K/s] (NaN unknown)."""
+    age = trend.age_s + dt_s
+    rate = np.fmax.reduce(
+        (seen.temperature_degc - trend.temperature_degc) / np.maximum(age, 1e-3)[:, None], axis=1
+    )
+    fast = rate >= rules.runaway_rate_k_per_s
+    rising = np.where(seen.fresh, np.where(fast, trend.rising_s + age, 0.0), trend.rising_s)
+    begins = (rising > 0.0) & (trend.rising_s == 0.0)
+    calm = rising == 0.0
+    reference = np.where((calm & seen.fresh)[:, None], seen.cell_v, trend.cell_v_before)
+    reference = np.where(
+        (begins & np.isnan(trend.cell_v_before).all(axis=1))[:, None], seen.cell_v, reference
+    )
+    return Trend(
+        temperature_degc=np.where(seen.fresh[:, None], seen.temperature_degc, trend.temperature_degc),
+        age_s=np.where(seen.fresh, 0.0, age),
+        rising_s=rising,
+        cell_v_before=reference,
+        cell_min_v=np.where(np.isnan(seen.cell_min_v), trend.cell_min_v, seen.cell_min_v),
+        status=np.where(seen.fresh, image.modules.status, trend.status),
+        string_status=np.where(image.strings.answered, image.strings.status, trend.string_status),
+    ), np.where(seen.fresh, rate, np.nan)
+
+
+def module_signals(
+    constants: Constants,
+    seen: Observed,
+    image: SiteImage,
+    before: Trend,
+    after: Trend,
+    rate_k_per_s: FloatArray,
+    trusted: BoolArray,
+    stale_s: float,
+    rules: RuleNumbers,
+) -> dict[str, Signal]:
+    """Rows about zero and copper, cold charge, runaway, trips, node bits, staleness and trust."""
+    status, fresh = image.modules.status, seen.fresh
+    lowest, highest = constants.limits["cell_voltage_v", "min"], constants.limits["cell_voltage_v", "max"]
+    hot, cold = (
+        constants.limits["temperature_degc", "max"],
+        constants.limits["charge_temperature_degc", "min"],
+    )
+
+    def on(flag: Rm1Status) -> BoolArray:
+        set_: BoolArray = (status & int(flag)) != 0
+        return set_
+
+    def tripped(flag: Rm1Status, cause_gone: BoolArray) -> Signal:
+        # the node keeps its bit until it is told to clear: only its coming is news, and the fault is over
+        # when its cause is
+        came = on(flag) & ((before.status & int(flag)) == 0) & fresh
+        return Signal(raised=came, released=cause_gone & ~came)
+
+    was_low = before.cell_min_v < lowest.safety
+    exposed = (seen.cell_min_v < rules.copper_exposure_v) | (seen.cell_zero & was_low)
+    charging_cold = (seen.current_a < -COLD_CHARGE_A) & (seen.temperature_min_degc < cold.safety)
+    connected = ((after.string_status & int(Rc1Status.CONTACTOR_CLOSED)) != 0)[constants.topology.string_of]
+    with np.errstate(invalid="ignore"):
+        sagged = (seen.cell_v < (1.0 - rules.runaway_voltage_drop_frac) * after.cell_v_before).any(axis=1)
+    runaway = (after.rising_s >= rules.runaway_for_s) & (sagged | (seen.temperature_max_degc > hot.safety))
+    age = image.modules.age_s
+    return {
+        "cell_reading_zero": Signal(seen.cell_zero, ~seen.cell_zero & fresh, 0.0, rules.reversed_v),
+        "copper_exposure": Signal(exposed, ~exposed & fresh, seen.cell_min_v, rules.copper_exposure_v),
+        "cold_charge": Signal(
+            charging_cold, seen.current_a > -COLD_CHARGE_A, seen.temperature_min_degc, cold.safety
+        ),
+        "thermal_runaway": Signal(
+            runaway, rate_k_per_s < 0.1 * rules.runaway_rate_k_per_s, rate_k_per_s, rules.runaway_rate_k_per_s
+        ),
+        "over_voltage_trip": tripped(Rm1Status.OVER_VOLTAGE_TRIP, seen.cell_max_v < highest.recommended),
+        "under_voltage_trip": tripped(Rm1Status.UNDER_VOLTAGE_TRIP, seen.cell_min_v > lowest.recommended),
+        "over_temperature_trip": tripped(
+            Rm1Status.OVER_TEMPERATURE_TRIP, seen.temperature_max_degc < hot.recommended
+        ),
+        "switch_fault": bit(on(Rm1Status.SWITCH_FAULT), fresh),
+        "trim_fault": bit(on(Rm1Status.TRIM_FAULT), fresh),
+        "cell_sensing_fault": bit(on(Rm1Status.CELL_SENSING_FAULT), fresh),
+        "temperature_sensor_fault": bit(on(Rm1Status.TEMPERATURE_SENSOR_FAULT), fresh),
+        "node_watchdog": bit(on(Rm1Status.WATCHDOG_EXPIRED) & connected, fresh),
+        "readings_stale": Signal(age > stale_s, fresh, age, stale_s),
+        "sensors_untrusted": Signal(~trusted, trusted),
+    }
+
+
+def string_values(constants: Constants, seen: Observed) -> dict[tuple[str, str], FloatArray]:
+    """Measured values that string rows are held against."""
+    return {
+        ("string_current_frac", "max"): np.abs(seen.string_current_a) / constants.converters.current_rating_a,
+        ("heatsink_temperature_degc", "max"): seen.heatsink_degc,
+    }
+
+
+def string_signals(
+    constants: Constants,
+    seen: Observed,
+    image: SiteImage,
+    before: Trend,
+    reach_v: FloatArray,
+    cannot_leave: BoolArray,
+    stale_s: float,
+    rules: RuleNumbers,
+) -> dict[str, Signal]:
+    """Rows string_voltage_implausible, converter bits, contactor_welded, converter_lost, reach, leaving."""
+    strings = image.strings
+    status, fresh = strings.status, strings.answered
+    topology = constants.topology
+
+    def on(flag: Rc1Status) -> BoolArray:
+        set_: BoolArray = (status & int(flag)) != 0
+        return set_
+
+    inserted = (image.modules.status & int(Rm1Status.INSERTED)) != 0
+    terminal = np.where(inserted, image.modules.voltage_v.value, 0.0)
+    total = topology.sum_by_string(terminal) - constants.string_r_on_ohm * np.nan_to_num(
+        seen.string_current_a
+    )
+    rated_v = constants.converters.voltage_max_v
+    steady = ~(image.modules.duty_frac.value * (1.0 - image.modules.duty_frac.value) > 0.0)
+    comparable = constants.min_by_string((seen.fresh & steady).astype(np.float64)) > 0.0
+    apart = np.abs(total - seen.string_voltage_v)
+    allowed = rules.discrepancy_frac * rated_v
+    closed = on(Rc1Status.CONTACTOR_CLOSED) | on(Rc1Status.PRECHARGING)
+    stands = seen.link_voltage_v > 0.95 * seen.string_voltage_v
+    welded = ~closed & stands & (seen.link_voltage_v > 60.0) & fresh
+    failed = (
+        on(Rc1Status.HARDWARE_FAULT) & ((before.string_status & int(Rc1Status.HARDWARE_FAULT)) == 0) & fresh
+    )
+    low = constants.converters.voltage_min_v
+    return {
+        "string_voltage_implausible": Signal(
+            (apart > allowed) & comparable & fresh, (apart < 0.5 * allowed) & fresh, apart, allowed
+        ),
+        "converter_fault": Signal(failed, ~failed & fresh),
+        "contactor_mismatch": bit(on(Rc1Status.CONTACTOR_MISMATCH), fresh),
+        "contactor_welded": Signal(welded, ~stands & fresh, seen.link_voltage_v, 60.0),
+        "converter_lost": Signal(strings.age_s > stale_s, fresh, strings.age_s, stale_s),
+        "window_unreachable": Signal(reach_v < low, reach_v > 1.01 * low, reach_v, low),
+        "module_cannot_leave": Signal(cannot_leave, ~cannot_leave),
+    }
+
+
+def site_values(image: SiteImage) -> dict[tuple[str, str], FloatArray]:
+    """Measured values that site rows are held against."""
+    return {("insulation_ohm_per_v", "min"): np.array([image.inputs.insulation_ohm_per_v])}
+
+
+def site_signals(
+    image: SiteImage,
+    seen: Observed,
+    stop: bool,
+    monitor_fitted: bool,
+    bus_v: tuple[float, float],
+    margin_frac: float,
+) -> dict[str, Signal]:
+    """Rows emergency_stop, alarms, door_open, insulation_unknown, bus_voltage."""
+    inputs = image.inputs
+    pressed = bool(((image.strings.status & int(Rc1Status.EMERGENCY_STOP)) != 0).any())
+
+    def flag(value: bool) -> Signal:
+        return bit(np.array([value]))
+
+    span = margin_frac * (bus_v[1] - bus_v[0])
+    bus = seen.bus_voltage_v[~np.isnan(seen.bus_voltage_v)]
+    # the median: one converter's sensor alone does not stop the site
+    level = float(np.median(bus)) if bus.size else float("nan")
+    outside = level < bus_v[0] or level > bus_v[1]
+    inside = bus_v[0] + span < level < bus_v[1] - span
+    return {
+        "emergency_stop": flag(inputs.emergency_stop or pressed or stop),
+        "gas_alarm": flag(inputs.gas_alarm),
+        "smoke_alarm": flag(inputs.smoke_alarm),
+        "fire_alarm": flag(inputs.fire_alarm),
+        "door_open": flag(inputs.door_open),
+        "insulation_unknown": flag(monitor_fitted and bool(np.isnan(inputs.insulation_ohm_per_v))),
+        "bus_voltage": Signal(
+            np.array([outside]), np.array([inside]), level, bus_v[0] if level < bus_v[0] else bus_v[1]
+        ),
+    }
