@@ -38,6 +38,17 @@ class _Memory:
     dwell_slots: FloatArray
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleState:
+    """Everything the schedule remembers, for records: `Scheduler.restore` goes on exactly from here."""
+
+    plan: Plan | None
+    residual_slots: FloatArray
+    """(M,)"""
+    dwell_slots: FloatArray
+    """(M,)"""
+
+
 class Scheduler:
     """Turns accepted plans into one `SlotCommand` per slot. One object per site, fed in order."""
 
@@ -62,6 +73,16 @@ class Scheduler:
     def residual_slots(self) -> FloatArray:
         """(M,) planned less real insertions, in slots."""
         return self._memory.residual_slots.copy()
+
+    def snapshot(self) -> ScheduleState:
+        """What is remembered now."""
+        memory = self._memory
+        return ScheduleState(self._plan, memory.residual_slots.copy(), memory.dwell_slots.copy())
+
+    def restore(self, state: ScheduleState) -> None:
+        """Go on from `state`."""
+        self._plan = state.plan
+        self._memory = _Memory(state.residual_slots.copy(), state.dwell_slots.copy())
 
     def accept(self, plan: Plan, now_s: float) -> None:  # noqa: ARG002 - part of the agreed signature
         """Follow `plan` from the next slot on; residuals are carried over."""

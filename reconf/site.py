@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from types import MappingProxyType
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -274,6 +275,11 @@ class Site:
         if build not in self._derived:
             self._derived[build] = build(self)
         return self._derived[build]  # type: ignore[return-value]  # the entry under `build` is its result
+
+    @property
+    def derived_tables(self) -> Mapping[Callable[[Site], object], object]:
+        """All tables made so far, by the function that builds them (records refer to them by name)."""
+        return MappingProxyType(self._derived)
 
     @property
     def modules(self) -> tuple[ModuleSpec, ...]:
