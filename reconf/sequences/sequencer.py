@@ -1,0 +1,310 @@
+"""The sequencer: joins and leaves strings in the one safe order, earns heartbeats, clears lone latches.
+
+Pure: `Sequencer(site).step(state, inputs) -> Outcome`. Its command is a proposal like any other: it is
+staged and verified before it reaches a wire. Two clocks come in: control time for physics (contactors,
+currents), wall time for watchdogs and for waiting times.
+
+The line, once per tick:
+
+    outcome  = sequencer.step(state, inputs)            inputs.proposal: the scheduler's slot command
+    steps    = stage(site, image, estimate, in_force, outcome.command)
+    verified = verify_steps(..., history=History(unsure=outcome.actions.unsure_modules, ...))
+    clear / set_watchdogs / heartbeat as outcome.actions say
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reconf.actuation import ConverterMode, SlotCommand
+from reconf.arrays import BoolArray
+from reconf.devices.rc1 import Rc1Status
+from reconf.devices.rm1 import Rm1Status
+from reconf.readings import SiteImage
+from reconf.sequences.conditions import RC1_BLOCKING, RM1_TRIPS, View, conditions, latches
+from reconf.sequences.joining import joining_pattern, window_lost
+from reconf.sequences.modes import CONNECTING, HELD, SiteMode, next_mode
+from reconf.sequences.nodes import REJOIN_GOOD_S, RM1_WATCHDOG_S, WATCHDOG_MARGIN_S, Nodes
+from reconf.sequences.overlay import overlay
+from reconf.sequences.phases import PHASE_TABLE, Phase
+from reconf.sequences.state import (
+    SequenceEvent,
+    SequencerActions,
+    SequencerInputs,
+    SequencerOutcome,
+    SequencerState,
+)
+from reconf.site import Site
+from reconf.verify.tables import build_tables
+
+UNSEEN_S = 3.0
+"""A string found closed at a restart is left if no plausible image comes within this wall time."""
+
+
+@dataclass(frozen=True)
+class Sequencer:
+    """Runs the tables of `phases` and `modes` for one site."""
+
+    site: Site
+
+    def initial(self, image: SiteImage, wall_s: float, saved_mode: SiteMode | None = None) -> SequencerState:
+        """State at (re)start: what is open stays open; what is found closed stays, at power 0.
+
+        Args:
+            image: the first image (nodes may be silent).
+            wall_s: wall time.
+            saved_mode: mode that was persisted; FAULT, ESTOP and MAINTENANCE live on, RUN does not.
+        """
+        t = self.site.derived(build_tables)
+        closed = image.strings.answered & ((image.strings.status & int(Rc1Status.CONTACTOR_CLOSED)) != 0)
+        mode = SiteMode.STANDBY if closed.any() else SiteMode.OFF
+        if saved_mode in HELD or saved_mode is SiteMode.MAINTENANCE:
+            mode = saved_mode
+        phase = np.where(closed, int(Phase.JOINED), int(Phase.OPEN))
+        phase = np.where(image.strings.answered, phase, int(Phase.LOST))
+        return SequencerState(
+            mode=mode,
+            wanted=mode if mode is SiteMode.STANDBY else SiteMode.OFF,
+            clear_seen=False,
+            phase=phase.astype(np.int64),
+            entered_s=np.full(t.n_strings, image.time_s),
+            entered_wall_s=np.full(t.n_strings, wall_s),
+            ticks=np.zeros(t.n_strings, dtype=np.int64),
+            armed=np.zeros(t.n_strings, dtype=np.bool_),
+            starting=np.zeros(t.n_strings, dtype=np.bool_),
+            found_closed=closed,
+            pattern=np.zeros(t.n_modules, dtype=np.bool_),
+            shown_inserted=(image.modules.status & int(Rm1Status.INSERTED)) != 0,
+            modules=Nodes.fresh(t.n_modules, wall_s),
+            strings=Nodes.fresh(t.n_strings, wall_s),
+            began_wall_s=wall_s,
+            wall_s=wall_s,
+        )
+
+    def step(self, state: SequencerState, inputs: SequencerInputs) -> SequencerOutcome:
+        """One tick."""
+        state = self._observe(state, inputs)
+        state, mode_events = self._mode(state, inputs)
+        view, state = self._view(state, inputs)
+        state, phase_events = self._phases(state, view, inputs.now_s)
+        clear_modules, clear_strings = self._clears(state, view, inputs)
+        unsure = self._unsure(state, inputs)
+        modules_out = state.modules.out_of_service | self._latched_modules(inputs.image)
+        command = overlay(self.site, state.phase, state.mode, state.pattern, modules_out, inputs)
+        beats_m, beats_s = self._earned(state, inputs)
+        state = replace(
+            state,
+            modules=replace(state.modules.clear(clear_modules, inputs.wall_s), earned=beats_m),
+            strings=replace(state.strings.clear(clear_strings, inputs.wall_s), earned=beats_s),
+            wall_s=inputs.wall_s,
+        )
+        actions = SequencerActions(
+            clear_modules=clear_modules,
+            clear_strings=clear_strings,
+            set_watchdogs=bool(self._begins(state).any()),
+            heartbeat_modules=beats_m,
+            heartbeat_strings=beats_s,
+            unsure_modules=unsure,
+            modules_out=modules_out,
+            strings_out=state.strings.out_of_service,
+            events=(*mode_events, *phase_events),
+        )
+        return SequencerOutcome(state, command, actions)
+
+    def _observe(self, state: SequencerState, inputs: SequencerInputs) -> SequencerState:
+        """Bring the memory of the nodes up to this tick."""
+        image, receipt = inputs.image, inputs.receipt
+        trips = (image.modules.status & RM1_TRIPS) != 0
+        faults = (image.strings.status & RC1_BLOCKING) != 0
+        shown = (image.modules.status & int(Rm1Status.INSERTED)) != 0
+        module_ok = receipt.module_confirmed if receipt is not None else None
+        string_ok = receipt.string_confirmed if receipt is not None else None
+        return replace(
+            state,
+            modules=state.modules.seen(image.modules.answered, module_ok, ~trips, inputs.wall_s),
+            strings=state.strings.seen(image.strings.answered, string_ok, ~faults, inputs.wall_s),
+            shown_inserted=np.where(image.modules.answered, shown, state.shown_inserted),
+            ticks=state.ticks + 1,
+        )
+
+    def _mode(
+        self, state: SequencerState, inputs: SequencerInputs
+    ) -> tuple[SequencerState, tuple[SequenceEvent, ...]]:
+        """Run the mode machine."""
+        estop = inputs.emergency_stop or inputs.image.inputs.emergency_stop
+        stop_bits = (inputs.image.strings.status & int(Rc1Status.EMERGENCY_STOP)) != 0
+        estop = estop or bool(np.any(stop_bits & inputs.image.strings.answered))
+        held = state.mode in HELD
+        request = None if held else inputs.request
+        wanted = request or state.wanted
+        clear_seen = held and (state.clear_seen or inputs.cleared)
+        connects = wanted in {SiteMode.RUN, SiteMode.STANDBY}
+        moving = (state.phase != Phase.JOINED) & state.armed & (state.phase != Phase.OPEN)
+        joined = bool(state.joined.any()) and not bool(moving.any())
+        mode, why = next_mode(
+            state.mode,
+            {
+                "emergency_stop": estop,
+                "site_open": inputs.envelope.site_open,
+                "cleared": clear_seen and not estop and not inputs.envelope.site_open,
+                "want_maintenance": wanted is SiteMode.MAINTENANCE,
+                "want_off": wanted is SiteMode.OFF,
+                "want_connect": connects,
+                "joined_run": joined and wanted is SiteMode.RUN,
+                "joined_standby": joined and wanted is SiteMode.STANDBY,
+                "want_run": wanted is SiteMode.RUN,
+                "want_standby": wanted is SiteMode.STANDBY,
+            },
+        )
+        if mode in HELD or held:
+            wanted = SiteMode.OFF
+        starts = request in {SiteMode.RUN, SiteMode.STANDBY} and mode in CONNECTING
+        armed = (state.armed | starts) & (mode in CONNECTING)
+        changed = replace(
+            state,
+            mode=mode,
+            wanted=wanted,
+            clear_seen=clear_seen and mode in HELD,
+            armed=armed,
+            starting=(state.starting | (starts and ~state.joined)) & armed,
+        )
+        if mode is state.mode:
+            return changed, ()
+        return changed, (SequenceEvent("site", state.mode.value, mode.value, why),)
+
+    def _view(self, state: SequencerState, inputs: SequencerInputs) -> tuple[View, SequencerState]:
+        """Collect what the conditions look at; renews the joining pattern of strings that are open."""
+        t = self.site.derived(build_tables)
+        envelope, image = inputs.envelope, inputs.image
+        out = state.modules.out_of_service | ((image.modules.status & RM1_TRIPS) != 0)
+        fresh_pattern, found = joining_pattern(t, image, envelope, out)
+        choosing = np.isin(state.phase, [Phase.OPEN, Phase.CLEARING])
+        pattern = np.where(choosing[t.string_of], fresh_pattern, state.pattern)
+        state = replace(state, pattern=pattern)
+        lost = window_lost(t, image, envelope, inputs.in_force, out)
+        seen = image.strings.answered & ~t.any_by_string(inputs.in_force.inserted & ~image.modules.answered)
+        found_closed = state.found_closed & ~seen
+        unseen = found_closed & (inputs.wall_s - state.began_wall_s >= UNSEEN_S)
+        state = replace(state, found_closed=found_closed)
+        stays = state.mode in CONNECTING
+        leave = ~envelope.string_usable | envelope.site_open | (not stays) | unseen
+        leave |= state.joined & lost
+        cleared = inputs.clear_strings
+        view = View(
+            tables=t,
+            image=image,
+            in_force=inputs.in_force,
+            strings=state.strings,
+            modules=state.modules,
+            phase=state.phase,
+            ticks=state.ticks,
+            elapsed_s=inputs.now_s - state.entered_s,
+            elapsed_wall_s=inputs.wall_s - state.entered_wall_s,
+            pattern=pattern,
+            join=state.armed & stays,
+            leave=leave,
+            start=state.starting,
+            weld_cleared=np.zeros(t.n_strings, dtype=np.bool_) if cleared is None else cleared,
+            pattern_found=found | ~choosing,
+            wall_s=inputs.wall_s,
+        )
+        return view, state
+
+    def _phases(
+        self, state: SequencerState, view: View, now_s: float
+    ) -> tuple[SequencerState, tuple[SequenceEvent, ...]]:
+        """Run the phase table, all strings at once; each moves at most one row a tick."""
+        masks = conditions(view)
+        phase = state.phase.copy()
+        waiting = np.ones(phase.size, dtype=np.bool_)
+        events: list[SequenceEvent] = []
+        for row in PHASE_TABLE:
+            moves = waiting & (state.phase == row.source) & masks[row.when]
+            phase[moves] = row.target
+            waiting &= ~moves
+            names = view.tables.names
+            events += [
+                SequenceEvent(names[i], row.source.name.lower(), row.target.name.lower(), row.why)
+                for i in map(int, np.flatnonzero(moves))
+            ]
+        changed = phase != state.phase
+        return replace(
+            state,
+            phase=phase,
+            entered_s=np.where(changed, now_s, state.entered_s),
+            entered_wall_s=np.where(changed, view.wall_s, state.entered_wall_s),
+            ticks=np.where(changed, 0, state.ticks),
+            starting=state.starting & (phase != Phase.JOINED) & (phase != Phase.BYPASSING),
+        ), tuple(events)
+
+    def _begins(self, state: SequencerState) -> BoolArray:
+        """(S,) strings that begin to join in this tick."""
+        mask: BoolArray = np.isin(state.phase, [Phase.CLEARING, Phase.INSERTING]) & (state.ticks == 0)
+        return mask
+
+    def _clears(
+        self, state: SequencerState, view: View, inputs: SequencerInputs
+    ) -> tuple[BoolArray, BoolArray]:
+        """Latches to reset now: of starting strings, of modules good for 60 s, and what an operator asks."""
+        t = view.tables
+        _, lone = latches(view)
+        still = ~inputs.in_force.inserted
+        clearing = state.phase == Phase.CLEARING
+        due = clearing & (state.ticks % 2 == 0)
+        rc1 = (inputs.image.strings.status & int(Rc1Status.WATCHDOG_EXPIRED)) != 0
+        back = state.modules.good_for(REJOIN_GOOD_S, inputs.wall_s) & state.joined[t.string_of]
+        modules = lone & still & (due[t.string_of] | (back & state.modules.may_clear(inputs.wall_s)))
+        strings = due & rc1
+        if inputs.clear_modules is not None:
+            modules |= inputs.clear_modules & still & inputs.image.modules.answered
+        if inputs.clear_strings is not None:
+            idle = np.isin(state.phase, [Phase.OPEN, Phase.CLEARING, Phase.WELDED, Phase.BYPASSING])
+            strings |= inputs.clear_strings & idle & inputs.image.strings.answered
+        return modules, strings
+
+    def _unsure(self, state: SequencerState, inputs: SequencerInputs) -> BoolArray:
+        """(M,) silent modules that may still be inserted: their watchdog has not surely run out."""
+        running = inputs.wall_s < state.modules.beat_until_s + RM1_WATCHDOG_S + WATCHDOG_MARGIN_S
+        silent = ~inputs.image.modules.answered
+        was_in = state.shown_inserted | inputs.in_force.inserted
+        mask: BoolArray = silent & was_in & running
+        return mask
+
+    def _latched_modules(self, image: SiteImage) -> BoolArray:
+        """(M,) modules whose commands have no effect, or that tripped."""
+        bits = RM1_TRIPS | int(Rm1Status.WATCHDOG_EXPIRED)
+        mask: BoolArray = image.modules.answered & ((image.modules.status & bits) != 0)
+        return mask
+
+    def _earned(self, state: SequencerState, inputs: SequencerInputs) -> tuple[BoolArray, BoolArray]:
+        """Heartbeats are earned: fresh image, verified command, confirmed receipt, for that very node."""
+        image = inputs.image
+        modules = image.modules.answered & (state.modules.unconfirmed_ticks == 0) & inputs.verified
+        strings = image.strings.answered & (state.strings.unconfirmed_ticks == 0) & inputs.verified
+        # ticks slower than the converter's watchdog cannot open it in time by command: let it open itself
+        slow = inputs.wall_s - state.wall_s > UNSEEN_S / 2.0
+        strings &= ~(slow & np.isin(state.phase, [Phase.RAMP_DOWN, Phase.OPENING]))
+        return modules, strings
+
+
+def adopt(site: Site, image: SiteImage) -> SlotCommand:
+    """The command taken to be in force before anything was written: what the nodes show they do.
+
+    The current limit is taken as the converter's rating, its power-up value.
+    """
+    t = site.derived(build_tables)
+    modules, strings, trim = image.modules, image.strings, image.modules.trim_current_a
+    closed = strings.answered & ((strings.status & int(Rc1Status.CONTACTOR_CLOSED)) != 0)
+    runs = closed & ((strings.status & int(Rc1Status.RUNNING)) != 0)
+    power = np.where(runs & strings.power_w.good, np.nan_to_num(strings.power_w.value), 0.0)
+    return replace(
+        SlotCommand.safe(t.n_modules, t.n_strings),
+        inserted=(modules.status & int(Rm1Status.INSERTED)) != 0,
+        trim_current_a=np.where(trim.good, np.nan_to_num(trim.value), 0.0),
+        mode=np.where(runs, int(ConverterMode.POWER), int(ConverterMode.OFF)).astype(np.int64),
+        power_w=power,
+        current_limit_a=np.where(runs, t.current_rating_a, 0.0),
+        contactor=closed,
+    )

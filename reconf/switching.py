@@ -1,0 +1,156 @@
+"""Staging: a slot change as a few steps, each safe for every subset of its writes that did not arrive.
+
+Writes of one change arrive one by one and some may not. Three steps in general (fewer where nothing is due):
+
+1. *lower*: power and current limit of each string to the smaller of before and after (0 where the direction
+   turns), trims likewise, switches as they are;
+2. *switch*: the insertions and bypasses. Where the window has no room for all of them in any order, first
+   those that come in, or first those that go, whichever has room; else in halves;
+3. *raise*: everything as asked.
+
+Every step is verified by itself, written and read back before the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from reconf.actuation import SlotCommand
+from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.devices.rc1 import Rc1Status
+from reconf.estimation.state import Estimate
+from reconf.protection.envelope import Envelope
+from reconf.readings import SiteImage
+from reconf.site import Site
+from reconf.verify.circuit import exposure, sources
+from reconf.verify.tables import Tables, build_tables
+
+MAX_PARTS = 8
+"""Most switching steps one change is cut into; what does not fit then is refused by verify."""
+
+
+def stage(
+    site: Site,
+    image: SiteImage,
+    estimate: Estimate,
+    envelope: Envelope,
+    in_force: SlotCommand,
+    target: SlotCommand,
+) -> tuple[SlotCommand, ...]:
+    """Cut the change from `in_force` to `target` into steps; empty where nothing changes."""
+    t = site.derived(build_tables)
+    lowered = _lower(t, in_force, target)
+    steps = [lowered]
+    with np.errstate(invalid="ignore", over="ignore"):
+        steps += _switch(t, image, estimate, envelope, lowered, target)
+    steps.append(target)
+    kept: list[SlotCommand] = []
+    last = in_force
+    for step in steps:
+        if not same_command(step, last):
+            kept.append(step)
+            last = step
+    return tuple(kept)
+
+
+def same_command(a: SlotCommand, b: SlotCommand) -> bool:
+    """Whether two commands ask the very same."""
+    return all(
+        np.array_equal(getattr(a, name), getattr(b, name)) for name in SlotCommand.__dataclass_fields__
+    )
+
+
+def _toward_zero(before: FloatArray, after: FloatArray) -> FloatArray:
+    """The value nearer to 0 where both have one sign, else 0."""
+    smaller = np.where(np.abs(after) < np.abs(before), after, before)
+    return np.where(before * after > 0.0, smaller, 0.0)
+
+
+def _lower(t: Tables, before: SlotCommand, after: SlotCommand) -> SlotCommand:
+    """Step 1: nothing raised, no switch moved."""
+    moved = (before.inserted != after.inserted) | (before.duty_mode != after.duty_mode)
+    moved |= before.duty_frac != after.duty_frac
+    switching = t.any_by_string(moved)
+    closing = after.contactor & ~before.contactor
+    limit = np.minimum(before.current_limit_a, after.current_limit_a)
+    power = _toward_zero(before.power_w, after.power_w)
+    # a converter starts, or takes the bus, only in the last step; it stops in the first
+    starts = (after.mode != before.mode) & (after.mode != 0)
+    trims = _toward_zero(before.trim_current_a, after.trim_current_a)
+    keep = np.where(switching[t.string_of], trims, before.trim_current_a)
+    return replace(
+        before,
+        trim_current_a=keep,
+        mode=np.where(starts, before.mode, after.mode),
+        power_w=power,
+        current_limit_a=limit,
+        contactor=np.where(closing, before.contactor, after.contactor),
+    )
+
+
+def _switch(
+    t: Tables,
+    image: SiteImage,
+    estimate: Estimate,
+    envelope: Envelope,
+    lowered: SlotCommand,
+    target: SlotCommand,
+) -> list[SlotCommand]:
+    """Step 2, cut into as many parts as the window needs; each string by its own order, in step."""
+    source = sources(t, image, estimate)
+    low = np.fmax(t.voltage_min_v, envelope.string_voltage_min_v)
+    high = np.fmin(t.voltage_max_v, envelope.string_voltage_max_v)
+    comes = target.inserted & ~lowered.inserted
+    goes = ~target.inserted & lowered.inserted
+
+    def fits(first: BoolArray, second: BoolArray) -> BoolArray:
+        """(S,) every subset of the writes of `first`, then of `second`, keeps the window."""
+        middle = np.where(first, target.inserted, lowered.inserted)
+        fine = np.ones(t.n_strings, dtype=np.bool_)
+        for start, end in ((lowered.inserted, middle), (middle, np.where(second, target.inserted, middle))):
+            reach = exposure(t, source, start & end, start | end, (lowered,))
+            fine &= (reach.voltage_low_v >= low) & (reach.voltage_high_v <= high)
+        return fine
+
+    nothing = np.zeros(t.n_modules, dtype=np.bool_)
+    status = image.strings.status & int(Rc1Status.CONTACTOR_CLOSED | Rc1Status.PRECHARGING)
+    open_ = image.strings.answered & (status == 0) & ~lowered.contactor
+    at_once = open_ | fits(comes | goes, nothing)
+    in_first = ~at_once & fits(comes, goes)
+    out_first = ~at_once & ~in_first & fits(goes, comes)
+    rank = _part(t, comes, goes, source.u_low_v)
+    part = np.select(
+        [at_once[t.string_of], in_first[t.string_of], out_first[t.string_of]],
+        [np.zeros(t.n_modules, dtype=np.int64), goes.astype(np.int64), comes.astype(np.int64)],
+        default=rank,
+    )
+    parts = int(part[comes | goes].max(initial=0)) + 1
+    steps: list[SlotCommand] = []
+    for number in range(parts):
+        done = part <= number
+        steps.append(
+            replace(
+                lowered,
+                inserted=np.where(done, target.inserted, lowered.inserted),
+                duty_mode=np.where(done, target.duty_mode, lowered.duty_mode),
+                duty_frac=np.where(done, target.duty_frac, lowered.duty_frac),
+            )
+        )
+    return steps
+
+
+def _part(t: Tables, comes: BoolArray, goes: BoolArray, volts: FloatArray) -> IntArray:
+    """(M,) part in which a module switches when neither order has room: pairs, one in and one out at a time.
+
+    Both kinds are ranked by voltage within their string, so that each pair swaps nearly equal voltages.
+    """
+    rank = np.zeros(t.n_modules, dtype=np.int64)
+    for mask in (comes, goes):
+        members = np.flatnonzero(mask)
+        order = members[np.lexsort((volts[members], t.string_of[members]))]
+        strings = t.string_of[order]
+        first = np.searchsorted(strings, strings, side="left")
+        rank[order] = np.minimum(np.arange(order.size) - first, MAX_PARTS - 1)
+    return rank
