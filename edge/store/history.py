@@ -22,7 +22,8 @@ STATEMENTS = (
         kind TEXT NOT NULL, utc TEXT NOT NULL, payload BLOB NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS journal_interval ON journal (interval)",
     """CREATE TABLE IF NOT EXISTS outbox (
-        number INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL, utc TEXT NOT NULL)""",
+        number INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL,
+        payload BLOB NOT NULL, utc TEXT NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS gap (
         one INTEGER PRIMARY KEY CHECK (one = 1), dropped INTEGER NOT NULL,
         first_utc TEXT NOT NULL, last_utc TEXT NOT NULL)""",
@@ -85,7 +86,7 @@ class History:
     # journal --------------------------------------------------------------------------------------
 
     def append_records(self, records: Sequence[tuple[int, str, bytes]], utc: datetime) -> None:
-        """Append (interval, kind, payload) records, already compressed; the oldest go when the ring is full."""
+        """Append (interval, kind, compressed payload); the oldest go when the ring is full."""
         stamp = utc_text(utc)
         values = [(interval, kind, stamp, payload) for interval, kind, payload in records]
         with self._database.transaction() as cursor:
