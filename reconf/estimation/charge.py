@@ -1,0 +1,203 @@
+"""Which current really flowed, and how much charge it moved.
+
+The charge counter of a node integrates its sensor without gaps, so its difference is preferred to
+samples of the current; both are corrected by the sensor's offset, learned whenever a module is
+bypassed without trim (then the true current is zero), and by its gain against its string.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reconf.arrays import BoolArray, FloatArray
+from reconf.devices.rc1 import Rc1Status
+from reconf.devices.rm1 import Rm1Status
+from reconf.estimation.constants import Constants
+from reconf.estimation.memory import ChargeState
+from reconf.readings import ModuleReadings, SiteImage
+from reconf.site import Site
+
+SECONDS_PER_HOUR = 3600.0
+COUNTER_MAX_C = 6.0
+"""A counter that moves faster than this C-rate has been reset or is untrue."""
+GAIN_BOUND_FRAC = 0.03
+"""No sensor that is still believed is further from its string's consensus."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Current and charge of one tick. All (M,)."""
+
+    current_a: FloatArray
+    charge_ah: FloatArray
+    """Charge that left the cells since the last tick (corrections of earlier ticks included)."""
+    current_std_a: FloatArray
+    """Doubt about the current that is not white: offset, or all of it when nothing was read."""
+    inserted_frac: FloatArray
+    steady: BoolArray
+    """Current and switch as in the last image, so that voltage and current belong together."""
+
+
+def inserted_frac(readings: ModuleReadings) -> FloatArray:
+    """Measured inserted fraction, or the switch state where the echo is missing."""
+    inserted = (readings.status & Rm1Status.INSERTED) != 0
+    echo = readings.duty_frac
+    frac: FloatArray = np.where(echo.usable & inserted, echo.value, inserted.astype(np.float64))
+    return frac
+
+
+def measure(
+    site: Site,
+    constants: Constants,
+    state: ChargeState,
+    image: SiteImage,
+    dt_s: float,
+    untrue: BoolArray,
+) -> tuple[ChargeState, Moved]:
+    """Current and charge since the last tick; `untrue` (M,) marks current sensors not to be used."""
+    tuning = constants.tuning
+    readings = image.modules
+    duty = inserted_frac(readings)
+    trim = np.where(readings.trim_current_a.usable, readings.trim_current_a.value, 0.0)
+    sensed = readings.current_a.usable & readings.answered & ~untrue
+    string_ok, string_a = _string_current(site, image)
+    own = (readings.current_a.value - state.bias_a) / (1.0 + state.gain_frac)
+    substitute = duty * string_a + trim
+    blind = np.where(duty > 0.0, state.current_a, 0.0)
+    current = np.where(sensed, own, np.where(string_ok, substitute, blind))
+    std = np.where(
+        sensed,
+        np.sqrt(state.bias_var),
+        np.where(string_ok, tuning.string_bias_std_a, np.abs(blind) + 0.05 * constants.rated_ah),
+    )
+    switched = readings.insert_count != state.insert_count
+    bound = np.maximum(tuning.steady_current_a, tuning.steady_current_frac * np.abs(current))
+    steady = (sensed | string_ok) & ~switched & (np.abs(current - state.current_a) <= bound)
+    counted = _count(constants, state, readings, current, dt_s, untrue)
+    moved = Moved(
+        current_a=current,
+        charge_ah=counted.counted_ah,
+        current_std_a=std,
+        inserted_frac=duty,
+        steady=steady,
+    )
+    after = _learn_bias(constants, counted, image, site, dt_s, switched, untrue)
+    after = _learn_gain(site, after, current - trim, duty, sensed & steady, dt_s)
+    after = _expect_load(constants, after, moved, sensed | string_ok, dt_s)
+    return _settle(state, after), moved
+
+
+def _string_current(site: Site, image: SiteImage) -> tuple[BoolArray, FloatArray]:
+    """Current of each module's string and whether it was read."""
+    strings = image.strings
+    usable = strings.current_a.usable & strings.answered
+    value = np.where(usable, strings.current_a.value, 0.0)
+    of = site.topology.string_of
+    return usable[of], value[of]
+
+
+def _count(
+    constants: Constants,
+    state: ChargeState,
+    readings: ModuleReadings,
+    current_a: FloatArray,
+    dt_s: float,
+    untrue: BoolArray,
+) -> ChargeState:
+    """Charge of this tick in `counted_ah` (moved by the caller), bookkeeping of the counter beside it."""
+    integral = current_a * (dt_s / SECONDS_PER_HOUR)
+    span_s = state.counted_s + dt_s
+    counter = readings.charge_counter_ah
+    difference = counter.value - state.counter_ah
+    plausible = np.abs(difference) <= COUNTER_MAX_C * constants.rated_ah * span_s / SECONDS_PER_HOUR + 0.01
+    fresh = counter.usable & readings.answered & ~untrue
+    follows = fresh & plausible & (readings.uptime_s >= state.uptime_s)
+    corrected = (difference - state.bias_a * span_s / SECONDS_PER_HOUR) / (1.0 + state.gain_frac)
+    charge = np.where(follows, corrected - state.counted_ah, integral)
+    return replace(
+        state,
+        current_a=current_a,
+        counter_ah=np.where(fresh, counter.value, state.counter_ah),
+        uptime_s=np.where(fresh, readings.uptime_s, state.uptime_s),
+        insert_count=np.where(readings.answered, readings.insert_count, state.insert_count),
+        counted_ah=charge,
+        counted_s=np.where(fresh, 0.0, span_s),
+    )
+
+
+def _settle(before: ChargeState, after: ChargeState) -> ChargeState:
+    """Close the tick: `counted_ah` becomes the charge counted since the last good counter reading."""
+    since = np.where(after.counted_s > 0.0, before.counted_ah + after.counted_ah, 0.0)
+    return replace(after, counted_ah=since)
+
+
+def _learn_bias(
+    constants: Constants,
+    state: ChargeState,
+    image: SiteImage,
+    site: Site,
+    dt_s: float,
+    switched: BoolArray,
+    untrue: BoolArray,
+) -> ChargeState:
+    """Offset of the module sensors from the times at which no current can flow."""
+    tuning = constants.tuning
+    readings = image.modules
+    open_string = image.strings.answered & ((image.strings.status & Rc1Status.CONTACTOR_CLOSED) == 0)
+    apart = ((readings.status & Rm1Status.INSERTED) == 0) | open_string[site.topology.string_of]
+    no_trim = (readings.status & Rm1Status.TRIM_RUNNING) == 0
+    no_trim &= readings.trim_current_a.usable & (np.abs(readings.trim_current_a.value) < 0.02)
+    quiet = readings.answered & apart & no_trim & ~switched
+    quiet_s = np.where(quiet, state.quiet_s + dt_s, 0.0)
+    # two quiet images in a row, more than the second that the reading is a mean of apart
+    known = (quiet_s >= 2.0 * dt_s) & (quiet_s > 2.0) & readings.current_a.usable & ~untrue
+    var = state.bias_var + (0.005**2 / SECONDS_PER_HOUR) * dt_s
+    gain = np.where(known, var / (var + tuning.current_noise_a**2), 0.0)
+    error = np.where(known, readings.current_a.value - state.bias_a, 0.0)
+    known &= np.abs(error) < 0.02 * constants.rated_ah
+    bias = state.bias_a + np.where(known, gain * error, 0.0)
+    return replace(state, bias_a=bias, bias_var=np.where(known, var * (1.0 - gain), var), quiet_s=quiet_s)
+
+
+def _learn_gain(
+    site: Site,
+    state: ChargeState,
+    string_part_a: FloatArray,
+    duty: FloatArray,
+    sensed: BoolArray,
+    dt_s: float,
+) -> ChargeState:
+    """Gain of each sensor against the mean of the sensors that carry the same string current."""
+    topology = site.topology
+    whole = sensed & (duty > 0.999)
+    count = topology.sum_by_string(whole.astype(np.float64))
+    total = topology.sum_by_string(np.where(whole, string_part_a, 0.0))
+    mean = np.divide(total, count, out=np.zeros_like(total), where=count > 2.5)[topology.string_of]
+    size = np.abs(mean)
+    heavy = whole & (size > 0.05 * topology.rated_capacity_ah)
+    ratio = np.divide(string_part_a, mean, out=np.ones_like(mean), where=heavy) - 1.0
+    var = state.gain_var + 1e-12 * dt_s
+    noise = np.divide(0.05, size, out=np.ones_like(size), where=heavy) ** 2
+    weight = np.where(heavy & (np.abs(ratio) < GAIN_BOUND_FRAC), var / (var + noise), 0.0)
+    gain = np.clip(state.gain_frac + weight * ratio, -GAIN_BOUND_FRAC, GAIN_BOUND_FRAC)
+    # the consensus carries the common error of all sensors, so it can never be removed from one
+    floor = (0.005**2) / np.maximum(count[topology.string_of], 1.0)
+    return replace(state, gain_frac=gain, gain_var=np.maximum(var * (1.0 - weight), floor))
+
+
+def _expect_load(
+    constants: Constants, state: ChargeState, moved: Moved, known: BoolArray, dt_s: float
+) -> ChargeState:
+    """Follow the discharge current while inserted, and its mean with the bypassed time."""
+    weight = 1.0 - np.exp(-dt_s / constants.tuning.load_memory_s)
+    threshold = 0.02 * constants.rated_ah
+    loaded = known & (moved.inserted_frac > 0.0) & (moved.current_a > threshold)
+    while_inserted = moved.current_a / np.where(moved.inserted_frac > 0.0, moved.inserted_frac, 1.0)
+    load = state.load_a + np.where(loaded, weight * (while_inserted - state.load_a), 0.0)
+    resting = known & (moved.inserted_frac == 0.0) & (np.abs(moved.current_a) <= threshold)
+    mean = state.load_mean_a + np.where(loaded, weight * (moved.current_a - state.load_mean_a), 0.0)
+    # bypassed time lowers the mean only down to a third of the load: a long rest tells nothing of it
+    mean = np.where(resting, np.maximum(mean * (1.0 - weight), load / 3.0), mean)
+    return replace(state, load_a=load, load_mean_a=mean)

@@ -1,0 +1,58 @@
+"""What the filter derives once from the site: cell models and limits as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconf.arrays import BoolArray, FloatArray
+from reconf.cells.bank import CellBank
+from reconf.estimation.tuning import OCV_MODEL_STD_V, TUNING, Tuning
+from reconf.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """Per-site tables of the filter. (M,) unless said otherwise."""
+
+    bank: CellBank
+    tuning: Tuning
+    mask: BoolArray
+    """(M, C) True where the module has such a group."""
+    rated_ah: FloatArray
+    prior_capacity_ah: FloatArray
+    prior_capacity_std_ah: FloatArray
+    prior_resistance_scale: FloatArray
+    cell_min_v: FloatArray
+    """Lower operating limit of a cell group."""
+    cell_max_v: FloatArray
+    """Upper operating limit of a cell group."""
+    full_soc_frac: FloatArray
+    """SOC whose open-circuit voltage is `cell_max_v`, 1 at most."""
+    ocv_std_v: FloatArray
+    ambient_degc: float
+
+
+def constants_of(site: Site) -> Constants:
+    """Build the tables; used through `Site.derived`."""
+    modules = site.modules
+    bank = CellBank.of(modules)
+    rated = np.array([m.rated_capacity_ah for m in modules])
+    tables = [site.limits[m.chemistry] for m in modules]
+    cell_max = np.array([t["cell_voltage_v", "max"].operating for t in tables])
+    spread = TUNING.group_capacity_std_frac * rated
+    return Constants(
+        bank=bank,
+        tuning=TUNING,
+        mask=bank.mask,
+        rated_ah=rated,
+        prior_capacity_ah=rated * np.array([m.soh_frac for m in modules]),
+        prior_capacity_std_ah=np.hypot(rated * np.array([m.soh_std_frac for m in modules]), spread),
+        prior_resistance_scale=np.array([m.resistance_scale for m in modules]),
+        cell_min_v=np.array([t["cell_voltage_v", "min"].operating for t in tables]),
+        cell_max_v=cell_max,
+        full_soc_frac=np.minimum(bank.soc_of_ocv(cell_max), 1.0),
+        ocv_std_v=np.array([OCV_MODEL_STD_V[m.chemistry] for m in modules]),
+        ambient_degc=site.thermal.ambient_degc,
+    )

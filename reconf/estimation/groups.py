@@ -1,0 +1,174 @@
+"""The state filter of the cell groups: charge, capacity and OCV error of every group, M x C at once.
+
+State x = (r, Q, e): charge above empty [Ah], capacity [Ah], slowly varying error of the OCV curve [V].
+Charge moved is common to all groups in series, so prediction is r -= dq. The measurement of a group is
+
+    v + rho * drop = U(r/Q) + (T - 25) U_T + M h + e + white noise,   H = (U'/Q, -z U'/Q, 1)
+
+an extended Kalman filter in the sense of Plett, J. Power Sources 134 (2004) 277, doi
+10.1016/j.jpowsour.2004.02.033. What differs, and why:
+
+* *charge and capacity together*: two well-known SOC points fix the capacity through their covariance,
+  and near empty, where z is small, the knee fixes the remaining charge whatever the capacity;
+* *the curve's own error is a state* (consider-type, first order in SOC): a thousand readings on one
+  spot of the curve count as one, so a plateau can never talk the filter into false certainty;
+* *slope across one sigma* instead of the tangent where the SOC is poorly known (statistical
+  linearisation in the one direction that the measurement sees; Lefebvre et al. 2002, doi
+  10.1109/TAC.2002.800742), its non-linear remainder counted as noise;
+* *bounded innovations* (Huber): a wild reading moves the state no more than a 3 sigma one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconf.arrays import BoolArray, FloatArray
+from reconf.cells.bank import BankPoint, CellBank
+from reconf.estimation.constants import Constants
+from reconf.estimation.memory import GroupState
+
+SOC_REACH = (-0.05, 1.05)
+"""Sigma points stay where the cell model means something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Cell voltages ready for the filter."""
+
+    voltage_v: FloatArray
+    """(M, C) terminal voltage with the modelled polarisation and hysteresis put back: an OCV at 25 degC."""
+    var_v2: FloatArray
+    """(M, C) its white variance."""
+    use: BoolArray
+    """(M, C)"""
+
+
+def predict(
+    constants: Constants,
+    state: GroupState,
+    charge_ah: FloatArray,
+    charge_std_ah: FloatArray,
+    ocv_std_v: FloatArray,
+    dt_s: float,
+) -> GroupState:
+    """Move `charge_ah` (M,) out of every group; widen by what is not known of it.
+
+    Args:
+        constants: of the site.
+        state: before.
+        charge_ah: (M,) out of the cells.
+        charge_std_ah: (M,) doubt about it.
+        ocv_std_v: (M,) stationary deviation of the OCV error.
+        dt_s: for self-discharge.
+    """
+    tuning = constants.tuning
+    capacity = constants.prior_capacity_ah
+    bank = constants.bank
+    stored = np.where(charge_ah < 0.0, bank.coulombic_efficiency_frac, 1.0) * charge_ah
+    share = np.abs(charge_ah) / capacity
+    keep = np.exp(-share / tuning.ocv_error_soc_reach)[:, None]
+    gain_var = tuning.current_gain_std_frac**2 * capacity * np.abs(charge_ah)
+    leak_var = (tuning.leakage_std_a / 3600.0) ** 2 * 3600.0 * dt_s
+    grow_r = gain_var + leak_var + charge_std_ah**2
+    grow_q = (tuning.capacity_drift_frac * capacity) ** 2 * share
+    return GroupState(
+        charge_ah=state.charge_ah - stored[:, None],
+        capacity_ah=state.capacity_ah,
+        ocv_error_v=keep * state.ocv_error_v,
+        var_rr=state.var_rr + grow_r[:, None],
+        var_rq=state.var_rq,
+        var_re=keep * state.var_re,
+        var_qq=state.var_qq + grow_q[:, None],
+        var_qe=keep * state.var_qe,
+        var_ee=keep * keep * state.var_ee + (1.0 - keep * keep) * (ocv_std_v**2)[:, None],
+    )
+
+
+def correct(
+    constants: Constants, state: GroupState, point: BankPoint, measurement: Measurement
+) -> tuple[GroupState, FloatArray]:
+    """Use the voltages; returns the new state and the innovation over its sigma (M, C), 0 where unused."""
+    expected, slope, remainder = _linearise(constants, state, point, measurement.use)
+    z = state.soc_frac
+    h_r = slope / state.capacity_ah
+    h_q = -z * h_r
+    p_r = state.var_rr * h_r + state.var_rq * h_q + state.var_re
+    p_q = state.var_rq * h_r + state.var_qq * h_q + state.var_qe
+    p_e = state.var_re * h_r + state.var_qe * h_q + state.var_ee
+    residual = np.where(measurement.use, measurement.voltage_v - expected - state.ocv_error_v, 0.0)
+    variance = h_r * p_r + h_q * p_q + p_e + measurement.var_v2 + remainder
+    bound = constants.tuning.innovation_bound
+    # a bounded innovation is the same as a larger variance: gain and covariance stay consistent
+    variance = np.maximum(variance, np.abs(residual) * np.sqrt(variance) / bound)
+    weight = np.where(measurement.use, 1.0 / variance, 0.0)
+    step = weight * residual
+    after = GroupState(
+        charge_ah=state.charge_ah + p_r * step,
+        capacity_ah=state.capacity_ah + p_q * step,
+        ocv_error_v=state.ocv_error_v + p_e * step,
+        var_rr=state.var_rr - weight * p_r * p_r,
+        var_rq=state.var_rq - weight * p_r * p_q,
+        var_re=state.var_re - weight * p_r * p_e,
+        var_qq=state.var_qq - weight * p_q * p_q,
+        var_qe=state.var_qe - weight * p_q * p_e,
+        var_ee=state.var_ee - weight * p_e * p_e,
+    )
+    return _bounded(constants, after), residual * np.sqrt(weight)
+
+
+def _linearise(
+    constants: Constants, state: GroupState, point: BankPoint, use: BoolArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Expected OCV, slope per unit SOC and variance of the non-linear remainder, each (M, C)."""
+    expected, slope = point.ocv_v.copy(), point.slope_v.copy()
+    remainder = np.zeros_like(expected)
+    std = state.soc_std_frac()
+    rows = np.flatnonzero(((std > constants.tuning.secant_std_frac) & use).any(axis=1))
+    if rows.size:
+        z = state.soc_frac[rows]
+        low = np.clip(z - std[rows], *SOC_REACH)
+        high = np.clip(z + std[rows], *SOC_REACH)
+        wide = high - low > 1e-6
+        u_low = ocv_rows(constants.bank, rows, low)
+        u_high = ocv_rows(constants.bank, rows, high)
+        secant = np.divide(u_high - u_low, high - low, out=slope[rows].copy(), where=wide)
+        # three-point rule over z - s, z, z + s with weights 1/4, 1/2, 1/4
+        bend = 0.25 * (u_low + u_high) - 0.5 * expected[rows] - secant * (0.25 * (low + high) - 0.5 * z)
+        remainder[rows] = bend * bend
+        expected[rows] += bend
+        slope[rows] = secant
+    return expected, slope, remainder
+
+
+def ocv_rows(bank: CellBank, rows: np.ndarray, soc: FloatArray) -> FloatArray:
+    """OCV at 25 degC, new, of the modules `rows` at `soc` (len(rows), C)."""
+    from reconf.cells.model import SOC_MIN, SOC_NODES, SOC_STEP
+
+    position = (soc - SOC_MIN) * (1.0 / SOC_STEP)
+    index = np.clip(position, 0.0, SOC_NODES - 2.0).astype(np.intp)
+    fraction = position - index
+    index += bank.row[rows][:, None]
+    column = bank.table[:, 0]
+    below = column[index]
+    value: FloatArray = below + fraction * (column[index + 1] - below)
+    return value
+
+
+def _bounded(constants: Constants, state: GroupState) -> GroupState:
+    """Capacity inside its physical bounds, variances positive (rounding only)."""
+    tuning = constants.tuning
+    low, high = (b * constants.rated_ah[:, None] for b in tuning.capacity_bounds_frac)
+    capacity = np.clip(state.capacity_ah, low, high)
+    return GroupState(
+        charge_ah=state.charge_ah,
+        capacity_ah=capacity,
+        ocv_error_v=state.ocv_error_v,
+        var_rr=np.maximum(state.var_rr, 1e-10),
+        var_rq=state.var_rq,
+        var_re=state.var_re,
+        var_qq=np.maximum(state.var_qq, 1e-10),
+        var_qe=state.var_qe,
+        var_ee=np.maximum(state.var_ee, 1e-12),
+    )

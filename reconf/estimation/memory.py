@@ -1,0 +1,194 @@
+"""What the filter remembers from tick to tick, and what of it goes to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.estimation.constants import Constants
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """Charge, capacity and OCV error of each cell group with their covariance. All (M, C)."""
+
+    charge_ah: FloatArray
+    """Charge above SOC 0."""
+    capacity_ah: FloatArray
+    ocv_error_v: FloatArray
+    """Slowly varying error of the OCV curve at the present SOC."""
+    var_rr: FloatArray
+    var_rq: FloatArray
+    var_re: FloatArray
+    var_qq: FloatArray
+    var_qe: FloatArray
+    var_ee: FloatArray
+
+    @property
+    def soc_frac(self) -> FloatArray:
+        """SOC of each group."""
+        soc: FloatArray = self.charge_ah / self.capacity_ah
+        return soc
+
+    def soc_std_frac(self) -> FloatArray:
+        """One sigma of `soc_frac`: gradient (1, -z)/Q of r/Q."""
+        z = self.soc_frac
+        variance = self.var_rr - 2.0 * z * self.var_rq + z * z * self.var_qq
+        std: FloatArray = np.sqrt(np.maximum(variance, 1e-12)) / self.capacity_ah
+        return std
+
+
+@dataclass(frozen=True, slots=True)
+class ResistanceState:
+    """Resistance scale of each group and the last steady sample before a step."""
+
+    scale: FloatArray
+    """(M, C) over the new cell model at the same SOC and temperature."""
+    var: FloatArray
+    """(M, C)"""
+    ref_voltage_v: FloatArray
+    """(M, C) NaN where there is none."""
+    ref_drop_v: FloatArray
+    """(M, C) modelled polarisation at scale 1 then."""
+    ref_slow_v: FloatArray
+    """(M,) its RC part."""
+    ref_ocv_v: FloatArray
+    """(M, C)"""
+    ref_current_a: FloatArray
+    """(M,)"""
+    ref_age_s: FloatArray
+    """(M,)"""
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeState:
+    """Current sensing and charge counting. All (M,)."""
+
+    current_a: FloatArray
+    """Best current of the last tick."""
+    bias_a: FloatArray
+    bias_var: FloatArray
+    gain_frac: FloatArray
+    """Gain of the module's sensor over the consensus of its string, less one."""
+    gain_var: FloatArray
+    counter_ah: FloatArray
+    """Last good CHARGE_COUNTER, NaN before the first."""
+    counted_ah: FloatArray
+    """Charge counted by other means since then."""
+    counted_s: FloatArray
+    """Time since then."""
+    uptime_s: IntArray
+    insert_count: IntArray
+    quiet_s: FloatArray
+    """How long no current can have flowed (bypassed, no trim)."""
+    load_a: FloatArray
+    """Discharge current expected while inserted."""
+    load_mean_a: FloatArray
+    """The same averaged over inserted and bypassed time."""
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitState:
+    """Polarisation of the reference cell (scale 1) and the two thermal nodes. All (M,)."""
+
+    v1_v: FloatArray
+    v2_v: FloatArray
+    hysteresis: FloatArray
+    """Plett's h, -1 (after discharge) .. 1 (after charge)."""
+    core_degc: FloatArray
+    surface_degc: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModule:
+    """A module's knowledge as plain numbers for the store and the passport."""
+
+    serial: str
+    time_s: float
+    charge_ah: tuple[float, ...]
+    """Per cell group, as the next four."""
+    capacity_ah: tuple[float, ...]
+    var_rr: tuple[float, ...]
+    var_rq: tuple[float, ...]
+    var_qq: tuple[float, ...]
+    resistance_scale: tuple[float, ...]
+    resistance_var: tuple[float, ...]
+    hysteresis: float
+    temperature_degc: float
+    bias_a: float
+    bias_var: float
+    gain_frac: float
+    gain_var: float
+    counter_ah: float | None
+    uptime_s: int
+    load_a: float
+    load_mean_a: float
+    extra: Mapping[str, float | str] = field(default_factory=dict)
+    """Latched sensor findings and the like, by name."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict of numbers, lists and strings."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SavedModule:
+        """Inverse of `to_json`; unknown keys are an error, so that a changed store is noticed."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class FilterState:
+    """Everything the filter carries from one tick to the next."""
+
+    constants: Constants
+    serials: tuple[str, ...]
+    time_s: float
+    groups: GroupState
+    resistance: ResistanceState
+    charge: ChargeState
+    circuit: CircuitState
+    cut_soc_frac: FloatArray
+    """(M,) SOC of the weakest group at cut-off under the expected load."""
+    unheard_s: FloatArray
+    """(M,) time since the last usable voltage."""
+    started: BoolArray
+    """(M,) a voltage has been seen since power-up."""
+
+    def saved(self) -> dict[str, SavedModule]:
+        """What a restart needs, by serial."""
+        return {serial: self._saved_one(i, serial) for i, serial in enumerate(self.serials)}
+
+    def _saved_one(self, i: int, serial: str) -> SavedModule:
+        n = int(self.constants.bank.n_cells[i])
+
+        def row(values: FloatArray) -> tuple[float, ...]:
+            return tuple(float(x) for x in values[i, :n])
+
+        groups, charge = self.groups, self.charge
+        counter = float(charge.counter_ah[i])
+        return SavedModule(
+            serial=serial,
+            time_s=self.time_s,
+            charge_ah=row(groups.charge_ah),
+            capacity_ah=row(groups.capacity_ah),
+            var_rr=row(groups.var_rr),
+            var_rq=row(groups.var_rq),
+            var_qq=row(groups.var_qq),
+            resistance_scale=row(self.resistance.scale),
+            resistance_var=row(self.resistance.var),
+            hysteresis=float(self.circuit.hysteresis[i]),
+            temperature_degc=float(self.circuit.core_degc[i]),
+            bias_a=float(charge.bias_a[i]),
+            bias_var=float(charge.bias_var[i]),
+            gain_frac=float(charge.gain_frac[i]),
+            gain_var=float(charge.gain_var[i]),
+            counter_ah=None if np.isnan(counter) else counter,
+            uptime_s=int(charge.uptime_s[i]),
+            load_a=float(charge.load_a[i]),
+            load_mean_a=float(charge.load_mean_a[i]),
+        )

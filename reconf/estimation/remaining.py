@@ -1,0 +1,93 @@
+"""Charge that can still leave or enter a module, and the groups that decide it.
+
+*Remaining charge* of a module is that of its weakest group (the least charge above empty) down to the SOC
+z_cut at which the group's terminal voltage under the expected load meets the lower operating limit:
+
+    U(z_cut) - M - rho * [R0(z_cut, T) * I_load + (R1 + R2)(z_cut, T) * I_mean] = V_min,
+    remaining = r_weakest - z_cut * Q_weakest.
+
+I_load is the discharge current seen while inserted (memory of ten minutes of load, 0.2 C before any), as
+the whole string current meets R0 when the module is inserted; I_mean is the same with the bypassed time
+counted, as the RC pairs average over insertions. *Chargeable charge* is that of the strongest group (the
+least room) up to the SOC whose open-circuit voltage is the upper operating limit: a charge ends with a
+falling current, so no load is subtracted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconf.arrays import FloatArray, IntArray
+from reconf.estimation.constants import Constants
+from reconf.estimation.memory import FilterState
+
+CUT_REACH = (-0.05, 0.6)
+"""A cut-off above this SOC means that the load is more than the module can carry at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """All (M,)."""
+
+    weakest: IntArray
+    """Group that ends the discharge."""
+    strongest: IntArray
+    """Group that ends the charge."""
+    weakest_ah: FloatArray
+    """Charge of the weakest group above SOC 0."""
+    room_ah: FloatArray
+    """Charge that the strongest group can still take up to SOC 1."""
+    cut_soc_frac: FloatArray
+    """SOC of the weakest group at cut-off under the expected load."""
+    remaining_ah: FloatArray
+    chargeable_ah: FloatArray
+
+
+def pick(values: FloatArray, index: IntArray) -> FloatArray:
+    """values[m, index[m]]."""
+    picked: FloatArray = np.take_along_axis(values, index[:, None], axis=1)[:, 0]
+    return picked
+
+
+def reach(constants: Constants, state: FilterState, cut_soc_frac: FloatArray, passes: int = 2) -> Reach:
+    """Remaining and chargeable charge; `cut_soc_frac` is the last answer, improved by `passes` steps."""
+    groups = state.groups
+    charge = np.where(constants.mask, groups.charge_ah, np.inf)
+    room = np.where(constants.mask, groups.capacity_ah - groups.charge_ah, np.inf)
+    weakest = charge.argmin(axis=1)
+    strongest = room.argmin(axis=1)
+    rho = pick(state.resistance.scale, weakest)
+    cut = cut_soc_frac
+    for _ in range(passes):
+        cut = _improve_cut(constants, state, rho, cut)
+    weakest_ah = pick(charge, weakest)
+    room_ah = pick(room, strongest)
+    capacity_weakest = pick(groups.capacity_ah, weakest)
+    kept = (1.0 - constants.full_soc_frac) * pick(groups.capacity_ah, strongest)
+    return Reach(
+        weakest=weakest,
+        strongest=strongest,
+        weakest_ah=weakest_ah,
+        room_ah=room_ah,
+        cut_soc_frac=cut,
+        remaining_ah=np.maximum(weakest_ah - cut * capacity_weakest, 0.0),
+        chargeable_ah=np.maximum(room_ah - kept, 0.0),
+    )
+
+
+def _improve_cut(
+    constants: Constants, state: FilterState, rho: FloatArray, cut_soc_frac: FloatArray
+) -> FloatArray:
+    """One damped Newton step on the cut-off condition; the curve is steep there and nearly straight."""
+    bank, circuit = constants.bank, state.circuit
+    point = bank.at(cut_soc_frac)
+    drop = rho * (
+        point.r0_ohm * bank.r0_factor(circuit.core_degc) * state.charge.load_a
+        + (point.r1_ohm + point.r2_ohm) * bank.rc_factor(circuit.core_degc) * state.charge.load_mean_a
+    )
+    terminal = point.ocv_v + (circuit.core_degc - 25.0) * point.entropy_v_per_k - point.hysteresis_v - drop
+    step = np.clip((constants.cell_min_v - terminal) / point.slope_v, -0.03, 0.03)
+    cut: FloatArray = np.clip(cut_soc_frac + 0.8 * step, *CUT_REACH)
+    return cut

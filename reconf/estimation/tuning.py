@@ -1,0 +1,86 @@
+"""How far the filter trusts models and sensors: standard deviations and time constants, all in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from reconf.site import Chemistry
+
+OCV_MODEL_STD_V: Final[dict[Chemistry, float]] = {
+    Chemistry.LMO: 0.006,
+    Chemistry.NMC: 0.004,
+    Chemistry.NCA: 0.005,
+    Chemistry.LFP: 0.005,
+}
+"""Slowly varying error of the open-circuit curve (ageing, scatter between makers, sensor offset).
+
+Aged NMC curves lie within 5 mV of the new one over SOC of *present* capacity (Lavigne et al., J. Power
+Sources 324 (2016) 694, doi 10.1016/j.jpowsour.2016.06.006)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Numbers of the state filter. One sigma where a deviation is meant."""
+
+    voltage_noise_v: float = 0.002
+    """White noise of one cell voltage reading."""
+    ocv_error_soc_reach: float = 0.10
+    """SOC over which the error of the OCV curve keeps its value."""
+    polarisation_error_frac: float = 0.06
+    """Relative error of the modelled polarisation at known resistance."""
+    polarisation_error_reach_s: float = 120.0
+    """Time over which that error keeps its value."""
+    hysteresis_error_frac: float = 0.35
+    """Unknown part of the hysteresis half width."""
+    current_gain_std_frac: float = 0.005
+    """Gain error of the current sensor, as charge lost per charge moved over one capacity."""
+    current_bias_std_a: float = 0.05
+    """Offset of a module current sensor before anything is learned."""
+    string_bias_std_a: float = 0.3
+    """Offset of a string current sensor used as a substitute."""
+    current_noise_a: float = 0.03
+    """Noise and resolution of a module current reading."""
+    leakage_std_a: float = 0.003
+    """Self-discharge of a group that nobody measures."""
+    capacity_drift_frac: float = 0.002
+    """Wander of the capacity per equivalent full cycle."""
+    group_capacity_std_frac: float = 0.015
+    """Spread of the groups of one module about its graded capacity."""
+    resistance_prior_std_frac: float = 0.25
+    resistance_drift_frac: float = 0.05
+    """Wander of the resistance scale in `resistance_memory_s`."""
+    resistance_memory_s: float = 30 * 86400.0
+    resistance_floor_frac: float = 0.005
+    resistance_bounds: tuple[float, float] = (0.3, 8.0)
+    """Scale over the new cell model; outside it is a fault, not an age."""
+    capacity_bounds_frac: tuple[float, float] = (0.2, 1.25)
+    """Capacity over rated capacity."""
+    innovation_bound: float = 3.0
+    """Innovations beyond this many sigma weigh no more than one at the bound (Huber)."""
+    secant_std_frac: float = 0.012
+    """Above this SOC deviation the slope is taken across +-1 sigma, not at the mean."""
+    rest_relaxation_std_v: float = 0.008
+    """Voltage still to come when a start finds a module without current for an unknown time."""
+    unknown_start_std_frac: float = 0.29
+    """Deviation of a uniform distribution over 0..1."""
+    self_discharge_frac_per_day: float = 0.002
+    """Widening of SOC while nobody watched."""
+    away_std_frac: float = 0.003
+    """Widening of SOC by any restart."""
+    steady_current_frac: float = 0.03
+    """A current that moved by more than this (or 0.3 A) since the last image is a step."""
+    steady_current_a: float = 0.3
+    step_min_c: float = 0.05
+    """Smallest step of current that says something about resistance [1/h]."""
+    step_max_s: float = 120.0
+    """Oldest steady sample a step may be measured against."""
+    load_memory_s: float = 600.0
+    """Memory of the load that the cut-off is expected under."""
+    load_prior_c: float = 0.2
+    """Load expected before any was seen [1/h]."""
+    stale_after_s: float = 10.0
+    """A module unheard for longer is not trusted."""
+
+
+TUNING: Final = Tuning()
