@@ -120,20 +120,20 @@ def deliverable_w(model: Model, padded: Padded, trim_a: FloatArray) -> tuple[Flo
 
 def best_currents(
     model: Model, padded: Padded, bus_w: FloatArray, top_a: FloatArray, trim_a: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Current (S,) and through-charge currents (M,) that give `bus_w` (S,) at least cost.
+) -> FloatArray:
+    """Current (S,) that gives `bus_w` (S,) at least cost; 0 where none does.
 
     `top_a` is a current known to give at least `bus_w` (from `deliverable_w`); it is always a candidate.
     """
-    load = model.string_load_w(bus_w[:, None], np.zeros((model.n_strings, 1)))[:, 0]
-    load = np.maximum(load, 0.0)
-    low = 0.95 * load / np.maximum(model.window_max_v, 1.0)
-    high = np.minimum(1.15 * load / np.maximum(model.window_min_v, 1.0), model.current_max_a)
+    rated = 1.0 + model.sign * model.loss_linear_frac
+    load = np.maximum(bus_w * rated + model.sign * model.loss_fixed_w, 0.0)
+    low = 0.95 * load / np.maximum(model.slot_max_v, 1.0)
+    high = np.minimum(1.15 * load / np.maximum(model.slot_min_v, 1.0), model.current_max_a)
     high = np.maximum(high, low)
     rows = np.arange(model.n_strings)
     limits = np.clip(padded.take(model.limit_now_a, 0.0), low[:, None], high[:, None])
     extra = np.concatenate((limits, top_a[:, None]), axis=1)
-    for zoom in range(ZOOMS + 1):
+    for _ in range(ZOOMS + 1):
         grid = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, GRID)
         grid = np.concatenate((grid, extra), axis=1)
         price = _price(model, padded, grid, bus_w, trim_a)
@@ -141,13 +141,9 @@ def best_currents(
         chosen = grid[rows, best]
         step = (high - low) / (GRID - 1)
         low, high = np.maximum(chosen - step, low), np.minimum(chosen + step, high)
-        extra = chosen[:, None] if zoom < ZOOMS else extra
-    current = np.where(model.used & np.isfinite(price[rows, best]), chosen, 0.0)
-    at = stack(model, padded, current[:, None], trim_a)
-    wanted = np.clip(model.string_load_w(bus_w[:, None], current[:, None]), at.load_min_w, at.load_max_w)
-    q, _ = fill(at.v, at.a, at.mu, at.c, at.lo, at.hi, wanted)
-    q = np.where(current[:, None, None] > 0.0, q, 0.0)
-    return current, padded.flat(q[:, 0, :])
+        high = np.maximum(high, low)
+        extra = chosen[:, None]
+    return np.where(model.used & np.isfinite(price[rows, best]), chosen, 0.0)
 
 
 def _price(

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from optimizer.allocate import Solution, to_plan, unreachable
+from optimizer.allocate import to_plan, unreachable
 from optimizer.currents import Padded, deliverable_w, stack
 from optimizer.model import Model, build
 from optimizer.result import AllocationInput, Infeasible, Plan, Policy
 from optimizer.share import share_by_weight
+from optimizer.solution import Solution
 from reconf.arrays import FloatArray
 from reconf.site import Site
 
@@ -26,7 +27,13 @@ def largest_remaining(site: Site, asked: AllocationInput) -> Plan | Infeasible:
     bus = share_by_weight(model.string_sum(model.target_a * model.emf_v), limit_w, model.power_w)
     current, duty = _largest_first(model, padded, bus, top_a)
     solution = Solution(
-        current, duty * current[model.string_of], still, np.where(current > 0, bus, 0.0), limit_w
+        current_a=current,
+        through_a=duty * current[model.string_of],
+        trim_a=still,
+        bus_w=np.where(current > 0.0, bus, 0.0),
+        deliverable_w=limit_w,
+        price=0.0,
+        string_price=np.zeros(model.n_strings),
     )
     plan = to_plan(site, model, asked, solution, 0.0)
     return replace(plan, policy=Policy.LARGEST_REMAINING, solve_ms=0.0)

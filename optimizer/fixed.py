@@ -11,7 +11,7 @@ the reach when the data are made (`make`). Both solvers, structured and referenc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Fixed:
 
     @property
     def string_of(self) -> IntArray:
-        """(M,)"""
+        """(M,) string of each module."""
         return np.repeat(np.arange(self.g.size), np.diff(self.start)).astype(np.int64)
 
 
@@ -84,7 +84,7 @@ def make(model: Model, current_a: FloatArray, trim_a: FloatArray) -> Fixed:
             lo=lo,
             hi=hi,
             g=np.where(current_a > 0.0, g, 0.0),
-            k=np.where(model.used, sign * (model.loss_fixed_w + quad) * g, 0.0),
+            k=np.where(current_a > 0.0, sign * (model.loss_fixed_w + quad) * g, 0.0),
             zlo=model.slot_min_v * current_a + drop,
             zhi=np.minimum(model.slot_max_v * current_a + drop, most),
             power_w=model.power_w,
@@ -110,14 +110,7 @@ def checked(fixed: Fixed) -> Fixed:
     least = np.bincount(of, weights=fixed.v * fixed.lo, minlength=n)
     most = np.bincount(of, weights=fixed.v * fixed.hi, minlength=n)
     zlo = np.clip(fixed.zlo, least, most)
-    return Fixed(
-        fixed.start,
-        *(np.ascontiguousarray(getattr(fixed, f)) for f in ("v", "a", "mu", "c", "lo", "hi", "g", "k")),
-        zlo=zlo,
-        zhi=np.clip(np.maximum(fixed.zhi, zlo), least, most),
-        power_w=fixed.power_w,
-        rho=fixed.rho,
-    )
+    return replace(fixed, zlo=zlo, zhi=np.clip(np.maximum(fixed.zhi, zlo), least, most))
 
 
 def objective(fixed: Fixed, q: FloatArray) -> float:

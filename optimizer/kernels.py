@@ -21,11 +21,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 def compiled(function: F) -> F:
     """`numba.njit`, cached where a cache can be written."""
     try:
-        made: F = numba.njit(cache=True, fastmath=False, error_model="numpy")(function)
+        made: Any = numba.njit(cache=True, fastmath=False, error_model="numpy")(function)
     except RuntimeError:
         # numba raises this when no cache folder is writable (a hardened service)
         made = numba.njit(error_model="numpy")(function)
-    return made
+    result: F = made
+    return result
 
 
 @compiled
@@ -52,7 +53,7 @@ def _site_response(
     price: float, start: IntArray, v: FloatArray, base: FloatArray, rise: FloatArray, lo: FloatArray,
     hi: FloatArray, g: FloatArray, zlo: FloatArray, zhi: FloatArray,
 ) -> tuple[float, float]:  # fmt: skip
-    """sum g*Z with windows kept, and its slope."""
+    """Sum of g*Z with windows kept, and its slope."""
     power, slope = 0.0, 0.0
     for s in range(g.size):
         load, steep = _string_response(start[s], start[s + 1], g[s] * price, v, base, rise, lo, hi)
@@ -133,9 +134,10 @@ def _string_price(
 @compiled
 def solve_fixed(
     start: IntArray, v: FloatArray, a: FloatArray, mu: FloatArray, c: FloatArray, lo: FloatArray,
-    hi: FloatArray, g: FloatArray, k: FloatArray, zlo: FloatArray, zhi: FloatArray, power_w: float, rho: float,
+    hi: FloatArray, g: FloatArray, k: FloatArray, zlo: FloatArray, zhi: FloatArray, power_w: float,
+    rho: float,
 ) -> tuple[FloatArray, float, FloatArray]:  # fmt: skip
-    """q (M,), price of power, string prices (S,); see `optimizer.fixed` for the problem."""
+    """Answer: q (M,), price of power, string prices (S,); see `optimizer.fixed` for the problem."""
     m, n = v.size, g.size
     base, rise, q, string_price = np.empty(m), np.empty(m), np.empty(m), np.empty(n)
     for i in range(m):

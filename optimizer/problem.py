@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
-import cvxpy as cp
+import cvxpy
 import numpy as np
 from scipy.sparse import csr_matrix
 
@@ -17,6 +18,8 @@ from optimizer.fixed import Fixed, FixedSolution, objective, unserved_w
 from reconf.arrays import FloatArray
 from reconf.errors import SolverError
 
+cp: Any = cvxpy
+"""cvxpy re-exports its atoms in a way type checkers do not see."""
 DPP_MAX_MODULES = 2000
 """Above this, cvxpy's parametrised form grows with the square of the size (a dense quadratic map)."""
 
@@ -28,7 +31,9 @@ class ReferenceProblem:
     |sqrt(mu)*q - sqrt(mu)*c|^2 and the loads as `load == A(v)*q` with A's pattern fixed.
     """
 
-    def __init__(self, start: np.ndarray[tuple[int], np.dtype[np.int64]], enforce_dpp: bool | None = None) -> None:
+    def __init__(
+        self, start: np.ndarray[tuple[int], np.dtype[np.int64]], enforce_dpp: bool | None = None
+    ) -> None:
         m, s = int(start[-1]), int(start.size - 1)
         self._m, self._s = m, s
         self.dpp = m <= DPP_MAX_MODULES if enforce_dpp is None else enforce_dpp
@@ -105,7 +110,7 @@ class ReferenceProblem:
                 self.problem.solve(solver=solver, enforce_dpp=self.dpp, ignore_dpp=not self.dpp, **options)
             except cp.error.SolverError:
                 return False
-        return str(self.problem.status) == cp.OPTIMAL
+        return bool(self.problem.status == cp.OPTIMAL)
 
     def _answer(self, fixed: Fixed) -> FixedSolution:
         q = np.asarray(self._q.value, dtype=np.float64)
@@ -114,9 +119,7 @@ class ReferenceProblem:
         window = np.asarray(self.constraints["window_min"].dual_value) - np.asarray(
             self.constraints["window_max"].dual_value
         )
-        return FixedSolution(
-            q, price, fixed.g * price + window, unserved_w(fixed, q), objective(fixed, q)
-        )
+        return FixedSolution(q, price, fixed.g * price + window, unserved_w(fixed, q), objective(fixed, q))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Structured solver of the fixed-current problem: price of power -> window price -> closed form per module.
 
-The dual in the site power has one unknown, lambda. At a price p_s = g_s*lambda a string fills its modules to
-q_i = clip(c_i + (p_s*v_i - a_i)/mu_i, lo_i, hi_i); a window that is passed holds the string at its edge with a
-price of its own. The delivered power P(lambda) is piecewise linear and never falls, so Newton inside a bracket
-that only shrinks is both fast and sure: a plain semismooth Newton cycles when several strings change
+The dual in the site power has one unknown, lambda. At a price p_s = g_s*lambda a string fills its modules
+to q_i = clip(c_i + (p_s*v_i - a_i)/mu_i, lo_i, hi_i); a window that is passed holds the string at its edge
+with a price of its own. The delivered power P(lambda) is piecewise linear and never falls, so Newton inside a
+bracket that only shrinks is both fast and sure: a plain semismooth Newton cycles when several strings change
 their active sets at once.
 
 Two engines with one interface: numpy for small sites, compiled loops (`optimizer/kernels.py`) for large ones.
@@ -55,14 +55,14 @@ class _Response:
         self.rise = fixed.v / fixed.mu
 
     def fill(self, price: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """q (M,), load (S,) and slope dZ/dprice (S,) at string prices (S,)."""
+        """Through-charge currents (M,), load (S,) and slope dZ/dprice (S,) at string prices (S,)."""
         f = self.f
         raw = self.base + price[self.of] * self.rise
         q = np.minimum(np.maximum(raw, f.lo), f.hi)
         n = f.g.size
         load = np.bincount(self.of, weights=f.v * q, minlength=n)
         slope = np.bincount(self.of, weights=np.where(q == raw, f.v * self.rise, 0.0), minlength=n)
-        return q, load, slope
+        return q, load.astype(np.float64), slope.astype(np.float64)
 
     def site(self, price: float) -> tuple[float, float]:
         """Power at the bus and its slope, windows kept."""
