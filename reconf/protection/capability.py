@@ -41,6 +41,7 @@ def capability(
     strings: StringLimits,
     now_a: tuple[FloatArray, FloatArray],
     average_a: tuple[FloatArray, FloatArray],
+    *,
     site_open: bool,
 ) -> Capability:
     """Power at the bus that the site can hold for each of `HORIZONS_S`, in both directions [W]."""

@@ -275,10 +275,11 @@ def site_values(image: SiteImage) -> dict[tuple[str, str], FloatArray]:
 def site_signals(
     image: SiteImage,
     seen: Observed,
+    margin_frac: float,
+    bus_v: tuple[float, float],
+    *,
     stop: bool,
     monitor_fitted: bool,
-    bus_v: tuple[float, float],
-    margin_frac: float,
 ) -> dict[str, Signal]:
     """Rows emergency_stop, alarms, door_open, insulation_unknown, bus_voltage."""
     inputs = image.inputs

@@ -16,7 +16,7 @@ from reconf.estimation.state import Estimate
 from reconf.protection import plating, thermal
 from reconf.protection.bounds import Bound, Constants
 from reconf.protection.observe import Observed
-from reconf.protection.voltage import current_to_voltage_a, group_model
+from reconf.protection.voltage import RESISTANCE_SIGMAS, current_to_voltage_a, group_model
 
 NOW_RULES: Final = (
     "rating",
@@ -129,63 +129,51 @@ def derating(value: FloatArray, bound: Bound, side: str) -> FloatArray:
     return factor
 
 
-def current_stacks(
-    constants: Constants,
-    belief: Belief,
-    string_current_a: FloatArray,
-    surroundings_degc: FloatArray,
-    resistance_k_per_w: FloatArray,
-    time_constant_s: FloatArray,
-    hold_s: float,
-    interval_s: float,
-    remote: tuple[FloatArray, FloatArray],
-    soc_window: tuple[float, float],
-) -> CurrentStacks:
-    """Every rule's current limits.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the current limits depend on beside the estimate."""
 
-    Args:
-        constants: of the site.
-        belief: estimate without gaps.
-        string_current_a: (M,) magnitude of each module's string current now.
-        surroundings_degc: (M,) effective temperature around the module.
-        resistance_k_per_w: (M,) core to surroundings.
-        time_constant_s: (M,)
-        hold_s: how long a current may stand before this is asked again.
-        interval_s: over which averages are taken.
-        remote: (M,) operator's limits for discharge and charge, inf where none.
-        soc_window: operator's SOC window.
-    """
-    now = [_now(constants, belief, sign, hold_s, remote[i]) for i, sign in enumerate((1.0, -1.0))]
-    heat = thermal.heat_limit_w(
-        belief.temperature_high_degc,
-        surroundings_degc,
-        constants.limits["temperature_degc", "max"].operating,
-        resistance_k_per_w,
-        time_constant_s,
+    string_current_a: FloatArray
+    """(M,) magnitude of each module's string current now."""
+    heat_limit_w: FloatArray
+    """(M,) from the thermal forecast."""
+    slope_v_per_ah: FloatArray
+    """(M,) OCV slope of the module that a discharge has to reckon with."""
+    hold_s: float
+    """How long a current may stand before this is asked again."""
+    interval_s: float
+    """Over which averages are taken."""
+    remote_a: tuple[FloatArray, FloatArray]
+    """(M,) an operator's limits for discharge and charge, inf where none."""
+    soc_window_frac: tuple[float, float]
+
+
+def current_stacks(constants: Constants, belief: Belief, asked: Asked) -> CurrentStacks:
+    """Every rule's current limits."""
+    now = [_now(constants, belief, asked, direction) for direction in (0, 1)]
+    worst_ohm = belief.resistance_ohm + RESISTANCE_SIGMAS * belief.resistance_std_ohm
+    warm = thermal.average_current_a(asked.heat_limit_w, worst_ohm, asked.string_current_a)
+    hours = asked.interval_s / 3600.0
+    low, high = asked.soc_window_frac
+    doubt = REMAINING_SIGMAS * belief.remaining_std_ah
+    left = np.maximum(belief.remaining_ah - doubt, 0.0)
+    space = np.maximum(belief.chargeable_ah - doubt, 0.0)
+    none = np.full(left.shape, np.inf)
+    above = np.maximum(belief.soc_low_frac - low, 0.0) * belief.capacity_ah if low > 0.0 else none
+    below = np.maximum(high - belief.soc_high_frac, 0.0) * belief.capacity_ah if high < 1.0 else none
+    return CurrentStacks(
+        discharge_now_a=now[0],
+        charge_now_a=now[1],
+        discharge_avg_a=np.array([now[0].min(axis=0), warm, left / hours, above / hours]),
+        charge_avg_a=np.array([now[1].min(axis=0), warm, space / hours, below / hours]),
     )
-    worst_ohm = belief.resistance_ohm + 2.0 * belief.resistance_std_ohm
-    warm = thermal.average_current_a(heat, worst_ohm, string_current_a)
-    hours = interval_s / 3600.0
-    low, high = soc_window
-    left = np.maximum(belief.remaining_ah - REMAINING_SIGMAS * belief.remaining_std_ah, 0.0)
-    space = np.maximum(belief.chargeable_ah - REMAINING_SIGMAS * belief.remaining_std_ah, 0.0)
-    above = np.maximum(belief.soc_low_frac - low, 0.0) * belief.capacity_ah if low > 0.0 else np.inf
-    below = np.maximum(high - belief.soc_high_frac, 0.0) * belief.capacity_ah if high < 1.0 else np.inf
-    shape = belief.capacity_ah.shape
-    averages = [
-        np.array([now[i].min(axis=0), warm, charge / hours, np.broadcast_to(window, shape) / hours])
-        for i, (charge, window) in enumerate(((left, above), (space, below)))
-    ]
-    return CurrentStacks(now[0], now[1], averages[0], averages[1])
 
 
-def _now(
-    constants: Constants, belief: Belief, sign: float, hold_s: float, remote_a: FloatArray
-) -> FloatArray:
-    """(len(NOW_RULES), M) instantaneous limits in one direction."""
-    limits, n_cells = constants.limits, constants.topology.n_cells.astype(np.float64)
-    discharging = sign > 0.0
-    side = "min" if discharging else "max"
+def _now(constants: Constants, belief: Belief, asked: Asked, direction: int) -> FloatArray:
+    """(len(NOW_RULES), M) instantaneous limits; direction 0 discharge, 1 charge."""
+    discharging = direction == 0
+    sign, side = (1.0, "min") if discharging else (-1.0, "max")
+    limits = constants.limits
     rating = limits["discharge_current_c" if discharging else "charge_current_c", "max"].operating
     nominal = rating * belief.capacity_ah / constants.branch_share
     group = group_model(
@@ -195,27 +183,33 @@ def _now(
         belief.r0_ohm,
         belief.resistance_ohm,
         belief.resistance_std_ohm,
-        belief.slope_v_per_ah,
-        n_cells,
+        asked.slope_v_per_ah if discharging else belief.slope_v_per_ah,
+        constants.topology.n_cells.astype(np.float64),
     )
-    by_voltage = current_to_voltage_a(group, limits["cell_voltage_v", side].operating, sign, hold_s)
+    by_voltage = current_to_voltage_a(group, limits["cell_voltage_v", side].operating, sign, asked.hold_s)
     charge = belief.remaining_ah if discharging else belief.chargeable_ah
-    by_charge = charge * 3600.0 / hold_s
-    hot, cold = limits["temperature_degc", "max"], limits["temperature_degc", "min"]
-    factor = np.minimum(
-        derating(belief.temperature_high_degc, hot, "max"), derating(belief.temperature_low_degc, cold, "min")
-    )
-    unlimited = np.full(nominal.shape, np.inf)
-    chill = plate = unlimited
+    chill = plate = np.full(nominal.shape, np.inf)
     if not discharging:
-        hot, cold = limits["charge_temperature_degc", "max"], limits["charge_temperature_degc", "min"]
-        chill = nominal * np.minimum(
-            derating(belief.temperature_high_degc, hot, "max"),
-            derating(belief.temperature_low_degc, cold, "min"),
-        )
+        chill = nominal * _both_ends(constants, belief, "charge_temperature_degc")
         plate = plating.charge_limit_a(
-            belief.soc_high_frac + belief.soc_std_frac,
-            belief.temperature_low_degc,
-            belief.capacity_ah,
+            belief.soc_high_frac + belief.soc_std_frac, belief.temperature_low_degc, belief.capacity_ah
         )
-    return np.array([nominal, by_voltage, by_charge, nominal * factor, chill, plate, remote_a])
+    return np.array(
+        [
+            nominal,
+            by_voltage,
+            charge * 3600.0 / asked.hold_s,
+            nominal * _both_ends(constants, belief, "temperature_degc"),
+            chill,
+            plate,
+            asked.remote_a[direction],
+        ]
+    )
+
+
+def _both_ends(constants: Constants, belief: Belief, quantity: str) -> FloatArray:
+    """(M,) derating by temperature at both ends, each with the doubt on its own side."""
+    hot = derating(belief.temperature_high_degc, constants.limits[quantity, "max"], "max")
+    cold = derating(belief.temperature_low_degc, constants.limits[quantity, "min"], "min")
+    factor: FloatArray = np.minimum(hot, cold)
+    return factor

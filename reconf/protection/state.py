@@ -11,6 +11,7 @@ import numpy as np
 from reconf.arrays import BoolArray
 from reconf.protection.bounds import build_constants
 from reconf.protection.conditions import Trend
+from reconf.protection.copper import KneeState
 from reconf.protection.currents import CurrentStacks
 from reconf.protection.envelope import FaultStatus
 from reconf.protection.faults import (
@@ -23,6 +24,7 @@ from reconf.protection.faults import (
     fault_rows,
     row_index,
 )
+from reconf.protection.thermal import ThermalState
 from reconf.site import Site
 
 SITE: Final = "site"
@@ -71,6 +73,8 @@ class ProtectionState:
     time_s: float
     machines: Mapping[Scope, Machine]
     trend: Trend
+    knee: KneeState
+    thermal: ThermalState
     subjects: Mapping[Scope, tuple[str, ...]]
     """Names along the second axis of each machine."""
     events: tuple[FaultEvent, ...] = ()
@@ -149,7 +153,14 @@ def initial_protection(site: Site, saved: Sequence[SavedFault] | None = None) ->
             machines[scope].latched[f, n] = True
             machines[scope].value[f, n] = entry.value
             machines[scope].bound[f, n] = entry.bound
-    state = ProtectionState(time_s=0.0, machines=machines, trend=Trend.start(constants), subjects=subjects)
+    state = ProtectionState(
+        time_s=0.0,
+        machines=machines,
+        trend=Trend.start(constants),
+        knee=KneeState.start(constants.n_modules),
+        thermal=ThermalState.start(constants.n_modules),
+        subjects=subjects,
+    )
     return replace(state, statuses=state.present())
 
 

@@ -1,34 +1,190 @@
-"""Thermal forecast: the heat a module may make so that its core stays below its limit over the horizon.
+"""Thermal forecast of every module, and when to ask the cooling system.
 
-Lumped node between core and surroundings (exact solution of C dT/dt = P - (T - T_a)/R_th)::
+Two lumped nodes, core and surface (Lin et al., J. Power Sources 257 (2014) 1,
+doi 10.1016/j.jpowsour.2014.01.097)::
 
-    P <= [T_lim - T_a - (T_0 - T_a) e^(-H/tau)] / [R_th (1 - e^(-H/tau))],    tau = R_th C
+    C_c dT_c/dt = P - k_cs (T_c - T_s),      C_s dT_s/dt = k_cs (T_c - T_s) - k_sa (T_s - T_a)
+
+For constant heat P the core after a time H is T_free(H) + g(H) P, so the heat that just reaches the limit is
+(T_lim - T_free) / g. With one node of time constant tau this is the familiar
+
+    P <= [T_lim - T_a - (T_0 - T_a) e^(-H/tau)] / [R_th (1 - e^(-H/tau))].
+
+Asked again every tick, the limit falls smoothly and settles at (T_lim - T_a) / R_th: no bang-bang. The
+forecast is also held at a short horizon, as a core that is warmer than its shell peaks early.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from reconf.arrays import FloatArray
+from reconf.cells.bank import CellBank
+from reconf.site import ThermalSpec, Topology
 
-HORIZON_S: Final = 1800.0
+HORIZONS_S: Final = (300.0, 1800.0)
+HEAT_MEMORY_S: Final = 300.0
+"""Time constant of the mean heat that the cooling system is asked for by."""
+COOLING_ON_K: Final = 3.0
+"""Cooling is asked for when the forecast without it comes this near to the operating limit ..."""
+COOLING_OFF_K: Final = 6.0
+"""... and let go when it stays this far away."""
 
 
-def heat_limit_w(
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Core temperature after each of `HORIZONS_S` as free + gain * heat; (H, M)."""
+
+    free_degc: FloatArray
+    gain_k_per_w: FloatArray
+
+    def heat_limit_w(self, limit_degc: FloatArray) -> FloatArray:
+        """(M,) largest constant heat that keeps the core below `limit_degc` at every horizon; not below 0."""
+        heat: FloatArray = np.maximum((limit_degc - self.free_degc) / self.gain_k_per_w, 0.0).min(axis=0)
+        return heat
+
+    def core_degc(self, heat_w: FloatArray) -> FloatArray:
+        """(M,) highest forecast core temperature under constant `heat_w`."""
+        core: FloatArray = (self.free_degc + self.gain_k_per_w * heat_w).max(axis=0)
+        return core
+
+
+def forecast(
+    bank: CellBank,
     core_degc: FloatArray,
+    surface_degc: FloatArray,
     surroundings_degc: FloatArray,
-    limit_degc: FloatArray,
-    resistance_k_per_w: FloatArray,
-    time_constant_s: FloatArray,
-    horizon_s: FloatArray | float = HORIZON_S,
-) -> FloatArray:
-    """Constant heat [W] that brings the core to its limit at the end of the horizon; not below 0; (M,)."""
-    kept = np.exp(-horizon_s / time_constant_s)
-    room = limit_degc - surroundings_degc - (core_degc - surroundings_degc) * kept
-    heat: FloatArray = np.maximum(room, 0.0) / (resistance_k_per_w * (1.0 - kept))
-    return heat
+    conductance_w_per_k: FloatArray,
+) -> Forecast:
+    """Exact response of the two nodes over `HORIZONS_S`.
+
+    Args:
+        bank: heat capacities and the conductance between core and surface.
+        core_degc: (M,) now.
+        surface_degc: (M,) now.
+        surroundings_degc: (M,) what the surface looses its heat to.
+        conductance_w_per_k: (M,) between surface and surroundings.
+    """
+    cc, cs = bank.heat_capacity_core_j_per_k, bank.heat_capacity_surface_j_per_k
+    inner, outer = bank.conductance_core_surface_w_per_k, conductance_w_per_k
+    # d/dt [x_c, x_s] = [[-a, a], [b, -d]] x + [P / C_c, 0], x against the surroundings
+    a, b, d = inner / cc, inner / cs, (inner + outer) / cs
+    mean, half = -0.5 * (a + d), np.sqrt(0.25 * (a - d) ** 2 + a * b)
+    fast, slow = mean - half, mean + half
+    x_core, x_surface = core_degc - surroundings_degc, surface_degc - surroundings_degc
+    full = 1.0 / inner + 1.0 / outer
+    frees, gains = [], []
+    for horizon in HORIZONS_S:
+        e_fast, e_slow = np.exp(fast * horizon), np.exp(slow * horizon)
+        # Sylvester's formula for a 2x2 matrix: exp(A t) = p I + q A
+        q = (e_slow - e_fast) / (slow - fast)
+        p = e_slow - slow * q
+        phi_cc, phi_cs = p - a * q, a * q
+        frees.append(surroundings_degc + phi_cc * x_core + phi_cs * x_surface)
+        # x(H) = phi x0 + (I - phi) x_inf, where x_inf = P [1/k_cs + 1/k_sa, 1/k_sa]
+        gains.append((1.0 - phi_cc) * full - phi_cs / outer)
+    return Forecast(free_degc=np.array(frees), gain_k_per_w=np.array(gains))
+
+
+@dataclass(frozen=True, slots=True)
+class ThermalState:
+    """What the forecast remembers."""
+
+    heat_w: FloatArray
+    """(M,) mean heat of the last minutes."""
+    cooling_asked: bool
+    ran_s: float
+    """Since the cooling system was last switched."""
+    level_frac: float
+    """Where its ramp stands."""
+
+    @classmethod
+    def start(cls, n_modules: int) -> ThermalState:
+        """Cold and off."""
+        return cls(np.zeros(n_modules), cooling_asked=False, ran_s=float("inf"), level_frac=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Warmth:
+    """Temperatures of this tick, (M,)."""
+
+    core_degc: FloatArray
+    """Highest the core may have."""
+    surface_degc: FloatArray
+    ambient_degc: FloatArray
+    limit_degc: FloatArray
+    heat_w: FloatArray
+    """Made now."""
+
+
+def conductance_w_per_k(bank: CellBank, spec: ThermalSpec, level_frac: float) -> FloatArray:
+    """(M,) surface to surroundings; full cooling multiplies the resistance by the site's factor."""
+    gain = 1.0 + level_frac * (1.0 / spec.cooling_resistance_factor_frac - 1.0)
+    conductance: FloatArray = bank.conductance_surface_ambient_w_per_k * gain
+    return conductance
+
+
+def look_ahead(
+    bank: CellBank, topology: Topology, spec: ThermalSpec, state: ThermalState, warmth: Warmth, dt_s: float
+) -> tuple[ThermalState, Forecast]:
+    """Advance the thermal state by one tick and forecast with the cooling that was asked for.
+
+    The cooling system is asked first; derating is what is left to do with it running.
+    """
+    share = 1.0 - np.exp(-dt_s / HEAT_MEMORY_S)
+    heat = state.heat_w + share * (warmth.heat_w - state.heat_w)
+    asked, ran = state.cooling_asked, state.ran_s + dt_s
+    without: Forecast | None = None
+    if spec.cooling != "off":
+        without = _with_neighbours(bank, topology, spec, warmth, heat, 0.0)
+        room = float((warmth.limit_degc - without.core_degc(heat)).min())
+        wanted = room < (COOLING_OFF_K if asked else COOLING_ON_K)
+        if wanted != asked and (wanted or ran >= spec.cooling_min_run_s):
+            asked, ran = wanted, 0.0
+    level = _ramp(state.level_frac, 1.0 if asked else 0.0, dt_s, spec.cooling_ramp_s)
+    after = replace(state, heat_w=heat, cooling_asked=asked, ran_s=ran, level_frac=level)
+    if without is not None and not asked:
+        return after, without
+    # the ramp is short against the horizons: the level asked for is the one to plan with
+    return after, _with_neighbours(bank, topology, spec, warmth, heat, 1.0 if asked else 0.0)
+
+
+def _ramp(now: float, target: float, dt_s: float, ramp_s: float) -> float:
+    """Move towards `target` at one full range per `ramp_s`."""
+    reach = dt_s / max(ramp_s, 1e-6)
+    return now + max(-reach, min(reach, target - now))
+
+
+def _with_neighbours(
+    bank: CellBank,
+    topology: Topology,
+    spec: ThermalSpec,
+    warmth: Warmth,
+    heat_w: FloatArray,
+    level_frac: float,
+) -> Forecast:
+    """Forecast with the neighbouring positions' heat, if the site says that they touch.
+
+    A neighbour counts as warm as it will be at the end of the horizon under its present heat.
+    """
+    outer = conductance_w_per_k(bank, spec, level_frac)
+    alone = forecast(bank, warmth.core_degc, warmth.surface_degc, warmth.ambient_degc, outer)
+    share = spec.neighbour_conductance_frac
+    if share <= 0.0:
+        return alone
+    later = np.maximum(alone.core_degc(heat_w), warmth.core_degc)
+    same = topology.string_of[1:] == topology.string_of[:-1]
+    touching, warm = np.zeros(later.shape), np.zeros(later.shape)
+    touching[1:] += same
+    touching[:-1] += same
+    warm[1:] += np.where(same, later[:-1], 0.0)
+    warm[:-1] += np.where(same, later[1:], 0.0)
+    weight = 1.0 + share * touching
+    around = (warmth.ambient_degc + share * warm) / weight
+    return forecast(bank, warmth.core_degc, warmth.surface_degc, around, outer * weight)
 
 
 def average_current_a(
