@@ -1,0 +1,1 @@
+"""State of health of loose modules from short tests."""
