@@ -260,7 +260,8 @@ class Southbound:
         async def one(node: Node, link: Link) -> None:
             nonlocal written
             try:
-                written += await self._writer.write_node(node, targets, link)
+                registers = await self._writer.write_node(node, targets, link)
+                written += registers
                 self._writes += 1
             except NodeError as error:
                 refuse(node, str(error))

@@ -1,0 +1,219 @@
+"""Behaviour of the RM1 module nodes: watchdog, latches, trips, switch, registers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.devices import rm1
+from reconf.devices.profile import DeviceProfile
+from reconf.devices.rm1 import Rm1Status
+from reconf.registers import encode_text
+from reconf.site import Chemistry, Site
+from reconf.twin.firmware_registers import RegisterBank
+from reconf.twin.observe import SensorValues
+from reconf.twin.plant_state import PlantInputs
+
+FIRMWARE_VERSION = 103
+"""Register FIRMWARE: 1.03."""
+POWER_UP_WATCHDOG_S = 5.0
+INSERT_MODE, INSERT, DUTY, TRIM = 2, 3, 4, 5
+
+# Last resort of the hardware, beyond any operating limit: (cell max V, cell min V, max degC).
+TRIPS: dict[Chemistry, tuple[float, float, float]] = {
+    Chemistry.LMO: (4.35, 2.20, 70.0),
+    Chemistry.NMC: (4.35, 2.20, 70.0),
+    Chemistry.LFP: (3.90, 1.80, 75.0),
+    Chemistry.NCA: (4.35, 2.20, 70.0),
+}
+
+
+@dataclass(slots=True)
+class SwitchFaults:
+    """What may break in a node; arrays may be written to at any time."""
+
+    stuck: IntArray
+    """(M,) -1 free, 0 stuck bypassed, 1 stuck inserted."""
+    trim_broken: BoolArray
+    """(M,) the trim converter does not run."""
+    frozen: BoolArray
+    """(M,) the measurement set, and its counter, stand still."""
+
+
+class Rm1Firmware:
+    """All module nodes of a site."""
+
+    def __init__(self, site: Site, profile: DeviceProfile, insert_count: IntArray) -> None:
+        topology = site.topology
+        m = topology.n_modules
+        cells = np.arange(rm1.CELLS_MAX)[None, :] < topology.n_cells[:, None]
+        present = np.ones((m, rm1.INPUT_FIXED + rm1.CELLS_MAX), dtype=np.bool_)
+        present[:, rm1.INPUT_FIXED :] = cells
+        self.bank = RegisterBank(profile, m, present)
+        self.faults = SwitchFaults(
+            stuck=np.full(m, -1, dtype=np.int64),
+            trim_broken=np.zeros(m, dtype=np.bool_),
+            frozen=np.zeros(m, dtype=np.bool_),
+        )
+        self._cells = cells
+        self._unfed_s: FloatArray = np.zeros(m)
+        self._watchdog_latch: BoolArray = np.zeros(m, dtype=np.bool_)
+        self._expired: BoolArray = np.zeros(m, dtype=np.bool_)
+        self._trips: IntArray = np.zeros(m, dtype=np.int64)
+        self._trip_cause: IntArray = np.zeros(m, dtype=np.int64)
+        self._born_s = np.zeros(m)
+        self._charge_zero_ah = np.zeros(m)
+        self._insert_count = insert_count.copy()
+        self._was_in: BoolArray = np.zeros(m, dtype=np.bool_)
+        trips = np.array([TRIPS[x.chemistry] for x in site.modules])
+        self._cell_max_v, self._cell_min_v, self._hot_degc = trips[:, 0], trips[:, 1], trips[:, 2]
+        self._describe(site)
+        self._power_up(np.ones(m, dtype=np.bool_))
+
+    def _describe(self, site: Site) -> None:
+        """Identity registers, and what each node takes as a trim set point."""
+        bank = self.bank
+        bank.input[:, 0], bank.input[:, 1] = bank.profile.magic, bank.profile.map_version
+        bank.input[:, 2] = site.topology.n_cells
+        for i, position in enumerate(site.positions):
+            module = position.module
+            rating = round(module.trim_rating_a / 0.01)
+            bank.limit(i, "TRIM_CURRENT_SETPOINT", -rating, rating)
+            bank.holding[i, 100:108] = encode_text(module.serial[:16], 8)
+            bank.holding[i, 108:117] = [
+                module.chemistry.code,
+                round(module.rated_capacity_ah / 0.1),
+                rating,
+                round(position.r_on_ohm / 1e-5),
+                FIRMWARE_VERSION,
+                round(self._cell_max_v[i] / 0.001),
+                round(self._cell_min_v[i] / 0.001),
+                round(self._hot_degc[i] / 0.1),
+                round(module.trim_efficiency_frac / 0.0001),
+            ]
+
+    def _power_up(self, rows: BoolArray) -> None:
+        self.bank.holding[rows, : rm1.IDENTIFY + 1] = 0
+        self.bank.holding[rows, rm1.WATCHDOG] = round(POWER_UP_WATCHDOG_S / 0.1)
+        self._unfed_s[rows] = 0.0
+        self._watchdog_latch[rows] = self._expired[rows] = False
+        self._trips[rows] = 0
+
+    def restart(self, rows: BoolArray, time_s: float, charge_ah: FloatArray) -> None:
+        """Nodes lose their supply and come back: everything volatile is gone."""
+        self._power_up(rows)
+        self._born_s[rows] = time_s
+        self._charge_zero_ah[rows] = charge_ah[rows]
+
+    # ---- the wire ------------------------------------------------------------------------------
+
+    def write(self, row: int, address: int, words: Sequence[int]) -> None:
+        """A write request of the host.
+
+        Raises:
+            RefusedError: nothing was changed.
+        """
+        values = self.bank.check_write(row, address, words)
+        old_heartbeat = int(self.bank.holding[row, rm1.HEARTBEAT])
+        self.bank.holding[row, address : address + len(words)] = words
+        if values.get(rm1.HEARTBEAT, old_heartbeat) != old_heartbeat:
+            self._unfed_s[row] = 0.0
+            self._expired[row] = False
+        if values.get(rm1.CLEAR):
+            self._clear(row)
+        self.bank.holding[row, rm1.CLEAR] = 0
+
+    def _clear(self, row: int) -> None:
+        """Reset the latched bits whose cause is gone."""
+        if not self._expired[row]:
+            self._watchdog_latch[row] = False
+        self._trips[row] &= self._trip_cause[row]
+
+    # ---- time ----------------------------------------------------------------------------------
+
+    def run_watchdogs(self, wall_dt_s: float) -> None:
+        """Wall time passes; an expiring watchdog erases the node's commands and latches."""
+        self._unfed_s += wall_dt_s
+        late = self._unfed_s > self.bank.holding[:, rm1.WATCHDOG] * 0.1
+        now = late & ~self._expired
+        self._expired |= late
+        self._watchdog_latch |= now
+        self.bank.holding[now, INSERT_MODE : TRIM + 1] = 0
+
+    def run_trips(self, cell_v: FloatArray, degc: FloatArray) -> None:
+        """Compare the cells with the last-resort thresholds; (M, C) volt with NaN for none, (M,) degC."""
+        high = np.nan_to_num(cell_v, nan=0.0).max(axis=1) > self._cell_max_v
+        low = np.nan_to_num(cell_v, nan=np.inf).min(axis=1) < self._cell_min_v
+        hot = degc > self._hot_degc
+        cause: IntArray = np.zeros(hot.size, dtype=np.int64)
+        cause[high] |= int(Rm1Status.OVER_VOLTAGE_TRIP)
+        cause[low] |= int(Rm1Status.UNDER_VOLTAGE_TRIP)
+        cause[hot] |= int(Rm1Status.OVER_TEMPERATURE_TRIP)
+        self._trip_cause = cause
+        self._trips |= cause
+
+    @property
+    def _active(self) -> BoolArray:
+        """Commands have an effect."""
+        active: BoolArray = ~self._watchdog_latch & (self._trips == 0)
+        return active
+
+    def drive(self) -> tuple[BoolArray, FloatArray, FloatArray]:
+        """(M,) what the hardware does now: inserted, duty, trim set point."""
+        pwm = self.bank.number(INSERT_MODE) == 1
+        duty = self.bank.number(DUTY) * 0.0001
+        wanted = np.where(pwm, duty > 0.0, self.bank.number(INSERT) == 1) & self._active
+        stuck = self.faults.stuck
+        inserted = np.where(stuck >= 0, stuck == 1, wanted)
+        fraction = np.where(pwm & (stuck < 0), duty, 1.0)
+        running = self._active & ~self.faults.trim_broken
+        return inserted, fraction, np.where(running, self.bank.number(TRIM) * 0.01, 0.0)
+
+    def count_switching(self, inputs: PlantInputs, dt_s: float) -> None:
+        """INSERT_COUNT: transitions of the switch; PWM makes two a second."""
+        moved = inputs.inserted != self._was_in
+        pwm = inputs.inserted & (inputs.duty_frac > 0.0) & (inputs.duty_frac < 1.0)
+        self._insert_count += moved + np.where(pwm, round(2.0 * dt_s), 0)
+        self._was_in = inputs.inserted
+
+    # ---- showing -------------------------------------------------------------------------------
+
+    def show_measurements(self, seen: SensorValues, counter: int) -> None:
+        """A new measurement set."""
+        bank, rows = self.bank, ~self.faults.frozen
+        bank.show("MODULE_VOLTAGE", seen.module_voltage_v, rows)
+        bank.show("MODULE_CURRENT", seen.module_current_a, rows)
+        bank.show("TEMPERATURE_1", seen.temperature_degc[:, 0], rows)
+        bank.show("TEMPERATURE_2", seen.temperature_degc[:, 1], rows)
+        bank.show("TRIM_CURRENT", seen.trim_current_a, rows)
+        bank.show("CHARGE_COUNTER", seen.charge_counter_ah - self._charge_zero_ah, rows)
+        bank.input[rows, 16] = counter & 0xFFFF
+        cells = np.full((rows.size, rm1.CELLS_MAX), np.nan)
+        cells[:, : seen.cell_voltage_v.shape[1]] = seen.cell_voltage_v
+        bank.show("CELL_VOLTAGE", np.where(self._cells, cells, np.nan), rows)
+
+    def show_state(self, inputs: PlantInputs, seen: SensorValues, time_s: float) -> None:
+        """Status, echoes and counters, which never wait for a measurement set."""
+        bank, rows = self.bank, ~self.faults.frozen
+        inserted, _, trim = self.drive()
+        free = np.where(bank.number(INSERT_MODE) == 1, bank.number(DUTY) > 0, bank.number(INSERT) == 1)
+        disobeys = (free & self._active) != inserted
+        sensing = ((seen.cell_voltage_v <= 0.0) & self._cells[:, : seen.cell_voltage_v.shape[1]]).any(axis=1)
+        status = np.where(inserted, int(Rm1Status.INSERTED), 0) | self._trips
+        for bit, where in (
+            (Rm1Status.SWITCH_FAULT, disobeys),
+            (Rm1Status.WATCHDOG_EXPIRED, self._watchdog_latch),
+            (Rm1Status.TRIM_RUNNING, (trim != 0.0) & (np.abs(seen.trim_current_a) > 0.0)),
+            (Rm1Status.TRIM_FAULT, self.faults.trim_broken),
+            (Rm1Status.CELL_SENSING_FAULT, sensing),
+            (Rm1Status.TEMPERATURE_SENSOR_FAULT, np.isnan(seen.temperature_degc).any(axis=1)),
+        ):
+            status = status | np.where(where, int(bit), 0)
+        bank.input[rows, 3] = status[rows]
+        bank.input[rows, 9] = bank.holding[rows, rm1.HEARTBEAT]
+        bank.show("UPTIME", np.floor(time_s - self._born_s), rows)
+        bank.show("INSERT_COUNT", self._insert_count, rows)
+        bank.show("DUTY_ECHO", np.where(inputs.inserted, inputs.duty_frac, 0.0), rows)
