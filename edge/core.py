@@ -1,0 +1,373 @@
+"""The control line without input or output: image in, verified steps out.
+
+    estimate -> protect -> set point -> (question to the optimizer) -> schedule -> sequences
+             -> stage -> verify, step by step
+
+The daemon drives it over sockets, the benchmarks against the twin in process; both see the same
+object. It has no clock (times are arguments) and no randomness, so an `IntervalRecord` replays to the
+last bit. One tick is
+
+    outcome = core.tick(TickInput(...))
+    step = outcome.step
+    while step is not None:
+        step = core.confirm(write(step))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge import core_events, shaping
+from edge.core_orders import handle
+from edge.core_plan import Planned, plan
+from edge.core_state import Recorder, SavedCore, fresh_state
+from edge.core_steps import Case, after_receipt, failed_strings, joint, judge, merged
+from edge.core_values import (
+    Answer,
+    CoreState,
+    Heartbeats,
+    NodeActions,
+    Order,
+    Pending,
+    RecordedClears,
+    RecordedOrder,
+    SetLimits,
+    TickInput,
+    TickOutcome,
+    TickView,
+)
+from edge.interval import PlanBook, Rung
+from edge.setpoint import advance
+from optimizer.schedule import Scheduler
+from reconf.actuation import Receipt, SlotCommand, VerifiedCommand
+from reconf.arrays import BoolArray
+from reconf.estimation.filter import estimate as run_filter
+from reconf.estimation.filter import initial_state
+from reconf.estimation.state import Estimate
+from reconf.protection.envelope import Envelope
+from reconf.protection.protect import protect
+from reconf.readings import SiteImage
+from reconf.sequences import (
+    Phase,
+    Sequencer,
+    SequencerInputs,
+    SequencerOutcome,
+    SequencerState,
+    adopt,
+    hold_zero,
+)
+from reconf.sequences.nodes import RM1_WATCHDOG_S, WATCHDOG_MARGIN_S
+from reconf.site import Site
+from reconf.verify import History
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """The first half of a tick: what is known."""
+
+    estimate: Estimate
+    envelope: Envelope
+    sequence: SequencerState
+    in_force: SlotCommand
+
+
+class ControlCore:
+    """One site's control line. Frozen state inside; `tick`, `confirm`, `cleared` and `order` move it."""
+
+    def __init__(self, site: Site, saved: SavedCore | None = None) -> None:
+        self.site = site
+        self._saved = saved or SavedCore()
+        self._scheduler = Scheduler(site)
+        self._sequencer = Sequencer(site)
+        self._recorder = Recorder(site)
+        self._state = fresh_state(site, self._saved)
+        self._steps: list[VerifiedCommand] = []
+        self._case: Case | None = None
+        self._view: TickView | None = None
+        self._beats = Heartbeats.none(site.topology.n_modules, site.topology.n_strings)
+
+    # ---- what is remembered --------------------------------------------------------------------
+
+    @property
+    def state(self) -> CoreState:
+        """Everything remembered, as an immutable snapshot."""
+        return replace(self._state, schedule=self._scheduler.snapshot())
+
+    @property
+    def view(self) -> TickView | None:
+        """The last tick, None before the first."""
+        return self._view
+
+    @property
+    def heartbeats(self) -> Heartbeats:
+        """Nodes that have earned their heartbeat until the next tick."""
+        return self._beats
+
+    @classmethod
+    def resumed(cls, site: Site, state: CoreState) -> ControlCore:
+        """A core that goes on exactly where `state` was taken."""
+        core = cls(site)
+        core._state = replace(state, schedule=None)
+        if state.schedule is not None:
+            core._scheduler.restore(state.schedule)
+        return core
+
+    # ---- what comes in besides ticks -----------------------------------------------------------
+
+    def order(self, order: Order, now_s: float, wall_s: float) -> Answer:
+        """Take an order between two ticks; the answer holds it against the last envelope."""
+        self._recorder.came_in(RecordedOrder(order, now_s, wall_s))
+        self._state, answer = handle(self.site, self._state, self._view, order, wall_s)
+        return answer
+
+    def confirm(self, receipt: Receipt) -> VerifiedCommand | None:
+        """The step given out last was written; the next step of this tick, if there is one."""
+        self._recorder.came_in(receipt)
+        state, step = self._state, self._steps.pop(0)
+        before = state.in_force or step.command
+        self._state = replace(
+            state,
+            in_force=after_receipt(before, step.command, receipt),
+            receipt=joint(state.receipt, receipt),
+        )
+        self._steps = self._still_good(receipt)
+        if not self._steps:
+            return None
+        self._recorder.went_out(self._steps[0])
+        return self._steps[0]
+
+    def _still_good(self, receipt: Receipt) -> list[VerifiedCommand]:
+        """Steps that remain: where a node did not confirm, its string waits and the others go on."""
+        if not self._steps or self._case is None or self._state.in_force is None:
+            return []
+        failed = failed_strings(self.site, receipt, self._case.out)
+        if not failed.any():
+            return self._steps
+        modules = failed[self.site.topology.string_of]
+        in_force = self._state.in_force
+        steps = [merged(s.command, in_force, failed, modules) for s in self._steps]
+        return list(self._case.again(self.site, in_force, steps))
+
+    def cleared(self, modules: BoolArray, strings: BoolArray) -> None:
+        """Latches of these nodes were cleared; their command registers were set to safe values before."""
+        self._recorder.came_in(RecordedClears(modules, strings))
+        if self._state.in_force is None or not (modules.any() or strings.any()):
+            return
+        topology = self.site.topology
+        safe = SlotCommand.safe(topology.n_modules, topology.n_strings)
+        in_force = merged(self._state.in_force, safe, strings, modules)
+        self._state = replace(self._state, in_force=in_force)
+
+    # ---- the tick ------------------------------------------------------------------------------
+
+    def tick(self, given: TickInput) -> TickOutcome:
+        """One tick: what is known, what is wanted, what is let through."""
+        before = self._state
+        looked = self._look(given)
+        state = self._state
+        setpoint = advance(
+            state.setpoint,
+            self.site.fallback,
+            now_s=given.now_s,
+            wall_s=given.wall_s,
+            dt_s=given.dt_s,
+            second_of_day=given.second_of_day,
+        )
+        planned = plan(
+            self.site, state, given, looked.estimate, looked.envelope, setpoint,
+            looked.sequence.joined, looked.in_force,
+        )  # fmt: skip
+        record = None
+        if planned.began:
+            record = self._recorder.finish(self._view) if self._view is not None else None
+            self._recorder.begin(replace(before, schedule=self._scheduler.snapshot()))
+        self._recorder.came_in(given)
+        proposal = self._propose(given, looked, planned)
+        moved = self._sequence(given, looked, proposal)
+        self._case = Case(
+            image=given.image,
+            estimate=looked.estimate,
+            envelope=looked.envelope,
+            dt_s=max(given.dt_s, self.site.timing.tick_s),
+            history=History(unsure=moved.actions.unsure_modules),
+            out=moved.actions.modules_out,
+        )
+        judged = judge(self.site, self._case, looked.in_force, moved.command)
+        refused = core_events.refusal_text(judged.refused)
+        self._state = replace(
+            self._state,
+            tick=state.tick + 1,
+            time_s=given.now_s,
+            setpoint=setpoint,
+            book=planned.book,
+            sequence=moved.state,
+            connected=planned.connected,
+            asked_w=planned.asked_w,
+            in_force=looked.in_force,
+            receipt=None,
+            verified=bool(judged.steps),
+            refused=refused,
+            pending=Pending(),
+        )
+        self._beats = Heartbeats(moved.actions.heartbeat_modules, moved.actions.heartbeat_strings)
+        self._steps = list(judged.steps)
+        if self._steps:
+            self._recorder.went_out(self._steps[0])
+        rung, why = standing(planned.book, looked.envelope, refused)
+        view = TickView(
+            input=given,
+            estimate=looked.estimate,
+            envelope=looked.envelope,
+            setpoint=replace(setpoint, power_w=planned.power_w),
+            rung=rung,
+            rung_reason=why,
+            mode=moved.state.mode,
+            phases=tuple(Phase(int(p)).name.lower() for p in moved.state.phase),
+            book=planned.book,
+            in_force=looked.in_force,
+            out_of_service=moved.actions.modules_out | ~shaping.insertable(looked.envelope),
+            connected=moved.state.joined,
+            refused=judged.refused,
+        )
+        self._recorder.ticked(view)
+        events = core_events.transitions(
+            self._view, view, moved.actions.events, self._state.protection.events
+        )
+        self._view = view
+        actions = NodeActions(
+            moved.actions.clear_modules, moved.actions.clear_strings, moved.actions.set_watchdogs
+        )
+        return TickOutcome(
+            step=self._steps[0] if self._steps else None,
+            actions=actions,
+            question=planned.question,
+            view=view,
+            events=events,
+            record=record,
+        )
+
+    def _look(self, given: TickInput) -> _Looked:
+        """Estimate and protect; on the first tick take over what the nodes say they do."""
+        state, image, site = self._state, given.image, self.site
+        memory = state.filter or initial_state(site, image, self._saved.modules or None, self._saved.away_s)
+        sequence = state.sequence or self._sequencer.initial(image, given.wall_s, self._saved.mode)
+        in_force = known_in_force(state.in_force or adopt(site, image), image, sequence)
+        dt_s = given.dt_s if given.dt_s > 0.0 else site.timing.tick_s
+        filtered, estimate = run_filter(site, memory, image, dt_s)
+        if given.wall_s >= state.limits.deadline_wall_s:
+            infinite = float("inf")
+            state = replace(
+                state,
+                limits=SetLimits(),
+                operator=replace(state.operator, max_discharge_w=infinite, max_charge_w=infinite),
+            )
+        operator = replace(
+            state.operator,
+            emergency_stop=state.pending.emergency_stop,
+            out_of_service=sequence.modules.out_of_service,
+        )
+        protection, envelope = protect(site, state.protection, image, estimate, dt_s, operator)
+        self._state = replace(state, filter=filtered, protection=protection)
+        return _Looked(estimate, envelope, sequence, in_force)
+
+    def _propose(self, given: TickInput, looked: _Looked, planned: Planned) -> SlotCommand:
+        """The slot that holds now, made smaller to what set point and envelope allow."""
+        state, book = self._state, planned.book
+        if book.plan is None:
+            self._state = replace(state, target=None, next_slot_s=given.now_s)
+            return shaping.tighten(
+                self.site, hold_zero(looked.in_force), looked.in_force, looked.envelope, 0.0
+            )
+        urgent = state.target is None or state.book.plan is None or _turned(state.book, book)
+        if book.plan is not self._scheduler.plan:
+            self._scheduler.accept(book.plan, given.now_s)
+        target = state.target
+        due = given.now_s >= state.next_slot_s - 1e-9
+        if target is None or due or urgent or shaping.outdated(target, looked.envelope):
+            target = self._scheduler.slot(
+                given.now_s, looked.estimate, looked.envelope, looked.in_force, looked.sequence.joined
+            )
+            slot_s = self.site.timing.slot_s
+            on_grid = state.next_slot_s + slot_s
+            next_slot_s = on_grid if due and given.now_s < on_grid else given.now_s + slot_s
+            self._state = replace(state, target=target, next_slot_s=next_slot_s)
+        share = shaping.follow(book.plan, planned.power_w)
+        return shaping.tighten(self.site, target, looked.in_force, looked.envelope, share)
+
+    def _sequence(self, given: TickInput, looked: _Looked, proposal: SlotCommand) -> SequencerOutcome:
+        """Joining, leaving, and the site's mode on top of the proposal."""
+        pending = self._state.pending
+        return self._sequencer.step(
+            looked.sequence,
+            SequencerInputs(
+                image=given.image,
+                envelope=looked.envelope,
+                in_force=looked.in_force,
+                proposal=proposal,
+                now_s=given.now_s,
+                wall_s=given.wall_s,
+                request=pending.mode,
+                receipt=self._state.receipt,
+                verified=self._state.verified,
+                emergency_stop=pending.emergency_stop,
+                cleared=pending.cleared,
+                clear_modules=pending.clear_modules,
+                clear_strings=pending.clear_strings,
+            ),
+        )
+
+
+def known_in_force(in_force: SlotCommand, image: SiteImage, sequence: SequencerState) -> SlotCommand:
+    """`in_force` without modules that have surely bypassed themselves: silent past their own watchdog."""
+    surely_s = sequence.modules.beat_until_s + RM1_WATCHDOG_S + WATCHDOG_MARGIN_S
+    gone = ~image.modules.answered & sequence.modules.out_of_service & (sequence.wall_s >= surely_s)
+    if not (gone & in_force.inserted).any():
+        return in_force
+    return replace(
+        in_force,
+        inserted=in_force.inserted & ~gone,
+        trim_current_a=np.where(gone, 0.0, in_force.trim_current_a),
+    )
+
+
+def _turned(before: PlanBook, after: PlanBook) -> bool:
+    """A new plan moves power the other way: its first slot begins at once."""
+    if before.plan is None or after.plan is None:
+        return True
+    return before.plan is not after.plan and (before.plan.power_asked_w * after.plan.power_asked_w <= 0.0)
+
+
+def standing(book: PlanBook, envelope: Envelope, refused: str) -> tuple[Rung, str]:
+    """The rung the site stands on, the worst of all that apply, and why."""
+    severe = [f for f in envelope.faults if f.severity in {"open_site", "open_string"}]
+    if severe:
+        f = severe[0]
+        return Rung.LEFT, f"{f.fault} on {f.subject}: {f.evidence or f.action}"
+    if refused and book.rung < Rung.ZERO:
+        return Rung.ZERO, f"verify refused: {refused}"
+    return book.rung, book.reason
+
+
+def replayed_steps(site: Site, state: CoreState, inputs: tuple[object, ...]) -> tuple[VerifiedCommand, ...]:
+    """Steps that a core resumed at `state` gives for recorded `inputs`: the proof that a record is whole."""
+    core = ControlCore.resumed(site, state)
+    steps: list[VerifiedCommand] = []
+    for value in inputs:
+        match value:
+            case TickInput():
+                step = core.tick(value).step
+            case Receipt():
+                step = core.confirm(value)
+            case RecordedOrder():
+                core.order(value.order, value.now_s, value.wall_s)
+                continue
+            case RecordedClears():
+                core.cleared(value.modules, value.strings)
+                continue
+            case _:
+                raise TypeError(f"{type(value).__name__} is no input of the core")
+        if step is not None:
+            steps.append(step)
+    return tuple(steps)

@@ -1,0 +1,47 @@
+"""Transitions worth one line each: a failure is told once, and its end once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge.core_values import Event, TickView
+from reconf.actuation import Refused
+from reconf.protection.faults import FaultEvent
+from reconf.sequences import SequenceEvent
+
+TOLD = 3
+"""Violations named in one refusal; the record holds all."""
+
+
+def refusal_text(refused: Refused | None) -> str:
+    """What verify found, the first few."""
+    if refused is None:
+        return ""
+    parts = [
+        f"{v.rule} on {v.subject} ({v.found:.4g} {v.unit}, allowed {v.allowed:.4g})"
+        for v in refused.violations[:TOLD]
+    ]
+    more = len(refused.violations) - TOLD
+    return "; ".join(parts) + (f"; {more} more" if more > 0 else "")
+
+
+def transitions(
+    before: TickView | None,
+    now: TickView,
+    sequence: Sequence[SequenceEvent],
+    faults: Sequence[FaultEvent],
+) -> tuple[Event, ...]:
+    """What changed in this tick."""
+    time_s = now.input.now_s
+    events = [Event(time_s, "sequence", e.subject, f"{e.before} -> {e.after}: {e.why}") for e in sequence]
+    events += [
+        Event(time_s, f"fault_{f.change}", f.subject, f"{f.fault} {f.value:.4g} {f.unit}".strip())
+        for f in faults
+    ]
+    if before is None or before.rung != now.rung:
+        events.append(Event(time_s, "rung", "site", f"{now.rung.name.lower()}: {now.rung_reason}"))
+    was = refusal_text(before.refused) if before is not None else ""
+    text = refusal_text(now.refused)
+    if bool(was) != bool(text):
+        events.append(Event(time_s, "verify", "site", f"refused: {text}" if text else "accepted again"))
+    return tuple(events)

@@ -1,0 +1,147 @@
+"""What people and SCADA ask of the core: each order changes the state and is answered at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from edge.core_plan import bounded_w
+from edge.core_values import (
+    Answer,
+    BypassModule,
+    ClearFault,
+    CoreState,
+    EmergencyStop,
+    Order,
+    SetBalancing,
+    SetLimits,
+    SetMode,
+    SetSocWindow,
+    TickView,
+)
+from edge.setpoint import PowerCommand, command_power, withdraw
+from reconf.protection.envelope import Envelope
+from reconf.protection.protect import ClearRefused, clear_fault
+from reconf.sequences import SiteMode
+from reconf.site import Site
+
+ACCEPTED = "accepted"
+HELD = frozenset({SiteMode.FAULT, SiteMode.ESTOP})
+
+
+def handle(  # noqa: PLR0911 - one return for each kind of order
+    site: Site, state: CoreState, view: TickView | None, order: Order, wall_s: float
+) -> tuple[CoreState, Answer]:
+    """The state after `order`, and the answer to it."""
+    match order:
+        case PowerCommand():
+            return _power(site, state, view, order, wall_s)
+        case SetMode():
+            return _mode(state, view, order)
+        case ClearFault():
+            return _clear(state, order)
+        case EmergencyStop():
+            return _stop(state)
+        case BypassModule():
+            return _bypass(site, state, order)
+        case SetSocWindow(soc_min_frac=low, soc_max_frac=high):
+            operator = replace(state.operator, soc_min_frac=low, soc_max_frac=high)
+            return replace(state, operator=operator), _yes(f"SOC is kept within {low:.0%} and {high:.0%}")
+        case SetLimits():
+            return _limits(state, order)
+        case SetBalancing(active=active):
+            return replace(state, balancing=active), _yes("balancing " + ("starts" if active else "ends"))
+        case _:
+            assert_never(order)
+
+
+def _yes(text: str, curtailed_to_w: float | None = None) -> Answer:
+    return Answer(accepted=True, reason=ACCEPTED, text=text, curtailed_to_w=curtailed_to_w)
+
+
+def _no(reason: str, text: str) -> Answer:
+    return Answer(accepted=False, reason=reason, text=text)
+
+
+def _power(
+    site: Site, state: CoreState, view: TickView | None, order: PowerCommand, wall_s: float
+) -> tuple[CoreState, Answer]:
+    after = replace(state, setpoint=command_power(state.setpoint, order))
+    if view is None:
+        return after, _yes("accepted; nothing has been read yet")
+    can_w = bounded_w(order.power_w, state.limits, wall_s)
+    can_w = deliverable_w(view.envelope, can_w, site.timing.interval_s)
+    if abs(can_w - order.power_w) > 0.5:
+        why = capability_reason(view.envelope)
+        text = f"accepted; now bounded to {can_w:.0f} W of {order.power_w:.0f} W: {why}"
+        return after, Answer(accepted=True, reason="curtailed", text=text, curtailed_to_w=can_w)
+    if view.mode is not SiteMode.RUN:
+        return after, _yes(f"accepted; the site is in mode {view.mode.value}, power flows in mode run")
+    return after, _yes(f"accepted: {order.power_w:.0f} W")
+
+
+def deliverable_w(envelope: Envelope, power_w: float, horizon_s: float) -> float:
+    """`power_w` within what the envelope can hold for at least `horizon_s`."""
+    able = envelope.capability
+    at = next((i for i, h in enumerate(able.horizon_s) if h >= horizon_s), len(able.horizon_s) - 1)
+    return min(max(power_w, -able.charge_w[at]), able.discharge_w[at])
+
+
+def capability_reason(envelope: Envelope) -> str:
+    """Why the envelope does not hold more, in one sentence."""
+    severe = [f for f in envelope.faults if f.severity in {"open_site", "open_string", "derate"}]
+    if severe:
+        return f"{severe[0].fault} on {severe[0].subject} ({severe[0].evidence})"
+    if envelope.reasons:
+        first = envelope.reasons[0]
+        return f"{first.text} ({first.subject}, {first.limit})"
+    return "what modules and converters can hold for an interval"
+
+
+def _mode(state: CoreState, view: TickView | None, order: SetMode) -> tuple[CoreState, Answer]:
+    mode = view.mode if view is not None else None
+    if order.mode not in {SiteMode.RUN, SiteMode.STANDBY, SiteMode.OFF, SiteMode.MAINTENANCE}:
+        return state, _no("malformed", f"mode {order.mode.value!r} cannot be asked for")
+    if order.mode is SiteMode.MAINTENANCE and not order.on_site:
+        return state, _no("local_lock", "maintenance is taken and released on site only")
+    if mode is SiteMode.MAINTENANCE and not order.on_site:
+        return state, _no("local_lock", "the site is in maintenance, taken on site")
+    if mode in HELD and order.mode is not SiteMode.OFF:
+        return state, _no("fault_latched", f"the site is in mode {mode.value}; clear the fault first")
+    after = replace(state, pending=replace(state.pending, mode=order.mode))
+    if order.mode is not SiteMode.RUN:
+        after = replace(after, setpoint=withdraw(after.setpoint))
+    return after, _yes(f"the site goes to mode {order.mode.value}")
+
+
+def _clear(state: CoreState, order: ClearFault) -> tuple[CoreState, Answer]:
+    outcome = clear_fault(state.protection, order.fault, order.subject, on_site=order.on_site)
+    if isinstance(outcome, ClearRefused):
+        return state, _no("not_cleared", outcome.reason)
+    pending = replace(
+        state.pending,
+        cleared=True,
+        clear_modules=outcome.clear_modules,
+        clear_strings=outcome.clear_strings,
+    )
+    return replace(state, protection=outcome.state, pending=pending), _yes(f"{order.fault} is cleared")
+
+
+def _stop(state: CoreState) -> tuple[CoreState, Answer]:
+    pending = replace(state.pending, emergency_stop=True, mode=None)
+    after = replace(state, pending=pending, setpoint=withdraw(state.setpoint))
+    return after, _yes("emergency stop: every string is being left; cleared on site only")
+
+
+def _bypass(site: Site, state: CoreState, order: BypassModule) -> tuple[CoreState, Answer]:
+    if order.serial not in site.topology.serials:
+        return state, _no("unknown_module", f"there is no module {order.serial!r}")
+    kept = state.operator.bypass - {order.serial}
+    bypass = kept | {order.serial} if order.bypassed else kept
+    after = replace(state, operator=replace(state.operator, bypass=frozenset(bypass)))
+    return after, _yes(f"{order.serial} " + ("is kept bypassed" if order.bypassed else "may take part again"))
+
+
+def _limits(state: CoreState, order: SetLimits) -> tuple[CoreState, Answer]:
+    operator = replace(state.operator, max_discharge_w=order.discharge_max_w, max_charge_w=order.charge_max_w)
+    return replace(state, limits=order, operator=operator), _yes("temporary limits are in force")

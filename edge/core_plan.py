@@ -1,0 +1,111 @@
+"""Plans in the core: when the optimizer is asked, what it is asked, and what its answer changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge.core_values import CoreState, SetLimits, TickInput
+from edge.interval import PlanBook, Rung, begin, due, overdue, settle
+from edge.setpoint import SetPoint
+from optimizer.fallback import largest_remaining
+from optimizer.result import AllocationInput, Infeasible, Plan, Request
+from reconf.actuation import SlotCommand
+from reconf.arrays import BoolArray
+from reconf.estimation.state import Estimate
+from reconf.protection.envelope import Envelope
+from reconf.site import Site
+
+ASK_AGAIN_FRAC = 0.02
+"""A set point that moved by this share of the site's rating is worth a new plan before its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What planning did in one tick."""
+
+    book: PlanBook
+    question: AllocationInput | None
+    connected: BoolArray
+    """(S,) strings that the open plan counts on."""
+    asked_w: float
+    power_w: float
+    """Set point within temporary limits."""
+    began: bool
+    """An interval began."""
+
+
+def bounded_w(power_w: float, limits: SetLimits, wall_s: float) -> float:
+    """The set point inside temporary limits, until they expire."""
+    if wall_s >= limits.deadline_wall_s:
+        return power_w
+    return float(np.clip(power_w, -limits.charge_max_w, limits.discharge_max_w))
+
+
+def rated_w(site: Site) -> float:
+    """Power of all converters."""
+    return sum(s.converter.power_rating_w for s in site.strings)
+
+
+def plan(
+    site: Site,
+    state: CoreState,
+    given: TickInput,
+    estimate: Estimate,
+    envelope: Envelope,
+    setpoint: SetPoint,
+    connected: BoolArray,
+    in_force: SlotCommand,
+) -> Planned:
+    """Take the answer that has come; ask the next question when it is due."""
+
+    def rule(question: AllocationInput) -> Plan | Infeasible:
+        """Rung RULE, on what is known now."""
+        request = replace(question.request, connected=connected)
+        return largest_remaining(
+            site, replace(question, estimate=estimate, envelope=envelope, request=request)
+        )
+
+    power_w = bounded_w(setpoint.power_w, state.limits, given.wall_s)
+    book = state.book
+    if given.allocation is not None:
+        book = settle(book, given.allocation, rule)
+    known = state.connected if state.connected is not None else np.zeros_like(connected)
+    if not connected.any():
+        idle = replace(
+            book, plan=None, question=None, misses=0, rung=Rung.NORMAL,
+            reason="no string is connected", next_at_s=given.now_s,
+        )  # fmt: skip
+        return Planned(idle, None, connected, 0.0, power_w, began=False)
+    early = _moved(site, state.asked_w, power_w) and book.question is None
+    changed = bool(np.any(known != connected)) or _turned(state.asked_w, power_w)
+    if not (due(book, given.now_s) or early or changed):
+        return Planned(book, None, known, state.asked_w, power_w, began=False)
+    if due(book, given.now_s):
+        book = overdue(book, rule)
+    question = AllocationInput(
+        interval=book.interval + 1,
+        estimate=estimate,
+        envelope=envelope,
+        request=Request(
+            power_w=power_w,
+            connected=connected,
+            balance=state.balancing,
+            soc_min_frac=state.operator.soc_min_frac,
+            soc_max_frac=state.operator.soc_max_frac,
+        ),
+        inserted=in_force.inserted,
+    )
+    book = begin(book, question, given.now_s, site.timing.interval_s)
+    return Planned(book, question, connected, power_w, power_w, began=True)
+
+
+def _moved(site: Site, asked_w: float, power_w: float) -> bool:
+    """The set point has moved enough to plan anew."""
+    return abs(power_w - asked_w) > ASK_AGAIN_FRAC * rated_w(site)
+
+
+def _turned(asked_w: float, power_w: float) -> bool:
+    """The set point started, or changed its direction: no plan in force can serve it."""
+    return power_w != 0.0 and asked_w * power_w <= 0.0

@@ -1,0 +1,141 @@
+"""From a proposal to verified steps: staging, verification, and what remains when verify says no."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reconf.actuation import Receipt, Refused, SlotCommand, VerifiedCommand
+from reconf.arrays import BoolArray
+from reconf.estimation.state import Estimate
+from reconf.protection.envelope import Envelope
+from reconf.readings import SiteImage
+from reconf.sequences import hold_zero
+from reconf.site import Site
+from reconf.switching import stage
+from reconf.verify import History, verify_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A proposal that went through staging and verification, or what was left of it."""
+
+    steps: tuple[VerifiedCommand, ...]
+    """Empty only where not even power 0 could be verified (nothing is written then)."""
+    refused: Refused | None
+    """Why the proposal as a whole was refused, if it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a tick's proposals are judged against."""
+
+    image: SiteImage
+    estimate: Estimate
+    envelope: Envelope
+    dt_s: float
+    history: History
+    out: BoolArray
+    """(M,) out of service: their writes cannot be confirmed, and verify counts on neither state."""
+
+    def judge(
+        self, site: Site, in_force: SlotCommand, steps: Sequence[SlotCommand]
+    ) -> tuple[VerifiedCommand, ...] | Refused:
+        """Verify `steps`, each after the one before."""
+        return verify_steps(
+            site, self.image, self.estimate, self.envelope, in_force, steps,
+            dt_s=self.dt_s, history=self.history,
+        )  # fmt: skip
+
+    def again(
+        self, site: Site, in_force: SlotCommand, steps: Sequence[SlotCommand]
+    ) -> tuple[VerifiedCommand, ...]:
+        """What is left of a change after a step was only partly confirmed; nothing where that is refused."""
+        outcome = self.judge(site, in_force, steps)
+        return () if isinstance(outcome, Refused) else outcome
+
+
+def judge(site: Site, case: Case, in_force: SlotCommand, proposal: SlotCommand) -> Judged:
+    """Verify the staged `proposal`; where it is refused, ever less of it.
+
+    First only the strings that a violation names are held at power 0, then all of them: a fault on one
+    string must not take the power of the others.
+    """
+    whole = _staged(site, case, in_force, proposal)
+    if not isinstance(whole, Refused):
+        return Judged(whole, None)
+    rest = _staged(site, case, in_force, _without(site, in_force, proposal, named_strings(site, whole)))
+    if not isinstance(rest, Refused):
+        return Judged(rest, whole)
+    return Judged(case.again(site, in_force, (hold_zero(in_force),)), whole)
+
+
+def _staged(
+    site: Site, case: Case, in_force: SlotCommand, wanted: SlotCommand
+) -> tuple[VerifiedCommand, ...] | Refused:
+    """Stage and verify; a proposal that changes nothing is verified all the same."""
+    steps = stage(site, case.image, case.estimate, case.envelope, in_force, wanted)
+    return case.judge(site, in_force, steps or (wanted,))
+
+
+def failed_strings(site: Site, receipt: Receipt, out: BoolArray) -> BoolArray:
+    """(S,) strings of which a node in service did not confirm."""
+    topology = site.topology
+    missing = ~receipt.module_confirmed & ~out
+    failed: BoolArray = np.bincount(topology.string_of[missing], minlength=topology.n_strings) > 0
+    return failed | ~receipt.string_confirmed
+
+
+def named_strings(site: Site, refused: Refused) -> BoolArray:
+    """(S,) strings that violations name, by their own name or by a module's; all where the site is named."""
+    topology = site.topology
+    names = [s.name for s in site.strings]
+    mask = np.zeros(topology.n_strings, dtype=np.bool_)
+    for violation in refused.violations:
+        if violation.subject in names:
+            mask[names.index(violation.subject)] = True
+        elif violation.subject in topology.serials:
+            mask[topology.string_of[topology.serials.index(violation.subject)]] = True
+        else:
+            mask[:] = True
+    return mask
+
+
+def _without(site: Site, in_force: SlotCommand, proposal: SlotCommand, where: BoolArray) -> SlotCommand:
+    """`proposal`, but power 0 and nothing moved on the strings `where`."""
+    return merged(proposal, hold_zero(in_force), where, where[site.topology.string_of])
+
+
+def merged(base: SlotCommand, other: SlotCommand, strings: BoolArray, modules: BoolArray) -> SlotCommand:
+    """`base` with the values of `other` on some strings and modules."""
+    return SlotCommand(
+        inserted=np.where(modules, other.inserted, base.inserted),
+        duty_mode=np.where(modules, other.duty_mode, base.duty_mode),
+        duty_frac=np.where(modules, other.duty_frac, base.duty_frac),
+        trim_current_a=np.where(modules, other.trim_current_a, base.trim_current_a),
+        mode=np.where(strings, other.mode, base.mode),
+        power_w=np.where(strings, other.power_w, base.power_w),
+        bus_voltage_v=np.where(strings, other.bus_voltage_v, base.bus_voltage_v),
+        current_limit_a=np.where(strings, other.current_limit_a, base.current_limit_a),
+        contactor=np.where(strings, other.contactor, base.contactor),
+    )
+
+
+def after_receipt(before: SlotCommand, step: SlotCommand, receipt: Receipt) -> SlotCommand:
+    """What stands in the nodes now: `step` where it was confirmed, what stood before elsewhere."""
+    return merged(before, step, receipt.string_confirmed, receipt.module_confirmed)
+
+
+def joint(first: Receipt | None, then: Receipt) -> Receipt:
+    """Receipt of two steps of one tick: confirmed where both were."""
+    if first is None:
+        return then
+    return replace(
+        then,
+        module_confirmed=first.module_confirmed & then.module_confirmed,
+        string_confirmed=first.string_confirmed & then.string_confirmed,
+        registers_written=first.registers_written + then.registers_written,
+        failures=first.failures + then.failures,
+    )
