@@ -111,6 +111,8 @@ class BlockDecoder:
                 scales.append(register.scale)
                 na.append(na_pattern(register.type) if register.na_applies else np.iinfo(np.int64).min)
             self.columns[register.name] = slice(first, len(kinds))
+        self.n_values = len(kinds)
+        """Columns of the result."""
         self._low = np.array(low, dtype=np.intp)
         self._wide = np.array([h >= 0 for h in high], dtype=np.bool_)
         self._high = np.array([h for h in high if h >= 0], dtype=np.intp)

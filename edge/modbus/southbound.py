@@ -45,8 +45,9 @@ class SouthboundOptions:
     write_rate_per_s: float = 2.0
     """Writes a node gets in the long run, per second of control time."""
     write_burst: float = 120.0
-    scrub: bool = True
-    """Read the command registers of one node per line and tick, to notice what changed behind our back."""
+    scrub_every_s: float = 1.0
+    """Wall time after which each line reads back the command registers of its next node, to notice what
+    changed behind our back; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ class Southbound:
         self._stack = AsyncExitStack()
         self._now_s = 0.0
         self._scrub_at = [0] * len(self._lines)
+        self._scrubbed_s = [wall()] * len(self._lines)
         self._reads = self._read_failures = self._writes = self._write_failures = self._heartbeats = 0
         self._events: list[NodeEvent] = []
 
@@ -147,9 +149,8 @@ class Southbound:
         for index, line in enumerate(self._lines):
             due = [node for node in line.nodes if not node.suspect and not node.busy]
             works = [partial(self._read_node, node) for node in due]
-            if self.options.scrub and due and not self.read_only:
+            if due and self._scrub_due(index):
                 works.append(partial(self._scrub, due[self._scrub_at[index] % len(due)]))
-                self._scrub_at[index] += 1
             batches.append(line.submit(works))
         await _all(batches, budget_s)
         self._probe_suspects()
@@ -235,6 +236,15 @@ class Southbound:
             line.probe_cost(self._wall() - began)
         finally:
             node.busy = False
+
+    def _scrub_due(self, line: int) -> bool:
+        """It is time to check the next node of `line`."""
+        every, now = self.options.scrub_every_s, self._wall()
+        if self.read_only or every <= 0.0 or now - self._scrubbed_s[line] < every:
+            return False
+        self._scrubbed_s[line] = now
+        self._scrub_at[line] += 1
+        return True
 
     async def _scrub(self, node: Node, link: Link) -> None:
         """Read what stands in the command registers; the next write mends what differs."""

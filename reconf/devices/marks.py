@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from reconf.arrays import BoolArray, ByteArray, FloatArray
+from reconf.arrays import BoolArray, ByteArray, FloatArray, IntArray
 from reconf.readings import Channel, Quality
+
+_IMPLAUSIBLE = np.uint8(Quality.IMPLAUSIBLE)
+_UNAVAILABLE = np.uint8(Quality.UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +26,33 @@ class NodeMarks:
     """`Quality` every value of the node has at best."""
 
 
-def marked(
-    value: FloatArray, quality: ByteArray, age_s: FloatArray, implausible: BoolArray | None = None
-) -> Channel:
-    """A channel of nodes' values: NaN becomes UNAVAILABLE, what physics forbids IMPLAUSIBLE.
+@dataclass(frozen=True, slots=True)
+class MarkedTable:
+    """All values of N nodes with their quality and age, (N, V) each."""
 
-    Shapes (N,) or (N, K) with `quality` and `age_s` (N,).
-    """
-    if value.ndim == 2:
-        quality, age_s = quality[:, None], age_s[:, None]
-    marks = np.broadcast_to(quality, value.shape).copy()
-    if implausible is not None:
-        marks[implausible & (marks < Quality.IMPLAUSIBLE)] = Quality.IMPLAUSIBLE
-    missing = np.isnan(value) & (marks < Quality.UNAVAILABLE)
-    marks[missing] = Quality.UNAVAILABLE
-    return Channel(value, marks, np.broadcast_to(age_s, value.shape).copy())
+    values: FloatArray
+    quality: ByteArray
+    age_s: FloatArray
+
+    @classmethod
+    def of(cls, values: FloatArray, marks: NodeMarks, low: FloatArray, high: FloatArray) -> Self:
+        """Mark NaN as UNAVAILABLE and what lies beyond `low`..`high` (V,) or (N, V) as IMPLAUSIBLE.
+
+        Values of nodes that never answered become NaN and keep the node's own mark.
+        """
+        values[np.isinf(marks.age_s)] = np.nan
+        quality = np.repeat(marks.quality[:, None], values.shape[1], axis=1)
+        wrong = (values < low) | (values > high)
+        quality[wrong & (quality < _IMPLAUSIBLE)] = _IMPLAUSIBLE
+        quality[np.isnan(values) & (quality < _UNAVAILABLE)] = _UNAVAILABLE
+        return cls(values, quality, np.repeat(marks.age_s[:, None], values.shape[1], axis=1))
+
+    def channel(self, column: int | slice) -> Channel:
+        """One quantity: (N,) of one column, (N, K) of a slice."""
+        return Channel(self.values[:, column], self.quality[:, column], self.age_s[:, column])
+
+    def integers(self, column: int) -> IntArray:
+        """(N,) a counter or bit field; 0 where there is none."""
+        part = self.values[:, column]
+        whole: IntArray = np.where(np.isnan(part), 0.0, part).astype(np.int64)
+        return whole

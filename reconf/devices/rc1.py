@@ -8,9 +8,9 @@ import numpy as np
 
 from reconf.actuation import ConverterMode, SlotCommand
 from reconf.arrays import BoolArray, FloatArray, IntArray
-from reconf.devices.marks import NodeMarks, marked
+from reconf.devices.marks import MarkedTable, NodeMarks
 from reconf.devices.profile import DeviceProfile
-from reconf.readings import Channel, StringReadings
+from reconf.readings import StringReadings
 from reconf.registers import BlockDecoder, ReadBlock, WordArray, encode_values
 
 CLEAR_CODE = 0xC1EA
@@ -63,6 +63,7 @@ class Rc1Codec:
         self.profile = profile
         self.block = ReadBlock("input", 0, max(r.end for r in profile.of_table("input")))
         self._decoder = BlockDecoder(profile.of_table("input"), self.block)
+        self._low, self._high = self._plausible()
         names = ("MODE", "POWER_SETPOINT", "BUS_VOLTAGE_SETPOINT", "STRING_CURRENT_LIMIT", "CONTACTOR")
         self._commands = tuple(profile.register("holding", name) for name in names)
 
@@ -71,41 +72,35 @@ class Rc1Codec:
         whole: BoolArray = (words[:, 0] == self.profile.magic) & (words[:, 1] == self.profile.map_version)
         return whole
 
+    def _plausible(self) -> tuple[FloatArray, FloatArray]:
+        """(V,) what physics allows."""
+        at = self._decoder.columns
+        low, high = np.full(self._decoder.n_values, -np.inf), np.full(self._decoder.n_values, np.inf)
+        for name in ("STRING_VOLTAGE", "BUS_VOLTAGE", "LINK_VOLTAGE"):
+            high[at[name]] = VOLTAGE_CEILING_V
+        low[at["HEATSINK_TEMPERATURE"]] = TEMPERATURE_FLOOR_DEGC
+        high[at["HEATSINK_TEMPERATURE"]] = TEMPERATURE_CEILING_DEGC
+        return low, high
+
     def readings(self, words: WordArray, marks: NodeMarks) -> StringReadings:
         """(S, 17) register words, the last whole block of each node -> readings."""
-        columns = self._decoder.columns
-        values = self._decoder.values(words)
-        values[np.isinf(marks.age_s)] = np.nan
-
-        def column(name: str) -> FloatArray:
-            out: FloatArray = values[:, columns[name].start]
-            return out
-
-        def integer(name: str) -> IntArray:
-            whole: IntArray = np.where(np.isnan(column(name)), 0.0, column(name)).astype(np.int64)
-            return whole
-
-        def channel(name: str, low: float = -np.inf, high: float = np.inf) -> Channel:
-            value = column(name)
-            return marked(value, marks.quality, marks.age_s, (value < low) | (value > high))
-
+        at = {name: where.start for name, where in self._decoder.columns.items()}
+        table = MarkedTable.of(self._decoder.values(words), marks, self._low, self._high)
         return StringReadings(
             answered=marks.answered,
             age_s=marks.age_s,
-            status=integer("STATUS"),
-            voltage_v=channel("STRING_VOLTAGE", high=VOLTAGE_CEILING_V),
-            current_a=channel("STRING_CURRENT"),
-            bus_voltage_v=channel("BUS_VOLTAGE", high=VOLTAGE_CEILING_V),
-            bus_current_a=channel("BUS_CURRENT"),
-            power_w=channel("POWER"),
-            link_voltage_v=channel("LINK_VOLTAGE", high=VOLTAGE_CEILING_V),
-            heatsink_temperature_degc=channel(
-                "HEATSINK_TEMPERATURE", TEMPERATURE_FLOOR_DEGC, TEMPERATURE_CEILING_DEGC
-            ),
-            energy_out_kwh=channel("ENERGY_OUT"),
-            energy_in_kwh=channel("ENERGY_IN"),
-            sample_counter=integer("SAMPLE_COUNTER"),
-            heartbeat_echo=integer("HEARTBEAT_ECHO"),
+            status=table.integers(at["STATUS"]),
+            voltage_v=table.channel(at["STRING_VOLTAGE"]),
+            current_a=table.channel(at["STRING_CURRENT"]),
+            bus_voltage_v=table.channel(at["BUS_VOLTAGE"]),
+            bus_current_a=table.channel(at["BUS_CURRENT"]),
+            power_w=table.channel(at["POWER"]),
+            link_voltage_v=table.channel(at["LINK_VOLTAGE"]),
+            heatsink_temperature_degc=table.channel(at["HEATSINK_TEMPERATURE"]),
+            energy_out_kwh=table.channel(at["ENERGY_OUT"]),
+            energy_in_kwh=table.channel(at["ENERGY_IN"]),
+            sample_counter=table.integers(at["SAMPLE_COUNTER"]),
+            heartbeat_echo=table.integers(at["HEARTBEAT_ECHO"]),
         )
 
     def command_words(self, command: SlotCommand) -> IntArray:

@@ -8,9 +8,9 @@ import numpy as np
 
 from reconf.actuation import SlotCommand
 from reconf.arrays import BoolArray, FloatArray, IntArray
-from reconf.devices.marks import NodeMarks, marked
+from reconf.devices.marks import MarkedTable, NodeMarks
 from reconf.devices.profile import DeviceProfile
-from reconf.readings import Channel, ModuleReadings
+from reconf.readings import ModuleReadings
 from reconf.registers import BlockDecoder, ReadBlock, WordArray, encode_values
 
 INPUT_FIXED = 20
@@ -66,7 +66,8 @@ class Rm1Codec:
         """(M,) registers asked of each node: no further than its last cell."""
         self._decoder = BlockDecoder(profile.of_table("input"), self.block)
         self._n_cells_max = int(n_cells.max(initial=1))
-        self._no_cell = np.arange(self._n_cells_max) >= n_cells[:, None]
+        self._no_cell = np.arange(CELLS_MAX) >= n_cells[:, None]
+        self._low, self._high = self._plausible()
         names = ("INSERT_MODE", "INSERT", "DUTY", "TRIM_CURRENT_SETPOINT")
         self._commands = tuple(profile.register("holding", name) for name in names)
 
@@ -79,48 +80,40 @@ class Rm1Codec:
         )
         return whole
 
+    def _plausible(self) -> tuple[FloatArray, FloatArray]:
+        """(M, V) what physics allows; cells that a module does not have are marked elsewhere."""
+        at, shape = self._decoder.columns, (self.n_cells.size, self._decoder.n_values)
+        low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
+        high[:, at["MODULE_VOLTAGE"]] = CELL_VOLTAGE_CEILING_V * self.n_cells[:, None]
+        high[:, at["CELL_VOLTAGE"]] = CELL_VOLTAGE_CEILING_V
+        high[:, at["DUTY_ECHO"]] = 1.0 + 1e-9
+        for name in ("TEMPERATURE_1", "TEMPERATURE_2"):
+            low[:, at[name]], high[:, at[name]] = TEMPERATURE_FLOOR_DEGC, TEMPERATURE_CEILING_DEGC
+        return low, high
+
     def readings(self, words: WordArray, marks: NodeMarks) -> ModuleReadings:
         """(M, 35) register words, the last whole block of each node -> readings."""
-        columns = self._decoder.columns
+        at = self._decoder.columns
         values = self._decoder.values(words)
-        values[np.isinf(marks.age_s)] = np.nan
-
-        def integer(name: str) -> IntArray:
-            column = values[:, columns[name].start]
-            whole: IntArray = np.where(np.isnan(column), 0.0, column).astype(np.int64)
-            return whole
-
-        def channel(name: str, low: float = -np.inf, high: float | FloatArray = np.inf) -> Channel:
-            part = values[:, columns[name]]
-            value = part[:, 0] if part.shape[1] == 1 else part
-            return marked(value, marks.quality, marks.age_s, (value < low) | (value > high))
-
-        cells = values[:, columns["CELL_VOLTAGE"]][:, : self._n_cells_max].copy()
-        cells[self._no_cell] = np.nan
-        warm = slice(columns["TEMPERATURE_1"].start, columns["TEMPERATURE_2"].stop)
-        degc = values[:, warm]
+        cells = slice(at["CELL_VOLTAGE"].start, at["CELL_VOLTAGE"].start + self._n_cells_max)
+        # holes are never asked for, so what stands in the words of absent cells means nothing
+        values[:, at["CELL_VOLTAGE"]][self._no_cell] = np.nan
+        table = MarkedTable.of(values, marks, self._low, self._high)
         return ModuleReadings(
             answered=marks.answered,
             age_s=marks.age_s,
-            status=integer("STATUS"),
-            voltage_v=channel(
-                "MODULE_VOLTAGE", high=CELL_VOLTAGE_CEILING_V * self.n_cells.astype(np.float64)
-            ),
-            current_a=channel("MODULE_CURRENT"),
-            temperature_degc=marked(
-                degc,
-                marks.quality,
-                marks.age_s,
-                (degc < TEMPERATURE_FLOOR_DEGC) | (degc > TEMPERATURE_CEILING_DEGC),
-            ),
-            cell_voltage_v=marked(cells, marks.quality, marks.age_s, cells > CELL_VOLTAGE_CEILING_V),
-            trim_current_a=channel("TRIM_CURRENT"),
-            charge_counter_ah=channel("CHARGE_COUNTER"),
-            duty_frac=channel("DUTY_ECHO", high=1.0 + 1e-9),
-            sample_counter=integer("SAMPLE_COUNTER"),
-            heartbeat_echo=integer("HEARTBEAT_ECHO"),
-            uptime_s=integer("UPTIME"),
-            insert_count=integer("INSERT_COUNT"),
+            status=table.integers(at["STATUS"].start),
+            voltage_v=table.channel(at["MODULE_VOLTAGE"].start),
+            current_a=table.channel(at["MODULE_CURRENT"].start),
+            temperature_degc=table.channel(slice(at["TEMPERATURE_1"].start, at["TEMPERATURE_2"].stop)),
+            cell_voltage_v=table.channel(cells),
+            trim_current_a=table.channel(at["TRIM_CURRENT"].start),
+            charge_counter_ah=table.channel(at["CHARGE_COUNTER"].start),
+            duty_frac=table.channel(at["DUTY_ECHO"].start),
+            sample_counter=table.integers(at["SAMPLE_COUNTER"].start),
+            heartbeat_echo=table.integers(at["HEARTBEAT_ECHO"].start),
+            uptime_s=table.integers(at["UPTIME"].start),
+            insert_count=table.integers(at["INSERT_COUNT"].start),
         )
 
     def command_words(self, command: SlotCommand) -> IntArray:
