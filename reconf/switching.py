@@ -41,7 +41,7 @@ def stage(
 ) -> tuple[SlotCommand, ...]:
     """Cut the change from `in_force` to `target` into steps; empty where nothing changes."""
     t = site.derived(build_tables)
-    lowered = _lower(t, in_force, target)
+    lowered = _lower(t, envelope, in_force, target)
     steps = [lowered]
     with np.errstate(invalid="ignore", over="ignore"):
         steps += _switch(t, image, estimate, envelope, lowered, target)
@@ -68,18 +68,22 @@ def _toward_zero(before: FloatArray, after: FloatArray) -> FloatArray:
     return np.where(before * after > 0.0, smaller, 0.0)
 
 
-def _lower(t: Tables, before: SlotCommand, after: SlotCommand) -> SlotCommand:
+def _lower(t: Tables, envelope: Envelope, before: SlotCommand, after: SlotCommand) -> SlotCommand:
     """Step 1: nothing raised, no switch moved."""
     moved = (before.inserted != after.inserted) | (before.duty_mode != after.duty_mode)
     moved |= before.duty_frac != after.duty_frac
     switching = t.any_by_string(moved)
     closing = after.contactor & ~before.contactor
     limit = np.minimum(before.current_limit_a, after.current_limit_a)
+    # a module that leaves because it has grown weak is spared before it is out
+    limit = np.where(switching, np.minimum(limit, _weakest(t, envelope, before, after)), limit)
     power = _toward_zero(before.power_w, after.power_w)
     # a converter starts, or takes the bus, only in the last step; it stops in the first
     starts = (after.mode != before.mode) & (after.mode != 0)
-    trims = _toward_zero(before.trim_current_a, after.trim_current_a)
-    keep = np.where(switching[t.string_of], trims, before.trim_current_a)
+    # trims of a string balance only all together: they stay until the last step, or stop
+    trim = before.trim_current_a
+    over = (trim > envelope.trim_give_a) | (-trim > envelope.trim_take_a)
+    keep = np.where((switching & t.any_by_string(over))[t.string_of], 0.0, trim)
     return replace(
         before,
         trim_current_a=keep,
@@ -88,6 +92,16 @@ def _lower(t: Tables, before: SlotCommand, after: SlotCommand) -> SlotCommand:
         current_limit_a=limit,
         contactor=np.where(closing, before.contactor, after.contactor),
     )
+
+
+def _weakest(t: Tables, envelope: Envelope, before: SlotCommand, after: SlotCommand) -> FloatArray:
+    """(S,) smallest instantaneous limit of the modules inserted before, in the directions power flows."""
+    out = ((before.power_w > 0.0) | (after.power_w > 0.0))[t.string_of]
+    into = ((before.power_w < 0.0) | (after.power_w < 0.0))[t.string_of]
+    now = np.minimum(
+        np.where(out, envelope.discharge_now_a, np.inf), np.where(into, envelope.charge_now_a, np.inf)
+    )
+    return t.min_by_string(now, before.inserted)
 
 
 def _switch(
