@@ -154,13 +154,14 @@ def current_stacks(constants: Constants, belief: Belief, asked: Asked) -> Curren
     worst_ohm = belief.resistance_ohm + RESISTANCE_SIGMAS * belief.resistance_std_ohm
     warm = thermal.average_current_a(asked.heat_limit_w, worst_ohm, asked.string_current_a)
     hours = asked.interval_s / 3600.0
-    low, high = asked.soc_window_frac
+    low = np.maximum(constants.limits["soc_frac", "min"].operating, asked.soc_window_frac[0])
+    high = np.minimum(constants.limits["soc_frac", "max"].operating, asked.soc_window_frac[1])
     doubt = REMAINING_SIGMAS * belief.remaining_std_ah
     left = np.maximum(belief.remaining_ah - doubt, 0.0)
     space = np.maximum(belief.chargeable_ah - doubt, 0.0)
-    none = np.full(left.shape, np.inf)
-    above = np.maximum(belief.soc_low_frac - low, 0.0) * belief.capacity_ah if low > 0.0 else none
-    below = np.maximum(high - belief.soc_high_frac, 0.0) * belief.capacity_ah if high < 1.0 else none
+    # at 0 and 1 the voltage is the better judge
+    above = np.where(low > 0.0, np.maximum(belief.soc_low_frac - low, 0.0) * belief.capacity_ah, np.inf)
+    below = np.where(high < 1.0, np.maximum(high - belief.soc_high_frac, 0.0) * belief.capacity_ah, np.inf)
     return CurrentStacks(
         discharge_now_a=now[0],
         charge_now_a=now[1],
