@@ -9,8 +9,8 @@ interval without anybody looking again, accepted or not, and its true extremes a
   power and trim limit that full knowledge would give, and 5 % of the span inside both ends of cell voltage
   (operating tier), temperature (operating tier) and converter window.
 
-The share of harmless plans that were refused is taken over the drawn plans: the searched ones crowd at the
-very edge on purpose, to find harm. Some rounds run a change of which a random part of the writes never arrived.
+The share of harmless plans that were refused is taken over the drawn plans; the searched ones crowd at the very
+edge on purpose, to find harm. Some rounds run a change of which a random part of the writes never arrived.
 """
 
 from __future__ import annotations

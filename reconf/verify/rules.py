@@ -38,6 +38,8 @@ _ROWS = (
     Rule("module_charge", "A", "the current limit lets more flow than an inserted module may take now"),
     Rule("cell_voltage_min", "V", "a cell group would be pulled below its safety limit"),
     Rule("cell_voltage_max", "V", "a cell group would be pushed above its safety limit"),
+    Rule("charge_left", "Ah", "more charge would leave a module than it has before it is looked at again"),
+    Rule("charge_room", "Ah", "more charge would enter a module than it has room for until looked at again"),
     Rule("temperature_max", "degC", "a module at its safety temperature would carry current"),
     Rule("charge_temperature", "degC", "a module outside its charging temperatures would be charged"),
     Rule("converter_power", "W", "more power than the converter is rated or allowed for"),
