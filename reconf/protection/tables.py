@@ -126,14 +126,14 @@ def faults_markdown() -> str:
 def _rule_lines(numbers: RuleNumbers) -> tuple[str, ...]:
     """What the conditions in code use."""
     drop, apart = 100 * numbers.runaway_voltage_drop_frac, 100 * numbers.discrepancy_frac
+    rising = f"{numbers.runaway_rate_k_per_s:g} K/s for {numbers.runaway_for_s:g} s"
+    together = f"a cell voltage down by {drop:g} % or a temperature above its safety maximum"
+    exposed = f"a cell seen below {numbers.copper_exposure_v:g} V"
     return (
-        f"Beginning runaway: {numbers.runaway_rate_k_per_s:g} K/s for {numbers.runaway_for_s:g} s, together with"
-        f" a cell voltage down by {drop:g} % or a temperature above its safety maximum.",
-        f"Copper: a cell seen below {numbers.copper_exposure_v:g} V, or reading 0 V after having been below its"
-        " safety minimum.",
+        f"Beginning runaway: {rising}, together with {together}.",
+        f"Copper: {exposed}, or reading 0 V after having been below its safety minimum.",
         f"A cell that reads at most {numbers.reversed_v:g} V is reversed, or its sense wire is open.",
         f"Silent: no whole block for {numbers.stale_ticks:g} ticks.",
-        f"String voltage implausible: more than {apart:g} % of the window's upper end away from the sum of its"
-        " inserted modules.",
+        f"String voltage implausible: {apart:g} % of the window's upper end away from its inserted modules' sum.",
         f"The bus counts as back once {100 * numbers.bus_margin_frac:g} % inside its window.",
     )
