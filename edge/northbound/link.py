@@ -1,0 +1,235 @@
+"""The link to the broker: reconnects by itself, never blocks control, loses nothing it can keep.
+
+`publish` only puts into a bounded queue. After a reconnect the outbox goes out in order, marked late, beside
+live messages; what is retained is brought up to date first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Literal, TypeVar
+
+import aiomqtt
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from edge.northbound.gate import AcceptedCommand, CommandGate, Outcome, Surroundings
+from edge.northbound.mqtt_client import FAILURE_FROM, CheckedClient, make_client
+from edge.northbound.outgoing import Message, Outgoing
+from edge.northbound.payloads import Availability, Heartbeat, Link, Reply
+from edge.northbound.topics import Topics
+from edge.store.store import Store
+from reconf.errors import ConfigError, StoreError
+from reconf.loopback import is_loopback
+from reconf.site import Site
+
+T = TypeVar("T")
+BACKOFF_FIRST_S = 0.5
+BACKOFF_LAST_S = 30.0
+GOODBYE_TIMEOUT_S = 2.0
+COMMAND_TASKS_MAX = 64
+"""Commands looked at or waiting for control at once; more are dropped."""
+
+
+class MqttLink:
+    """One site's link to its broker. `run` does everything; nothing else waits."""
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        store: Store | None,
+        executor: Executor | None,
+        around: Surroundings | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.topics = Topics.of(site)
+        self.around = around or Surroundings()
+        self.connected = False
+        self.outgoing = Outgoing(
+            site.name,
+            self.topics,
+            history=store.history if store else None,
+            blocking=self._blocking,
+            utc=self.around.utc,
+        )
+        self.gate = CommandGate(
+            site,
+            ledger=store.ledger if store else None,
+            blocking=self._blocking,
+            around=self.around,
+            send=self._send_reply,
+        )
+        self._site, self._executor = site, executor
+        self._rng = rng or random.Random()
+        self._text = ""
+        self._heartbeat_s: float | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = structlog.get_logger("northbound")
+
+    # what the daemon uses -------------------------------------------------------------------------
+
+    @property
+    def commands(self) -> asyncio.Queue[AcceptedCommand]:
+        """Commands that passed the contract, for control to answer."""
+        return self.gate.commands
+
+    def publish(self, topic: str, payload: BaseModel, *, retain: bool = False) -> None:
+        """Send `payload` to `topic`, now or later. Never waits, never fails because of the broker."""
+        self.outgoing.put(Message(topic, payload.model_dump_json().encode(), retain, self.around.utc()))
+
+    def follow_up(self, command_id: str, outcome: Outcome) -> None:
+        """A later word on an accepted command: done or superseded."""
+        self.gate.follow_up(command_id, outcome)
+
+    def heartbeat_age_s(self) -> float | None:
+        """Wall time since SCADA's last sign of life; None before the first."""
+        return None if self._heartbeat_s is None else self.around.wall_s() - self._heartbeat_s
+
+    def state(self) -> Link:
+        """For the status."""
+        return Link(
+            outbox=self.outgoing.waiting,
+            dropped=self.outgoing.dropped,
+            publish_refused=self.outgoing.refused,
+            commands_refused=self.gate.refused.total() + self.gate.dropped,
+            insecure=self._site.mqtt.insecure and not is_loopback(self._site.mqtt.host),
+            text=self._text,
+        )
+
+    async def run(self) -> None:
+        """Stay connected until cancelled; then say offline, and put what is left on disk."""
+        pump = asyncio.create_task(self.outgoing.pump())
+        try:
+            await self._load()
+            await self._stay_connected(pump)
+        finally:
+            for task in (*self._tasks, pump):
+                task.cancel()
+            await asyncio.gather(*self._tasks, pump, return_exceptions=True)
+            await self.outgoing.close()
+
+    async def _load(self) -> None:
+        """What earlier runs remember of commands; without it, sequences start anew and that is told."""
+        try:
+            await self.gate.load()
+        except StoreError as error:
+            self.gate.store_text = str(error)
+            self._log.error("ledger_not_read", error=str(error))
+
+    # connection -----------------------------------------------------------------------------------
+
+    async def _stay_connected(self, pump: asyncio.Task[None]) -> None:
+        """Connect, serve, wait, again. Ends only with an error of our own."""
+        wait_s = BACKOFF_FIRST_S
+        while not pump.done():
+            began_s = self.around.wall_s()
+            try:
+                await self._connection()
+            except (aiomqtt.MqttError, OSError, ConfigError) as error:
+                self._lost(str(error) or type(error).__name__)
+            if self.around.wall_s() - began_s > BACKOFF_LAST_S:
+                wait_s = BACKOFF_FIRST_S
+            # spread over time what many sites do after one broker's restart
+            await asyncio.sleep(wait_s * self._rng.uniform(0.5, 1.0))
+            wait_s = min(2.0 * wait_s, BACKOFF_LAST_S)
+        pump.result()
+
+    async def _connection(self) -> None:
+        """One connection from CONNECT to its loss."""
+        will = aiomqtt.Will(
+            self.topics.availability, self._availability("offline", dated=False), 1, retain=True
+        )
+        client = make_client(self._site.mqtt, identifier=f"reconf-{self._site.name}", will=will)
+        async with client:
+            await self._announce(client)
+            self._found()
+            self.outgoing.client = client
+            drain = asyncio.create_task(self.outgoing.drain(client))
+            try:
+                await self._receive(client)
+            finally:
+                self.outgoing.client = None
+                drain.cancel()
+                await asyncio.gather(drain, return_exceptions=True)
+                await self._goodbye(client)
+
+    async def _announce(self, client: CheckedClient) -> None:
+        """Subscribe, say online, and bring what is retained up to date."""
+        topics = [self.topics.command]
+        if self._site.fallback.heartbeat_timeout_s > 0.0:
+            topics.append(self.topics.heartbeat)
+        for topic in topics:
+            for code in await client.subscribe(topic, qos=1):
+                number = code if isinstance(code, int) else int(code.value)
+                if number >= FAILURE_FROM:
+                    raise aiomqtt.MqttError(f"the broker does not let us hear {topic} (reason code {number})")
+        await self._say(client, "online")
+        for message in list(self.outgoing.retained.values()):
+            await self.outgoing.send(client, message)
+
+    async def _say(self, client: CheckedClient, state: Literal["online", "offline"]) -> None:
+        """Publish availability."""
+        payload = self._availability(state, dated=True)
+        message = Message(self.topics.availability, payload, retain=True, utc=self.around.utc())
+        await self.outgoing.send(client, message)
+
+    async def _goodbye(self, client: CheckedClient) -> None:
+        """An intended stop says offline itself; on a lost connection the broker sends the will."""
+        if client.lost:
+            return
+        try:
+            async with asyncio.timeout(GOODBYE_TIMEOUT_S):
+                await self._say(client, "offline")
+        except (aiomqtt.MqttError, TimeoutError):
+            self._log.info("broker_gone_before_goodbye")
+
+    async def _receive(self, client: CheckedClient) -> None:
+        """Messages to the gate; what cannot be looked at now is dropped and counted."""
+        async for message in client.messages:
+            payload = message.payload if isinstance(message.payload, bytes) else b""
+            if str(message.topic) == self.topics.heartbeat:
+                self._hear(payload, retained=bool(message.retain))
+            elif len(self._tasks) >= COMMAND_TASKS_MAX:
+                self.gate.dropped += 1
+            else:
+                task = asyncio.create_task(self.gate.take(payload, retained=bool(message.retain)))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def _hear(self, payload: bytes, *, retained: bool) -> None:
+        """A sign of life from SCADA, if it is one."""
+        try:
+            heartbeat = Heartbeat.model_validate_json(payload)
+        except ValidationError:
+            return
+        issuers = {issuer.name for issuer in self._site.mqtt.issuers}
+        if not retained and (not issuers or heartbeat.issuer in issuers):
+            self._heartbeat_s = self.around.wall_s()
+
+    def _found(self) -> None:
+        """Connected: told once."""
+        self.connected, self._text = True, ""
+        self._log.info("broker_connected", host=self._site.mqtt.host, port=self._site.mqtt.port)
+
+    def _lost(self, why: str) -> None:
+        """Not connected: told once, and again only for another reason."""
+        if self.connected or self._text != why:
+            self._log.warning("broker_lost", host=self._site.mqtt.host, port=self._site.mqtt.port, why=why)
+        self.connected, self._text = False, why
+
+    # small things ---------------------------------------------------------------------------------
+
+    def _send_reply(self, reply: Reply) -> None:
+        self.publish(self.topics.reply, reply)
+
+    def _availability(self, state: Literal["online", "offline"], *, dated: bool) -> bytes:
+        utc = self.around.utc() if dated else None
+        return Availability(site=self._site.name, state=state, utc=utc).model_dump_json().encode()
+
+    async def _blocking(self, work: Callable[[], T]) -> T:
+        """Run what waits for the disk in the executor's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
