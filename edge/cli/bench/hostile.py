@@ -1,0 +1,27 @@
+"""`reconf bench hostile`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edge.cli.output import stderr, write_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def hostile(
+        plans: Annotated[
+            int, typer.Option(help="Plans to judge; the full campaign is 1000000", min=1)
+        ] = 20_000,
+        seed: Annotated[int, typer.Option(help="Of states, plans and searches")] = 1,
+        json: Annotated[str, typer.Option(help="Where the result goes; - for stdout")] = "-",
+    ) -> None:
+        """Hostile plans, drawn and searched: none that verify accepts may harm the twin."""
+        from edge.bench.hostile import run
+
+        console = stderr()
+        write_json(json, run(plans, seed, lambda done: console.print(f"{done} plans", end="\r")))
