@@ -134,6 +134,6 @@ def _rule_lines(numbers: RuleNumbers) -> tuple[str, ...]:
         f"Copper: {exposed}, or reading 0 V after having been below its safety minimum.",
         f"A cell that reads at most {numbers.reversed_v:g} V is reversed, or its sense wire is open.",
         f"Silent: no whole block for {numbers.stale_ticks:g} ticks.",
-        f"String voltage implausible: {apart:g} % of the window's upper end away from its inserted modules' sum.",
+        f"String voltage implausible: {apart:g} % of the window away from the sum of its inserted modules.",
         f"The bus counts as back once {100 * numbers.bus_margin_frac:g} % inside its window.",
     )
