@@ -17,6 +17,9 @@ from reconf.site import Site
 from reconf.switching import stage
 from reconf.verify import History, verify_steps
 
+LESS = (0.85, 0.5)
+"""Shares of a refused power that are tried before 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -25,7 +28,9 @@ class Judged:
     steps: tuple[VerifiedCommand, ...]
     """Empty only where not even power 0 could be verified (nothing is written then)."""
     refused: Refused | None
-    """Why the proposal as a whole was refused, if it was."""
+    """Why power had to go to 0 somewhere, if it had to."""
+    reduced: Refused | None = None
+    """Why less power than proposed was let through; None where all was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +65,33 @@ class Case:
 def judge(site: Site, case: Case, in_force: SlotCommand, proposal: SlotCommand) -> Judged:
     """Verify the staged `proposal`; where it is refused, ever less of it.
 
-    First only the strings that a violation names are held at power 0, then all of them: a fault on one
-    string must not take the power of the others.
+    First less power on the strings that a violation names (near empty a string's voltage falls between two
+    plans), then power 0 on those, then on all: a fault on one string must not take the others' power.
     """
     whole = _staged(site, case, in_force, proposal)
     if not isinstance(whole, Refused):
         return Judged(whole, None)
-    rest = _staged(site, case, in_force, _without(site, in_force, proposal, named_strings(site, whole)))
+    named = named_strings(site, whole)
+    for share in LESS:
+        less = _staged(site, case, in_force, _lessened(proposal, named, share))
+        if not isinstance(less, Refused):
+            return Judged(less, None, reduced=whole)
+        named |= named_strings(site, less)
+    rest = _staged(site, case, in_force, _without(site, in_force, proposal, named))
     if not isinstance(rest, Refused):
         return Judged(rest, whole)
     return Judged(case.again(site, in_force, (hold_zero(in_force),)), whole)
+
+
+def _lessened(proposal: SlotCommand, where: BoolArray, share: float) -> SlotCommand:
+    """`proposal` with a share of the power and of the current limit on the strings `where`."""
+    return replace(
+        proposal,
+        power_w=np.where(where, np.trunc(share * proposal.power_w), proposal.power_w),
+        current_limit_a=np.where(
+            where, np.floor(10.0 * share * proposal.current_limit_a) / 10.0, proposal.current_limit_a
+        ),
+    )
 
 
 def _staged(
