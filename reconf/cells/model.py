@@ -53,8 +53,8 @@ def soc_grid() -> FloatArray:
 def arrhenius(temperature_degc: FloatArray, activation_j_per_mol: FloatArray | float) -> FloatArray:
     """Factor of a resistance at `temperature_degc` [degC] against that at 25 degC.
 
-    exp(Ea/R (1/T - 1/T0)); R. E. Gerver and J. P. Meyers, J. Electrochem. Soc. 158 (2011) A835,
-    doi 10.1149/1.3591799, use the same form for lumped cell resistances.
+    exp(Ea/R (1/T - 1/T0)); Waag, Käbitz, Sauer, Applied Energy 102 (2013) 885,
+    doi 10.1016/j.apenergy.2012.09.030, find it for the impedance of EV cells at every age.
     """
     inverse = 1.0 / (temperature_degc + ZERO_CELSIUS_K) - 1.0 / (REFERENCE_DEGC + ZERO_CELSIUS_K)
     factor: FloatArray = np.exp(activation_j_per_mol / GAS_CONSTANT * inverse)

@@ -32,13 +32,18 @@ def cell_model_names() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
 
 
-@lru_cache(maxsize=32)
-def load_cell_model(name: str) -> CellModel:
-    """The shipped cell model `name`; raises `DataFileError` where there is none of that name."""
+def parameter_text(name: str) -> str:
+    """Text of the shipped parameter file `name`; raises `DataFileError` where there is none."""
     file = resources.files("reconf.cells").joinpath("data", f"{name}.yaml")
     if not file.is_file():
         raise DataFileError(f"no cell model named {name!r}; there are {', '.join(cell_model_names())}")
-    return parse_cell_model(file.read_text(encoding="utf-8"), name)
+    return file.read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=32)
+def load_cell_model(name: str) -> CellModel:
+    """The shipped cell model `name`; raises `DataFileError` where there is none of that name."""
+    return parse_cell_model(parameter_text(name), name)
 
 
 def read_cell_model(path: Path) -> CellModel:
