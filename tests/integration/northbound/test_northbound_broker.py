@@ -1,0 +1,287 @@
+"""The link against a real mosquitto: bad days of the broker, and commands over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from northbound_broker_tools import Mosquitto, Scada, command, scada, site_at
+
+from edge.northbound import link as link_module
+from edge.northbound.gate import Outcome
+from edge.northbound.link import MqttLink
+from edge.northbound.payloads import EventPayload
+from edge.store import Store
+
+pytestmark = pytest.mark.needs_mosquitto
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorter waits between attempts, the same code."""
+    monkeypatch.setattr(link_module, "BACKOFF_FIRST_S", 0.05)
+    monkeypatch.setattr(link_module, "BACKOFF_LAST_S", 0.2)
+
+
+@asynccontextmanager
+async def running(
+    port: int, folder: Path, *, control: bool = True, **mqtt: object
+) -> AsyncIterator[MqttLink]:
+    """A link with a store, and a control that accepts everything."""
+    with Store.open(folder / "state") as store, ThreadPoolExecutor(1) as executor:
+        link = MqttLink(site_at(port, **mqtt), store=store, executor=executor)
+
+        async def accept() -> None:
+            while True:
+                accepted = await link.commands.get()
+                accepted.answer(Outcome("accepted", "curtailed", "as far as the envelope goes", 900.0))
+
+        tasks = [asyncio.create_task(link.run())]
+        if control:
+            tasks.append(asyncio.create_task(accept()))
+        try:
+            yield link
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def event(number: int) -> EventPayload:
+    return EventPayload(site="demo", utc=datetime.now(UTC), kind="test", subject="site", text=str(number))
+
+
+async def connected(link: MqttLink) -> None:
+    await wait_for(lambda: link.connected)
+
+
+async def wait_for(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def test_availability_is_online_then_offline(broker: Mosquitto, tmp_path: Path) -> None:
+    broker.start()
+    async with scada(broker.port) as outside:
+        async with running(broker.port, tmp_path) as link:
+            await connected(link)
+            await outside.until(lambda: outside.of("/availability"))
+            assert outside.of("/availability")[-1]["state"] == "online"
+        await outside.until(lambda: outside.of("/availability")[-1]["state"] == "offline")
+
+
+async def test_outbox_survives_an_absent_broker_and_comes_in_order_marked_late(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    async with running(broker.port, tmp_path) as link:
+        for number in range(50):
+            link.publish(link.topics.event, event(number))
+        await asyncio.sleep(0.3)
+        assert link.state().outbox == 50
+        assert "refused" in link.state().text.lower()
+        broker.start()
+        async with scada(broker.port) as outside:
+            await outside.until(lambda: len(outside.of("/event")) >= 50)
+            late = outside.of("/event")
+            assert [int(e["text"]) for e in late] == list(range(50))
+            assert all(e["late"] for e in late)
+            link.publish(link.topics.event, event(50))
+            await outside.until(lambda: any(e["text"] == "50" for e in outside.of("/event")))
+            assert not outside.of("/event")[-1]["late"]
+            await outside.until(lambda: link.state().outbox == 0)
+
+
+async def test_outbox_outlives_the_process(broker: Mosquitto, tmp_path: Path) -> None:
+    async with running(broker.port, tmp_path) as link:
+        for number in range(5):
+            link.publish(link.topics.event, event(number))
+        await asyncio.sleep(0)
+    broker.start()
+    async with scada(broker.port) as outside, running(broker.port, tmp_path):
+        await outside.until(lambda: len(outside.of("/event")) >= 5)
+        assert [e["text"] for e in outside.of("/event")] == list("01234")
+
+
+async def test_broker_killed_and_back_loses_nothing(
+    broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was said while the broker was dead arrives, in order; so does what was said before and after."""
+    monkeypatch.setattr(
+        link_module, "BACKOFF_FIRST_S", 1.0
+    )  # so that the outside listens before the link is back
+    monkeypatch.setattr(link_module, "BACKOFF_LAST_S", 1.0)
+    broker.start()
+    said_while_dead: list[int] = []
+    heard: list[int] = []
+    number = 0
+    async with running(broker.port, tmp_path) as link:
+        for _ in range(3):
+            async with scada(broker.port) as outside:
+                await connected(link)
+                for _ in range(40):
+                    link.publish(link.topics.event, event(number))
+                    number += 1
+                await outside.until(lambda last=str(number - 1): last in texts(outside))
+                heard += [int(text) for text in texts(outside)]
+                broker.kill()
+            for _ in range(20):
+                link.publish(link.topics.event, event(number))
+                said_while_dead.append(number)
+                number += 1
+            await wait_for(lambda: not link.connected)
+            broker.start()
+        async with scada(broker.port) as outside:
+            await outside.until(lambda: str(number - 1) in texts(outside))
+            heard += [int(text) for text in texts(outside)]
+        assert link.outgoing.dropped == 0
+    assert set(heard) == set(range(number))
+    late = [n for n in heard if n in set(said_while_dead)]
+    assert late == sorted(late)
+
+
+def texts(outside: Scada) -> list[str]:
+    return [e["text"] for e in outside.of("/event")]
+
+
+async def test_status_is_brought_up_to_date_and_late_never_retained(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    async with running(broker.port, tmp_path) as link:
+        for number in range(3):
+            link.publish(link.topics.status, event(number), retain=True)
+        await asyncio.sleep(0.2)
+        broker.start()
+        await connected(link)
+        await wait_for(lambda: link.state().outbox == 0)
+        async with scada(broker.port) as outside:
+            await outside.until(lambda: outside.of("/status"))
+            assert outside.of("/status") == [outside.of("/status")[0]]
+            assert outside.of("/status")[0]["text"] == "2"
+            assert not outside.of("/status")[0]["late"]
+
+
+async def test_command_is_answered_and_repeated_alike(broker: Mosquitto, tmp_path: Path) -> None:
+    broker.start()
+    async with running(broker.port, tmp_path) as link, scada(broker.port) as outside:
+        await connected(link)
+        order = command()
+        reply = await outside.reply_to(order)
+        assert (reply["result"], reply["curtailed_to_w"]) == ("accepted", 900.0)
+        await outside.client.publish("reconf/demo/command", json.dumps(order), qos=1)
+        await outside.until(lambda: len(outside.of("/reply")) == 2)
+        assert outside.of("/reply")[1] == reply
+
+
+async def test_sequences_and_replies_survive_a_restart(broker: Mosquitto, tmp_path: Path) -> None:
+    broker.start()
+    order = command(sequence=7)
+    async with scada(broker.port) as outside:
+        async with running(broker.port, tmp_path) as link:
+            await connected(link)
+            first = await outside.reply_to(order)
+        outside.heard.clear()
+        async with running(broker.port, tmp_path) as link:
+            await connected(link)
+            assert await outside.reply_to(order) == first
+            assert (await outside.reply_to(command(sequence=7)))["reason"] == "out_of_sequence"
+            assert (await outside.reply_to(command(sequence=8)))["result"] == "accepted"
+
+
+async def test_hostile_commands_are_refused_with_their_reason(broker: Mosquitto, tmp_path: Path) -> None:
+    broker.start()
+    past = "2020-01-01T00:00:00Z"
+    async with running(broker.port, tmp_path) as link, scada(broker.port) as outside:
+        await connected(link)
+        cases = {
+            "expired": command(issued_at="2019-12-31T23:00:00Z", expires_at=past),
+            "unknown_keys": command(extra=1),
+            "malformed": command(args={"power_w": "much"}),
+            "wrong_site": command(site="elsewhere"),
+        }
+        for reason, order in cases.items():
+            assert (await outside.reply_to(order))["reason"] == reason
+        for reason, payload in (
+            ("oversize", b'"' + b"x" * 20_000 + b'"'),
+            ("over_nested", b"[" * 50 + b"]" * 50),
+            ("malformed", b"\xff\xfe"),
+        ):
+            count = len(outside.of("/reply"))
+            await outside.client.publish("reconf/demo/command", payload, qos=1)
+            await outside.until(lambda count=count: len(outside.of("/reply")) > count)
+            assert outside.of("/reply")[-1]["reason"] == reason
+        assert link.commands.empty()
+        assert link.state().commands_refused == len(cases) + 3
+
+
+async def test_retained_command_is_refused(broker: Mosquitto, tmp_path: Path) -> None:
+    broker.start()
+    async with scada(broker.port) as outside:
+        await outside.client.publish("reconf/demo/command", json.dumps(command()), qos=1, retain=True)
+        async with running(broker.port, tmp_path) as link:
+            await connected(link)
+            await outside.until(lambda: outside.of("/reply"))
+            assert outside.of("/reply")[0]["reason"] == "retained"
+            assert link.commands.empty()
+
+
+async def test_publish_refused_by_acl_is_noticed(broker: Mosquitto, tmp_path: Path) -> None:
+    acl = tmp_path / "acl"
+    acl.write_text("topic readwrite reconf/demo/availability\ntopic read reconf/demo/command\n")
+    broker.extra += f"\nacl_file {acl}"
+    broker.start()
+    async with running(broker.port, tmp_path) as link:
+        await connected(link)
+        link.publish(link.topics.event, event(0))
+        await wait_for(lambda: link.state().publish_refused)
+        assert link.state().publish_refused == 1
+        assert link.state().outbox == 0
+
+
+async def test_publish_never_waits(broker: Mosquitto, tmp_path: Path) -> None:
+    """20,000 messages into a link without broker: bounded, in a fraction of a second, the rest counted."""
+    async with running(broker.port, tmp_path) as link:
+        message = event(0)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(20_000):
+            link.publish(link.topics.event, message)
+        assert loop.time() - began < 2.0
+        assert link.outgoing.dropped >= 15_000
+
+
+async def test_protocol_311_works(broker: Mosquitto, tmp_path: Path) -> None:
+    broker.start()
+    async with running(broker.port, tmp_path, protocol="3.1.1") as link, scada(broker.port) as outside:
+        await connected(link)
+        assert (await outside.reply_to(command()))["result"] == "accepted"
+
+
+async def test_refused_login_is_told(broker: Mosquitto, tmp_path: Path) -> None:
+    broker.extra = "allow_anonymous false"
+    broker.start()
+    async with running(broker.port, tmp_path) as link:
+        await wait_for(lambda: "uthori" in link.state().text)
+        assert not link.connected
+
+
+async def test_flood_is_bounded_and_stop_gets_through(broker: Mosquitto, tmp_path: Path) -> None:
+    broker.start()
+    async with running(broker.port, tmp_path) as link, scada(broker.port) as outside:
+        await connected(link)
+
+        hostile = await asyncio.create_subprocess_exec(
+            "mosquitto_pub", "-p", str(broker.port), "-t", "reconf/demo/command", "-l", stdin=asyncio.subprocess.PIPE
+        )  # fmt: skip
+        await hostile.communicate(b'{"a": 1}\n' * 5_000)
+        reply = await outside.reply_to(command("emergency_stop", sequence=None))
+        assert reply["result"] == "accepted"
+        assert link.state().commands_refused > 1_000
+        assert len(outside.of("/reply")) < 1_000
