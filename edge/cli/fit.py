@@ -198,3 +198,42 @@ def thermal(
             _picture(plot, panels)
     except ReconfError as error:
         raise _fail(error) from error
+
+
+@app.command()
+def score(
+    files: Files,
+    rated_capacity_ah: Annotated[float, typer.Option(help="Of the cell groups when new.")],
+    model: Annotated[
+        str, typer.Option("--model", help="Name of a cell model, or a parameter file.")
+    ] = "leaf_lmo",
+    plot: Plot = None,
+) -> None:
+    """How well a cell model follows module logs; per cell capacity and one resistance scale are fitted."""
+    from reconf.cells.fit_logs import read_log
+    from reconf.cells.fit_score import score_cells
+    from reconf.cells.parameters import load_cell_model, read_cell_model
+
+    try:
+        cell = read_cell_model(Path(model)) if Path(model).is_file() else load_cell_model(model)
+        panels = []
+        for file in files:
+            log = read_log(file)
+            result = score_cells(cell, log, rated_capacity_ah)
+            typer.echo(
+                f"{file.name}: {1e3 * float(np.sqrt((result.rmse_v**2).mean())):.1f} mV rms over all cells"
+            )
+            for k, rms in enumerate(result.rmse_v):
+                typer.echo(
+                    f"  cell {k + 1}: {1e3 * rms:.1f} mV rms, {1e3 * result.worst_v[k]:.0f} mV at worst, "
+                    f"{result.capacity_ah[k]:.2f} Ah, resistance x{result.resistance_scale[k]:.2f}, "
+                    f"start at {100.0 * result.start_soc_frac[k]:.1f} %"
+                )
+            weakest = int(np.argmin(result.capacity_ah))
+            cells = log.cell_voltage_v if log.cell_voltage_v.shape[1] else log.voltage_v[:, None]
+            title = f"{file.name}, cell {weakest + 1} (the weakest)"
+            panels.append((title, "V", log.time_s / 60.0, cells[:, weakest], result.simulated_v[:, weakest]))
+        if plot is not None:
+            _picture(plot, panels)
+    except ReconfError as error:
+        raise _fail(error) from error
