@@ -60,8 +60,8 @@ class BlockStore:
         f = self._freshness
         frozen = (
             self._landed
-            & (self._sampled_s - self._changed_s > f.frozen_after_s)
-            & (wall_s - self._changed_wall_s > f.frozen_after_wall_s)
+            & (self._sampled_s > self._changed_s + f.frozen_after_s)
+            & (wall_s > self._changed_wall_s + f.frozen_after_wall_s)
         )
         age_s = np.maximum(now_s - np.where(frozen, self._changed_s, self._sampled_s), 0.0)
         quality: ByteArray = np.where(self._landed, np.uint8(Quality.GOOD), np.uint8(Quality.STALE))
