@@ -66,7 +66,8 @@ def draw_plans(scene: Scene, rng: np.random.Generator, kind: str) -> SlotCommand
     inserted &= allowed
     limit = np.minimum(_limits(scene, inserted, sign), rating_a)
     span = (0.85, 1.15) if kind == "edge" else (0.1, 1.0)
-    limit = limit * rng.uniform(*span, strings)
+    # half keep to what a scheduler does: the limit set point is the smallest limit believed
+    limit = limit * np.where(rng.random(strings) < 0.5, 1.0, rng.uniform(*span, strings))
     share = rng.uniform(0.9, 1.3, strings) if kind == "edge" else rng.uniform(0.2, 1.0, strings)
     plan = replace(
         in_force,

@@ -1,0 +1,332 @@
+"""Every rule of verify: one plain change that breaks it, on a command that is otherwise let through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from guard_site import MODULE_V, command, envelope, estimate, guard_site, image, silent
+
+from reconf.actuation import Refused, SlotCommand, VerifiedCommand
+from reconf.devices.rc1 import Rc1Status
+from reconf.estimation.state import Estimate
+from reconf.protection.envelope import Envelope
+from reconf.readings import SiteImage
+from reconf.site import Site
+from reconf.verify import RULES, History, verify, verify_steps
+
+OUT = 0.5 * 6 * MODULE_V
+
+
+@dataclass
+class Case:
+    """A question to verify."""
+
+    site: Site = field(default_factory=guard_site)
+    seen: SiteImage = None  # type: ignore[assignment]
+    believed: Estimate = None  # type: ignore[assignment]
+    allowed: Envelope = None  # type: ignore[assignment]
+    before: SlotCommand = None  # type: ignore[assignment]
+    after: SlotCommand = None  # type: ignore[assignment]
+    history: History = field(default_factory=History)
+
+    def __post_init__(self) -> None:
+        self.seen = self.seen or image(self.site)
+        self.believed = self.believed or estimate(self.site)
+        self.allowed = self.allowed or envelope(self.site)
+        self.before = self.before or command(self.site)
+        self.after = self.after or command(self.site, power_w=5000.0)
+
+    def ask(self) -> VerifiedCommand | Refused:
+        return verify(
+            self.site, self.seen, self.believed, self.allowed, self.before, self.after,
+            dt_s=1.0, history=self.history,
+        )  # fmt: skip
+
+    def with_after(self, **changes) -> Case:
+        self.after = replace(self.after, **changes)
+        return self
+
+
+def at(values, index: int, value):
+    changed = np.array(values)
+    changed[index] = value
+    return changed
+
+
+def first(case: Case, name: str, value) -> np.ndarray:
+    """The proposal's array `name` with its first element changed."""
+    return at(getattr(case.after, name), 0, value)
+
+
+def closing(**image_changes) -> Case:
+    """A string about to be closed, everything in order."""
+    site = guard_site()
+    return Case(
+        site,
+        seen=image(site, closed=False, **image_changes),
+        before=command(site, mode=0, contactor=False, limit_a=0.0),
+        after=command(site, mode=0, contactor=True, limit_a=0.0),
+    )
+
+
+def allowed(case: Case, **changes) -> Case:
+    case.allowed = envelope(case.site, **changes)
+    return case
+
+
+def believed(case: Case, **changes) -> Case:
+    case.believed = estimate(case.site, **changes)
+    return case
+
+
+def full(case: Case, value: float) -> np.ndarray:
+    return np.full(case.site.topology.n_modules, value)
+
+
+def out_of(count: int) -> list[bool]:
+    return [k >= count for k in range(6)] * 2
+
+
+def _master() -> Case:
+    site = guard_site(master="S0")
+    before = command(site, mode=2)
+    before = replace(before, mode=np.array([2, 1]), bus_voltage_v=np.array([800.0, 0.0]))
+    return Case(site, before=before, after=replace(before, power_w=np.array([0.0, 2000.0])))
+
+
+def _welded() -> Case:
+    return Case(**{**closing().__dict__, "seen": image(guard_site(), closed=False, link_v=250.0)})
+
+
+def _silent_string() -> Case:
+    case = Case()
+    case.seen = silent(case.seen, strings=[0])
+    return case
+
+
+def _silent_module_in() -> Case:
+    case = Case(before=command(guard_site(), inserted=out_of(1)))
+    case.seen = silent(image(case.site, out_of(1)), modules=[0])
+    return case
+
+
+def _rising(limit_a: float, before_w: float, after_w: float, **limits) -> Case:
+    """A weak module comes in while the current limit still stands high."""
+    site = guard_site()
+    weak = {name: at(np.full(12, 60.0), 0, 20.0) for name in limits}
+    return Case(
+        site,
+        seen=image(site, out_of(1)),
+        allowed=envelope(site, **weak),
+        before=command(site, inserted=out_of(1), power_w=before_w, limit_a=limit_a),
+        after=command(site, power_w=after_w, limit_a=15.0),
+    )
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "shape": lambda: Case().with_after(power_w=np.zeros(3)),
+    "not_finite": lambda: Case().with_after(power_w=np.array([np.nan, 0.0])),
+    "duty_range": lambda: Case().with_after(duty_frac=np.full(12, 1.2)),
+    "mode_value": lambda: Case().with_after(mode=np.array([7, 1])),
+    "negative_limit": lambda: Case().with_after(current_limit_a=np.array([-1.0, 40.0])),
+    "site_open": lambda: allowed(Case(), site_open=True),
+    "string_unusable": lambda: allowed(Case(), string_usable=np.array([False, True])),
+    "insertion_forbidden": lambda: allowed(Case(), insertion=at(np.zeros(12, np.uint8), 3, 1)),
+    "insertion_forced": lambda: allowed(
+        Case().with_after(inserted=at(np.ones(12, np.bool_), 3, False)),
+        insertion=at(np.zeros(12, np.uint8), 3, 2),
+    ),
+    "stale_module": _silent_module_in,
+    "stale_string": _silent_string,
+    "converter_latched": lambda: Case(seen=image(guard_site(), status=int(Rc1Status.HARDWARE_FAULT))),
+    "unknown_voltage": lambda: believed(
+        Case(seen=image(guard_site(), module_v=at(np.full(12, MODULE_V), 2, np.nan))),
+        ocv_v=at(np.full(12, MODULE_V), 2, np.nan),
+    ),
+    "window_min": lambda: Case(
+        seen=image(guard_site(), out_of(3)),
+        before=command(guard_site(), inserted=out_of(3)),
+        after=command(guard_site(), inserted=out_of(3), power_w=3000.0),
+    ),
+    "window_max": lambda: Case(seen=image(guard_site(), module_v=1.2 * MODULE_V)),
+    "module_discharge": lambda: allowed(Case(), discharge_now_a=at(np.full(12, 60.0), 5, 39.0)),
+    "module_charge": lambda: allowed(
+        Case().with_after(power_w=np.full(2, -4000.0)), charge_now_a=at(np.full(12, 45.0), 5, 39.0)
+    ),
+    "cell_voltage_min": lambda: believed(Case(), cell_voltage_min_v=at(np.full(12, 3.6), 1, 2.71)),
+    "cell_voltage_max": lambda: believed(
+        Case().with_after(power_w=np.full(2, -5000.0)), cell_voltage_max_v=at(np.full(12, 3.7), 1, 4.24)
+    ),
+    "charge_left": lambda: believed(
+        Case(history=History(hold_s=60.0)), remaining_ah=at(np.full(12, 20.0), 1, 0.05)
+    ),
+    "charge_room": lambda: believed(
+        Case(history=History(hold_s=60.0)).with_after(power_w=np.full(2, -5000.0)),
+        chargeable_ah=at(np.full(12, 20.0), 1, 0.05),
+    ),
+    "temperature_max": lambda: believed(Case(), temperature_high_degc=at(np.full(12, 26.0), 4, 61.0)),
+    "charge_temperature": lambda: believed(
+        Case().with_after(power_w=np.full(2, -4000.0)), temperature_low_degc=at(np.full(12, 24.0), 4, -30.0)
+    ),
+    "converter_power": lambda: Case().with_after(power_w=np.array([12_500.0, 0.0])),
+    "converter_current": lambda: allowed(
+        Case().with_after(current_limit_a=np.full(2, 81.0)), discharge_now_a=np.full(12, 100.0)
+    ),
+    "trim_rating": lambda: allowed(
+        Case().with_after(trim_current_a=at(np.zeros(12), 0, 5.2)), trim_give_a=np.full(12, 9.0)
+    ),
+    "trim_give": lambda: allowed(
+        Case().with_after(trim_current_a=at(np.zeros(12), 0, 3.0)), trim_give_a=np.full(12, 2.0)
+    ),
+    "trim_take": lambda: allowed(
+        Case().with_after(trim_current_a=at(np.zeros(12), 0, -3.0)), trim_take_a=np.full(12, 2.0)
+    ),
+    "trim_balance": lambda: Case().with_after(trim_current_a=at(np.zeros(12), 0, 3.0)),
+    "ramp": lambda: Case(history=History(ramp_w_per_s=2000.0)),
+    "dwell": lambda: Case(
+        after=command(guard_site(), inserted=out_of(1), power_w=3000.0),
+        history=History(since_switch_s=np.full(12, 1.0)),
+    ),
+    "switch_count": lambda: Case(
+        after=command(guard_site(), inserted=out_of(1), power_w=3000.0),
+        history=History(switches=np.full(12, 99.0)),
+    ),
+    "string_bypassed": lambda: Case(after=command(guard_site(), inserted=out_of(6), mode=0, limit_a=0.0)),
+    "welded": _welded,
+    "contactor_mismatch": lambda: closing(status=int(Rc1Status.CONTACTOR_MISMATCH)),
+    "connect_voltage": lambda: Case(
+        **{
+            **closing().__dict__,
+            "seen": replace(
+                closing().seen,
+                strings=replace(
+                    closing().seen.strings,
+                    voltage_v=replace(closing().seen.strings.voltage_v, value=np.array([OUT, OUT])),
+                ),
+            ),
+        }
+    ),
+    "close_unloaded": lambda: closing().with_after(mode=np.array([1, 0])),
+    "close_settled": lambda: Case(
+        **{**closing().__dict__, "seen": image(guard_site(), out_of(1), closed=False)}
+    ),
+    "power_before_closed": lambda: closing().with_after(mode=np.array([1, 0]), power_w=np.array([500.0, 0])),
+    "bus_master": lambda: Case().with_after(mode=np.array([2, 1]), bus_voltage_v=np.full(2, 800.0)),
+    "bus_setpoint": lambda: _master().with_after(bus_voltage_v=np.array([900.0, 0.0])),
+    "bus_lost": lambda: Case(seen=image(guard_site(), bus_v=650.0)),
+    "subset_window_min": lambda: Case(
+        seen=image(guard_site(), [True, True, True, True, False, False] * 2),
+        before=command(guard_site(), inserted=[True, True, True, True, False, False] * 2),
+        after=command(guard_site(), inserted=[False, False, True, True, True, True] * 2, power_w=2000.0),
+    ),
+    "subset_window_max": lambda: Case(
+        guard_site(),
+        seen=image(guard_site(), out_of(1), module_v=1.17 * MODULE_V),
+        believed=estimate(guard_site(), ocv_v=np.full(12, 1.17 * MODULE_V)),
+        before=command(guard_site(), inserted=out_of(1)),
+        after=command(guard_site(), inserted=[True, False, True, True, True, True] * 2, power_w=2000.0),
+    ),
+    "subset_discharge": lambda: _rising(40.0, 4000.0, 2000.0, discharge_now_a=True),
+    "subset_charge": lambda: _rising(40.0, -4000.0, -2000.0, charge_now_a=True),
+}
+
+
+@pytest.mark.parametrize("base", [Case, closing, _master])
+def test_the_base_commands_are_let_through(base):
+    answer = base().ask()
+    assert isinstance(answer, VerifiedCommand), answer
+    assert 0.0 <= answer.min_margin_frac <= 1.0
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_has_a_change_that_breaks_it(rule):
+    answer = CASES[rule]().ask()
+    assert isinstance(answer, Refused)
+    broken = {violation.rule for violation in answer.violations}
+    assert rule in broken
+    named = next(v for v in answer.violations if v.rule == rule)
+    assert named.text == RULES[rule].text
+    assert named.subject
+
+
+def test_all_broken_rules_are_listed_not_only_the_first():
+    case = allowed(Case(), discharge_now_a=np.full(12, 10.0), string_discharge_w=np.full(2, 100.0))
+    answer = case.ask()
+    assert isinstance(answer, Refused)
+    by_rule = {rule: [v for v in answer.violations if v.rule == rule] for rule in RULES}
+    assert len(by_rule["module_discharge"]) == 12
+    assert len(by_rule["converter_power"]) == 2
+
+
+def test_power_zero_is_let_through_whatever_the_envelope_says():
+    case = allowed(
+        Case(before=command(guard_site(), power_w=5000.0), after=command(guard_site(), power_w=0.0)),
+        site_open=True,
+        string_usable=np.zeros(2, np.bool_),
+        discharge_now_a=np.zeros(12),
+        insertion=np.ones(12, np.uint8),
+    )
+    assert isinstance(case.ask(), VerifiedCommand)
+
+
+def test_staying_at_power_with_a_limit_that_fell_is_refused():
+    running = command(guard_site(), power_w=5000.0)
+    case = allowed(Case(before=running, after=running), discharge_now_a=np.full(12, 10.0))
+    assert isinstance(case.ask(), Refused)
+
+
+def test_a_weak_module_may_leave_although_the_current_is_still_above_its_limit():
+    site = guard_site()
+    case = Case(
+        site,
+        allowed=envelope(site, discharge_now_a=at(np.full(12, 60.0), 0, 5.0)),
+        before=command(site, power_w=3000.0, limit_a=40.0),
+        after=command(site, inserted=at(np.ones(12, np.bool_), 0, False), power_w=3000.0, limit_a=40.0),
+    )
+    assert isinstance(case.ask(), VerifiedCommand)
+
+
+def test_bypassing_everything_needs_the_contactor_read_open():
+    site = guard_site()
+    case = Case(
+        site,
+        seen=image(site, closed=False),
+        before=command(site, mode=0, contactor=False, limit_a=0.0),
+        after=SlotCommand.safe(12, 2),
+    )
+    assert isinstance(case.ask(), VerifiedCommand)
+    case.seen = silent(case.seen, strings=[0, 1])
+    answer = case.ask()
+    assert isinstance(answer, Refused)
+    assert {v.rule for v in answer.violations} == {"string_bypassed"}
+
+
+def test_a_silent_module_counts_as_in_and_as_out():
+    site = guard_site()
+    four_in = [True, True, True, True, False, False] * 2
+    before = command(site, inserted=four_in)
+    seen = silent(image(site, four_in), modules=[0])
+    case = Case(site, seen=seen, before=before, after=replace(before, power_w=np.full(2, 1000.0)))
+    answer = case.ask()
+    assert isinstance(answer, Refused)
+    assert "window_min" in {v.rule for v in answer.violations}
+    case.seen = image(site, four_in)
+    assert isinstance(case.ask(), VerifiedCommand)
+
+
+def test_steps_are_judged_each_after_the_one_before():
+    site = guard_site()
+    weak = at(np.full(12, 60.0), 0, 20.0)
+    low = command(site, inserted=out_of(1), power_w=2000.0, limit_a=15.0)
+    final = command(site, power_w=2000.0, limit_a=15.0)
+    before = command(site, inserted=out_of(1), power_w=4000.0, limit_a=40.0)
+    seen = image(site, out_of(1))
+    allowed_ = envelope(site, discharge_now_a=weak)
+    at_once = verify_steps(site, seen, estimate(site), allowed_, before, (final,), dt_s=1.0)
+    assert isinstance(at_once, Refused)
+    staged = verify_steps(site, seen, estimate(site), allowed_, before, (low, final), dt_s=1.0)
+    assert isinstance(staged, tuple)
+    assert len(staged) == 2
