@@ -22,6 +22,7 @@ import structlog
 from edge.northbound.actions import ActionArgs
 from edge.northbound.contract import Accept, Known, Refuse, Repeat, issuers_of, judge
 from edge.northbound.envelope import Envelope
+from edge.northbound.mqtt_client import STOP_LOOK_BYTES, STOP_WORD
 from edge.northbound.payloads import Reply
 from edge.store.ledger import Ledger, StoredReply
 from reconf.errors import StoreError
@@ -144,7 +145,7 @@ class CommandGate:
     async def take(self, payload: bytes, *, retained: bool) -> None:
         """One message from the command topic, to its reply."""
         now_s = self._around.wall_s()
-        stop = b"emergency_stop" in payload[:4096]
+        stop = STOP_WORD in payload[:STOP_LOOK_BYTES]
         if not (self._judged.take(now_s) or (stop and self._stops.take(now_s))):
             self.dropped += 1
             return

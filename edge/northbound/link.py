@@ -17,7 +17,13 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from edge.northbound.gate import AcceptedCommand, CommandGate, Outcome, Surroundings
-from edge.northbound.mqtt_client import FAILURE_FROM, CheckedClient, make_client
+from edge.northbound.mqtt_client import (
+    FAILURE_FROM,
+    STOP_LOOK_BYTES,
+    STOP_WORD,
+    CheckedClient,
+    make_client,
+)
 from edge.northbound.outgoing import Message, Outgoing
 from edge.northbound.payloads import Availability, Heartbeat, Link, Reply
 from edge.northbound.topics import Topics
@@ -95,7 +101,7 @@ class MqttLink:
             outbox=self.outgoing.waiting,
             dropped=self.outgoing.dropped,
             publish_refused=self.outgoing.refused,
-            commands_refused=self.gate.refused.total() + self.gate.dropped,
+            commands_refused=self.gate.refused.total() + self.gate.dropped + self._shed(),
             insecure=self._site.mqtt.insecure and not is_loopback(self._site.mqtt.host),
             text=self._text,
         )
@@ -153,6 +159,7 @@ class MqttLink:
                 await self._receive(client)
             finally:
                 self.outgoing.client = None
+                self.gate.dropped += client.shed
                 drain.cancel()
                 await asyncio.gather(drain, return_exceptions=True)
                 await self._goodbye(client)
@@ -193,7 +200,7 @@ class MqttLink:
             payload = message.payload if isinstance(message.payload, bytes) else b""
             if str(message.topic) == self.topics.heartbeat:
                 self._hear(payload, retained=bool(message.retain))
-            elif len(self._tasks) >= COMMAND_TASKS_MAX:
+            elif len(self._tasks) >= COMMAND_TASKS_MAX and STOP_WORD not in payload[:STOP_LOOK_BYTES]:
                 self.gate.dropped += 1
             else:
                 task = asyncio.create_task(self.gate.take(payload, retained=bool(message.retain)))
@@ -222,6 +229,11 @@ class MqttLink:
         self.connected, self._text = False, why
 
     # small things ---------------------------------------------------------------------------------
+
+    def _shed(self) -> int:
+        """Messages dropped unseen on the present connection."""
+        client = self.outgoing.client
+        return 0 if client is None else client.shed
 
     def _send_reply(self, reply: Reply) -> None:
         self.publish(self.topics.reply, reply)

@@ -28,8 +28,26 @@ RECEIVE_MAXIMUM = 20
 """QoS 1 messages the broker may have on the way to us (MQTT 5, 3.1.2.11.3)."""
 INCOMING_MAX = 200
 """Messages that wait for us; more are dropped."""
+STOP_WORD = b"emergency_stop"
+STOP_LOOK_BYTES = 2048
+"""How far into a message the word is looked for, without parsing."""
 FAILURE_FROM = 0x80
 """Reason codes from here on say no (MQTT 5, 2.4)."""
+
+
+class SheddingQueue(asyncio.Queue[aiomqtt.Message]):
+    """A bounded queue that, when full, drops what comes; an emergency stop takes the place of the oldest."""
+
+    shed = 0
+
+    def put_nowait(self, item: aiomqtt.Message) -> None:
+        """Put or shed; never raises QueueFull (aiomqtt would log a line for every message of a flood)."""
+        if self.full():
+            self.shed += 1
+            if not (isinstance(item.payload, bytes) and STOP_WORD in item.payload[:STOP_LOOK_BYTES]):
+                return
+            self.get_nowait()
+        super().put_nowait(item)
 
 
 class CheckedClient(aiomqtt.Client):
@@ -42,6 +60,11 @@ class CheckedClient(aiomqtt.Client):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self._acknowledged: dict[int, asyncio.Future[int]] = {}
+
+    @property
+    def shed(self) -> int:
+        """Incoming messages dropped because too many waited."""
+        return self._queue.shed if isinstance(self._queue, SheddingQueue) else 0
 
     @property
     def lost(self) -> bool:
@@ -109,6 +132,7 @@ def make_client(mqtt: MqttSpec, *, identifier: str, will: aiomqtt.Will | None = 
         will=will,
         timeout=5.0,
         keepalive=15,
+        queue_type=SheddingQueue,
         max_queued_incoming_messages=INCOMING_MAX,
         properties=properties,
         tls_context=tls_context(mqtt),

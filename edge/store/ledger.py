@@ -174,6 +174,10 @@ class Ledger:
         rows = self._database.rows("SELECT hash FROM audit ORDER BY number DESC LIMIT 1")
         return str(rows[0][0]) if rows else GENESIS
 
+    def audit_has(self, digest: str) -> bool:
+        """Whether an entry with this hash is in the log."""
+        return bool(self._database.rows("SELECT 1 FROM audit WHERE hash = ?", (digest,)))
+
     def audit_entries(self, last: int = 100) -> list[dict[str, Any]]:
         """The last entries, oldest first."""
         rows = self._database.rows("SELECT entry FROM audit ORDER BY number DESC LIMIT ?", (last,))
