@@ -77,6 +77,7 @@ class Rc1Firmware:
 
     def _describe(self, site: Site) -> None:
         bank = self.bank
+        bank.only("CLEAR", frozenset({0, rc1.CLEAR_CODE}))
         bank.input[:, 0], bank.input[:, 1] = bank.profile.magic, bank.profile.map_version
         for s, string in enumerate(site.strings):
             c = string.converter

@@ -54,6 +54,7 @@ class RegisterBank:
         self._writable: BoolArray = _exists(profile, "holding", writable=True)
         self._low: list[dict[int, int]] = [{} for _ in range(n_nodes)]
         self._high: list[dict[int, int]] = [{} for _ in range(n_nodes)]
+        self._only: dict[int, frozenset[int]] = {}
         self._at: dict[int, RegisterDef] = {r.address: r for r in profile.of_table("holding")}
         self._halves = {r.address + 1 for r in self._at.values() if r.type.words == 2}
 
@@ -61,6 +62,10 @@ class RegisterBank:
         """Values (raw integers) that node `row` takes for `name`; replaces those of the profile."""
         address = self.profile.register("holding", name).address
         self._low[row][address], self._high[row][address] = low, high
+
+    def only(self, name: str, values: frozenset[int]) -> None:
+        """The only values (raw integers) that every node takes for `name`."""
+        self._only[self.profile.register("holding", name).address] = values
 
     def read(self, row: int, table: Table, address: int, count: int) -> bytes:
         """Registers as they go on the wire, holes filled.
@@ -105,7 +110,8 @@ class RegisterBank:
         low = self._low[row].get(register.address, minimum)
         high = self._high[row].get(register.address, maximum)
         missing = register.na_applies and value == na_pattern(register.type)
-        if not low <= value <= high or missing:
+        allowed = self._only.get(register.address)
+        if not low <= value <= high or missing or (allowed is not None and value not in allowed):
             raise RefusedError(ExceptionCode.ILLEGAL_VALUE)
         return value
 

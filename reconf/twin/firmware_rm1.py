@@ -74,8 +74,9 @@ class Rm1Firmware:
         self._power_up(np.ones(m, dtype=np.bool_))
 
     def _describe(self, site: Site) -> None:
-        """Identity registers, and what each node takes as a trim set point."""
+        """Identity registers, and what each node takes as a trim set point and as CLEAR."""
         bank = self.bank
+        bank.only("CLEAR", frozenset({0, rm1.CLEAR_CODE}))
         bank.input[:, 0], bank.input[:, 1] = bank.profile.magic, bank.profile.map_version
         bank.input[:, 2] = site.topology.n_cells
         for i, position in enumerate(site.positions):

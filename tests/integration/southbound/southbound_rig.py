@@ -14,6 +14,7 @@ from edge.modbus.pacer import Pacer
 from edge.modbus.server import TwinServer
 from edge.modbus.southbound import Southbound, SouthboundOptions
 from reconf.actuation import SlotCommand, VerifiedCommand
+from reconf.devices.profile import load_profile
 from reconf.protection.limits import default_limits
 from reconf.readings import SiteImage
 from reconf.site import (
@@ -30,6 +31,10 @@ from reconf.twin.firmware import NodeBank
 from reconf.twin.observe import QUIET
 from reconf.twin.plant import Plant
 from reconf.twin.truth import draw_truth
+
+
+# read once: parsing the register tables takes half a second
+RM1, RC1 = load_profile("rm1"), load_profile("rc1")
 
 
 def small_site(kind: str = "tcp", n_modules: int = 6, n_strings: int = 1, **gateway: object) -> Site:
@@ -132,7 +137,11 @@ class Rig:
 def make_bank(site: Site, seed: int = 1, soc_frac: float = 0.6) -> NodeBank:
     rng = np.random.default_rng(seed)
     truth = draw_truth(site, rng, soc_frac=soc_frac, sensor_scale=0.0)
-    return NodeBank(site, Plant(site, truth), rng, noise=QUIET)
+    return NodeBank(site, Plant(site, truth), rng, noise=QUIET, rm1_profile=RM1, rc1_profile=RC1)
+
+
+def south_of(site: Site, **options: object) -> Southbound:
+    return Southbound(site, rm1_profile=RM1, rc1_profile=RC1, **options)
 
 
 def attached(site: Site, server: TwinServer) -> Site:
@@ -164,7 +173,7 @@ async def running(
         site = attached(site, server)
         pacer = asyncio.create_task(Pacer(bank, time_scale, time.monotonic).run())
         try:
-            async with Southbound(site, read_only=read_only, options=options) as south:
+            async with south_of(site, read_only=read_only, options=options) as south:
                 yield Rig(site, bank, server, south, seen)
         finally:
             pacer.cancel()
