@@ -20,8 +20,6 @@ from reconf.protection.envelope import Capability
 HORIZONS_S: Final = (0.0, 10.0, 60.0, 900.0)
 AVERAGED_FROM_S: Final = 60.0
 """Duty-averaged limits (heat) bind on horizons longer than this."""
-_SIGN: Final = np.array([1.0, -1.0]).reshape(2, 1, 1, 1)
-"""Discharge, charge."""
 GRID: Final = np.linspace(0.1, 1.0, 10)
 """String currents that are tried, as shares of the string's own limit."""
 
@@ -48,52 +46,75 @@ def capability(
     *,
     site_open: bool,
 ) -> Capability:
-    """Power at the bus that the site can hold for each of `HORIZONS_S`, in both directions [W].
-
-    The axes of the arrays inside are direction (2), horizon (H), current tried (G), then module or string.
-    """
-    topology = constants.topology
-    now = np.array(now_a)
-    current = _currents_a(constants, now, np.array([strings.discharge_a, strings.charge_a]))
-    mine = np.maximum(current[..., topology.string_of], 1e-9)
-    horizon = np.array(HORIZONS_S)[:, None, None]
-    charge = np.array([belief.remaining_ah, belief.chargeable_ah])[:, None, None, :]
-    with np.errstate(divide="ignore"):
-        lasts = np.minimum(charge / (mine * (horizon / 3600.0)), 1.0)
-    held = np.array(average_a)[:, None, None, :] / mine
-    inserted = np.where(horizon > AVERAGED_FROM_S, np.minimum(lasts, held), lasts)
-    inserted *= now[:, None, None, :] >= mine - 1e-6
-    ohm = np.where(horizon > 0.0, belief.resistance_ohm, belief.r0_ohm)
-    inserted *= belief.ocv_v - _SIGN * ohm * mine
-    volts = (
-        np.add.reduceat(inserted, topology.start[:-1], axis=-1) - _SIGN * constants.string_r_on_ohm * current
-    )
-    volts = np.minimum(volts, strings.voltage_max_v)
-    power = np.where(volts >= strings.voltage_min_v, volts * current, 0.0)
-    at_bus = np.maximum(bus_power_w(constants, power, current, _SIGN).max(axis=2), 0.0)
-    rating = np.array([strings.discharge_w, strings.charge_w])[:, None, :]
+    """Power at the bus that the site can hold for each of `HORIZONS_S`, in both directions [W]."""
     usable = strings.usable & (not site_open)
-    total = np.where(usable, np.minimum(at_bus, rating), 0.0).sum(axis=-1)
+    totals = []
+    for direction, sign in enumerate((1.0, -1.0)):
+        charge = belief.remaining_ah if direction == 0 else belief.chargeable_ah
+        limit = strings.discharge_a if direction == 0 else strings.charge_a
+        rating = strings.discharge_w if direction == 0 else strings.charge_w
+        best = _best_w(
+            constants, belief, strings, sign, limit, now_a[direction], average_a[direction], charge
+        )
+        totals.append(np.where(usable, np.minimum(best, rating), 0.0).sum(axis=-1))
     return Capability(
         horizon_s=HORIZONS_S,
-        discharge_w=tuple(float(w) for w in total[0]),
-        charge_w=tuple(float(w) for w in total[1]),
+        discharge_w=tuple(float(w) for w in totals[0]),
+        charge_w=tuple(float(w) for w in totals[1]),
     )
+
+
+def _best_w(
+    constants: Constants,
+    belief: Belief,
+    strings: StringLimits,
+    sign: float,
+    limit_a: FloatArray,
+    now_a: FloatArray,
+    average_a: FloatArray,
+    charge_ah: FloatArray,
+) -> FloatArray:
+    """(H, S) largest bus power of every string for each horizon, over the currents that are tried (G).
+
+    One horizon after the other: (G, M) arrays stay in the processor's cache.
+    """
+    topology = constants.topology
+    current = _currents_a(constants, now_a, limit_a)  # (G, S)
+    mine = current[:, topology.string_of]
+    np.maximum(mine, 1e-9, out=mine)
+    inverse = 1.0 / mine
+    able = now_a >= mine - 1e-6
+    drop = sign * constants.string_r_on_ohm * current
+    held = np.minimum(average_a * inverse, 1.0)
+    moves = charge_ah * 3600.0 * inverse
+    best = []
+    for horizon_s in HORIZONS_S:
+        ohm = belief.r0_ohm if horizon_s == 0.0 else belief.resistance_ohm
+        each = mine * (-sign * ohm)
+        each += belief.ocv_v
+        each *= able
+        if horizon_s > 0.0:
+            each *= np.minimum(moves * (1.0 / horizon_s), held if horizon_s > AVERAGED_FROM_S else 1.0)
+        volts = np.add.reduceat(each, topology.start[:-1], axis=-1) - drop
+        np.minimum(volts, strings.voltage_max_v, out=volts)
+        power = np.where(volts >= strings.voltage_min_v, volts * current, 0.0)
+        best.append(np.maximum(bus_power_w(constants, power, current, sign).max(axis=0), 0.0))
+    return np.array(best)
 
 
 def _currents_a(constants: Constants, now_a: FloatArray, limit_a: FloatArray) -> FloatArray:
-    """(2, 1, G, S) currents to try: the weakest module's, and shares up to the strongest module's."""
+    """(G, S) currents to try: the weakest module's, and shares up to the strongest module's."""
     first = constants.topology.start[:-1]
-    strongest = np.minimum(np.maximum.reduceat(now_a, first, axis=-1), limit_a)
-    weakest = np.minimum.reduceat(np.where(now_a > 0.0, now_a, np.inf), first, axis=-1)
-    tried = np.concatenate(
-        [np.minimum(weakest, strongest)[:, None, :], GRID[:, None] * strongest[:, None, :]], axis=1
+    strongest = np.minimum(np.maximum.reduceat(now_a, first), limit_a)
+    weakest = np.minimum.reduceat(np.where(now_a > 0.0, now_a, np.inf), first)
+    tried: FloatArray = np.concatenate(
+        [np.minimum(weakest, strongest)[None, :], GRID[:, None] * strongest], axis=0
     )
-    return tried[:, None]
+    return tried
 
 
 def bus_power_w(
-    constants: Constants, string_power_w: FloatArray, current_a: FloatArray, sign: FloatArray | float
+    constants: Constants, string_power_w: FloatArray, current_a: FloatArray, sign: float
 ) -> FloatArray:
     """Magnitude at the bus of a string-side power magnitude (..., S), after or before the converter's losses.
 
