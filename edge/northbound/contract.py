@@ -50,7 +50,6 @@ REASONS: dict[str, str] = {
     "local_lock": "somebody works on the site: maintenance is taken and released there only",
     "busy": "too many commands wait",
     "no_answer": "control did not answer in time",
-    "store_unavailable": "the site cannot write its command log",
 }
 """Machine-readable reasons of refusal before the command reaches control."""
 
