@@ -27,7 +27,9 @@ _TIMEX_BYTES = 512
 class Clock(Protocol):
     """What the daemon needs to know of time."""
 
-    scale: float
+    @property
+    def scale(self) -> float:
+        """Control seconds per wall second."""
 
     def control_s(self) -> float:
         """Control time since start [s], monotonic, possibly scaled."""

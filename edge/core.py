@@ -174,6 +174,7 @@ class ControlCore:
             wall_s=given.wall_s,
             dt_s=given.dt_s,
             second_of_day=given.second_of_day,
+            scada_lost=given.scada_lost,
         )
         planned = plan(
             self.site, state, given, looked.estimate, looked.envelope, setpoint,

@@ -128,6 +128,8 @@ class TickInput:
     """UTC, a label: only the local schedule looks at it."""
     allocation: AllocationResult | None = None
     """The optimizer's answer, when it has come."""
+    scada_lost: bool = False
+    """A heartbeat is expected from SCADA and is missing: the fallback holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def draw_run(trace: RunTrace, figures: Mapping[str, float], path: Path, title: s
     bar = figure.colorbar(image, ax=duty, pad=0.012, aspect=28)
     bar.set_label("share of the minute inserted", color=FAINT, fontsize=8)
     bar.ax.tick_params(labelsize=7, colors=FAINT)
-    bar.outline.set_visible(False)  # type: ignore[operator] # matplotlib's stub says Spine is not callable
+    bar.outline.set_visible(False)
     _draw_power(power, trace)
     _draw_energy(figure.add_subplot(grid[0, 1]), figures)
     _draw_health(figure.add_subplot(grid[1, 1]), trace)
@@ -117,7 +118,7 @@ def _draw_duty(axes: Any, trace: RunTrace) -> Any:
     edges = np.concatenate(([0], np.cumsum(counts)))
     for edge in edges[1:-1]:
         axes.axhline(float(edge), color="white", linewidth=2.0)
-    axes.set_yticks([0.5 * (a + b) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    axes.set_yticks([0.5 * (a + b) for a, b in pairwise(edges)])
     axes.set_yticklabels(trace.string_names, rotation=90, va="center")
     axes.set_ylabel("modules, strong above weak", fontsize=8.5, color=INK)
     axes.tick_params(labelbottom=False, length=0)

@@ -23,6 +23,15 @@ class PowerCommand:
     revert_at_s: float = math.inf
     """Control time after which the fallback holds although the command has not expired."""
     command_id: str = ""
+    schedule: tuple[tuple[float, float], ...] = ()
+    """(monotonic wall second, power) steps in order, each holding until the next; empty: `power_w` holds."""
+
+    def power_at(self, wall_s: float) -> float:
+        """Power asked at a moment; before a schedule begins nothing is asked."""
+        if not self.schedule:
+            return self.power_w
+        begun = [power_w for start_s, power_w in self.schedule if start_s <= wall_s]
+        return begun[-1] if begun else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +65,15 @@ def advance(
     wall_s: float,
     dt_s: float,
     second_of_day: float,
+    scada_lost: bool = False,
 ) -> SetPoint:
     """The set point one tick later: expiry first, then the ramp."""
     command = state.command
     if command is None and state.source == "none":
         return replace(state, asked_w=0.0, power_w=0.0)
-    if command is not None and wall_s < command.deadline_wall_s and now_s < command.revert_at_s:
-        asked_w, source = command.power_w, "command"
+    holds = command is not None and wall_s < command.deadline_wall_s and now_s < command.revert_at_s
+    if command is not None and holds and not scada_lost:
+        asked_w, source = command.power_at(wall_s), "command"
     else:
         asked_w, source = _fallback(state, fallback, second_of_day)
     ramp = math.inf if command is None else command.ramp_w_per_s

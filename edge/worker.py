@@ -124,6 +124,7 @@ class OptimizerWorker:
         self._revive(started_s)
         if not self.ready:  # still importing: that is nobody's fault, but there is no answer
             await self._sleep_until_ready()
+        await self._finish_old(started_s)
         if not self.ready or self._pipe is None or self._unanswered_since_s is not None:
             return Late(interval=question.interval, waited_s=self._clock.wall_s() - started_s)
         self._number += 1
@@ -137,6 +138,16 @@ class OptimizerWorker:
 
     async def _sleep_until_ready(self) -> None:
         await self.wait_ready(self._deadline_s)
+
+    async def _finish_old(self, started_s: float) -> None:
+        """A question that was given up may still be in work: its answer is awaited and thrown away."""
+        while self._unanswered_since_s is not None:
+            left_s = started_s + self._deadline_s - self._clock.wall_s()
+            if left_s <= 0.0:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._answers.get(), left_s)
+                self.thrown_away += 1
 
     async def _wait_answer(self, question: AllocationInput, started_s: float) -> AllocationResult:
         while (left_s := started_s + self._deadline_s - self._clock.wall_s()) > 0.0:

@@ -1,0 +1,53 @@
+"""What the daemon measures of itself, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from edge.supervisor import Daemon
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """Percentile of `values`, NaN of none."""
+    array = np.fromiter(values, dtype=np.float64)
+    return float(np.percentile(array, share)) if array.size else float("nan")
+
+
+def pss_mib(pid: int) -> float:
+    """Proportional set size of a process [MiB]: shared pages are counted in shares."""
+    import psutil
+
+    try:
+        return float(psutil.Process(pid).memory_full_info().pss) / 2**20
+    except psutil.Error:
+        return float("nan")
+
+
+def report(daemon: Daemon) -> dict[str, Any]:
+    """Ticks, solves, memory, wire."""
+    import os
+
+    figures, stats = daemon.figures, daemon.parts.south.stats
+    book = daemon.core.state.book
+    worker = daemon.parts.worker.pid
+    return {
+        "ticks": figures.ticks,
+        "overruns": figures.overruns,
+        "failed_ticks": figures.failed_ticks,
+        "tick_ms_p50": percentile(figures.tick_ms, 50),
+        "tick_ms_p99": percentile(figures.tick_ms, 99),
+        "read_ms_p50": percentile(figures.read_ms, 50),
+        "core_ms_p50": percentile(figures.core_ms, 50),
+        "write_ms_p50": percentile(figures.write_ms, 50),
+        "solve_ms_p50": percentile(figures.solve_ms, 50),
+        "solve_ms_p99": percentile(figures.solve_ms, 99),
+        "intervals": book.interval,
+        "fallback_intervals": book.fallback_intervals,
+        "worker_restarts": daemon.parts.worker.restarts,
+        "pss_mib": pss_mib(os.getpid()) + (pss_mib(worker) if worker else 0.0),
+        "modbus_reads": stats.reads,
+        "modbus_writes": stats.writes,
+    }

@@ -1,0 +1,177 @@
+"""What the daemon keeps on disk and takes up again: faults, mode, estimates, records.
+
+Everything that waits for the disk runs in one thread of its own; a disk that is full or gone is told and
+never felt by control.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from edge.core_state import SavedCore
+from edge.core_values import CoreState, Event, IntervalRecord, TickView
+from edge.record_codec import encode
+from edge.store.store import Store
+from reconf.errors import StoreError
+from reconf.estimation.memory import SavedModule
+from reconf.protection.protect import SavedFault
+from reconf.sequences import SiteMode
+from reconf.site import Site
+
+SAVE_ESTIMATES_S = 30.0
+"""Wall time between saves: well under the minute that may be lost."""
+WHOLE_RECORD_S = 1.0
+"""Wall time between whole records: above time scale 1 the others are kept as summaries only."""
+
+log = structlog.get_logger("keeper")
+
+
+def shared_tables(site: Site) -> dict[int, str]:
+    """Objects a record names instead of holding: the site and the tables derived from it."""
+    names = {id(table): f"{b.__module__}:{b.__qualname__}" for b, table in site.derived_tables.items()}
+    return {id(site): "site", **names}
+
+
+def load_saved(store: Store, utc: datetime, site: Site) -> SavedCore:
+    """Memory of an earlier run.
+
+    Raises:
+        StoreError: the state directory cannot be read.
+    """
+    ledger = store.ledger
+    faults = tuple(SavedFault(**row) for row in ledger.get("faults") or ())
+    mode = ledger.get("mode")
+    modules: dict[str, SavedModule] = {}
+    oldest = utc
+    serials = set(site.topology.serials)
+    for serial, (row, saved_at) in store.history.estimates().items():
+        if serial not in serials:
+            continue
+        try:
+            modules[serial] = SavedModule.from_json(row)
+        except (TypeError, ValueError, KeyError) as error:
+            log.warning("estimate_not_read", serial=serial, error=str(error))
+            continue
+        oldest = min(oldest, saved_at.astimezone(UTC))
+    return SavedCore(
+        modules=modules,
+        # the date may have jumped while we were away: never a negative time
+        away_s=max(0.0, (utc - oldest).total_seconds()),
+        faults=faults,
+        mode=SiteMode(mode) if mode in {m.value for m in SiteMode} else None,
+        bypassed=frozenset(ledger.get("bypassed") or ()),
+    )
+
+
+class Keeper:
+    """Writes what must survive, from one thread, and says when it cannot."""
+
+    def __init__(
+        self,
+        site: Site,
+        store: Store | None,
+        executor: ThreadPoolExecutor,
+        *,
+        utc: Callable[[], datetime],
+        wall_s: Callable[[], float],
+    ) -> None:
+        self._site, self._store, self._executor = site, store, executor
+        self._utc, self._wall_s = utc, wall_s
+        self.trouble = "" if store is not None else "there is no state directory"
+        self._critical: dict[str, Any] = {}
+        self._estimates_at_s = wall_s()
+        self._record_at_s = -WHOLE_RECORD_S
+        self._jobs: asyncio.Queue[Callable[[], None]] = asyncio.Queue(64)
+        self.dropped = 0
+
+    def tick(self, state: CoreState, view: TickView, record: IntervalRecord | None) -> None:
+        """After a tick: hand over what changed. Never waits."""
+        store = self._store
+        if store is None:
+            return
+        utc = self._utc()
+        critical: Mapping[str, Any] = {
+            "mode": view.mode.value,
+            "faults": [asdict(f) for f in state.protection.saved()] if view.envelope.faults else [],
+            "bypassed": sorted(state.operator.bypass),
+        }
+        changed = {k: v for k, v in critical.items() if self._critical.get(k) != v}
+        if changed:
+            self._critical.update(changed)
+            self._put(lambda: store.ledger.put_all(changed, utc), key=tuple(changed))
+        if state.filter is not None and self._wall_s() - self._estimates_at_s >= SAVE_ESTIMATES_S:
+            self._estimates_at_s = self._wall_s()
+            self.save_estimates(state)
+        if record is not None:
+            self._record(store, record, utc)
+
+    def save_estimates(self, state: CoreState) -> None:
+        """Estimates of all modules, by serial."""
+        store, memory = self._store, state.filter
+        if store is None or memory is None:
+            return
+        utc = self._utc()
+        self._put(
+            lambda: store.history.save_estimates({k: v.to_json() for k, v in memory.saved().items()}, utc)
+        )
+
+    def events(self, events: tuple[Event, ...]) -> None:
+        """Transitions into the history."""
+        store = self._store
+        if store is None or not events:
+            return
+        utc = self._utc()
+        rows = [(e.kind, e.subject, {"text": e.text, "control_s": e.time_s}) for e in events]
+        self._put(lambda: store.ledger.append_events(rows, utc))
+
+    def _record(self, store: Store, record: IntervalRecord, utc: datetime) -> None:
+        whole = self._wall_s() - self._record_at_s >= WHOLE_RECORD_S
+        if whole:
+            self._record_at_s = self._wall_s()
+
+        def work() -> None:
+            rows = [(record.interval, "summary", encode(record.end))]
+            if whole:
+                rows.append((record.interval, "interval", encode(record, shared_tables(self._site))))
+            store.history.append_records(rows, utc)
+
+        self._put(work)
+
+    def _put(self, work: Callable[[], None], key: tuple[str, ...] = ()) -> None:
+        """Queue work for the disk; a disk that is too slow loses telemetry, never faults and mode."""
+        try:
+            self._jobs.put_nowait(work)
+        except asyncio.QueueFull:
+            self.dropped += 1
+            for name in key:
+                self._critical.pop(name, None)  # comes again with the next tick
+
+    async def run(self) -> None:
+        """Write what is queued until cancelled."""
+        while True:
+            await self._do(await self._jobs.get())
+
+    async def flush(self) -> None:
+        """Write everything that is still queued."""
+        while not self._jobs.empty():
+            await self._do(self._jobs.get_nowait())
+
+    async def _do(self, work: Callable[[], None]) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except StoreError as error:
+            if not self.trouble:
+                log.warning("store_not_written", error=str(error))
+            self.trouble = str(error)
+            self._critical.clear()  # faults and mode are tried again with the next tick
+        else:
+            if self.trouble:
+                log.info("store_written_again")
+            self.trouble = ""

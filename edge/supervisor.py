@@ -1,0 +1,407 @@
+"""The daemon: one task each for ticks, heartbeats, commands, broker and disk, wired in one place.
+
+The tick is the only task that decides. Heartbeats follow what the last *completed* tick has earned;
+the optimizer, the broker and the disk may hang, fail or vanish without the tick waiting for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import structlog
+
+from edge.clock import Clock
+from edge.core import ControlCore
+from edge.core_state import SavedCore
+from edge.core_values import Answer, EmergencyStop, Heartbeats, Order, SetMode, TickInput, TickOutcome
+from edge.keeper import Keeper
+from edge.modbus.southbound import Southbound
+from edge.northbound.actions import RequestSnapshot
+from edge.northbound.gate import AcceptedCommand, Outcome
+from edge.northbound.link import MqttLink
+from edge.northbound.payloads import Health
+from edge.notify import Notifier
+from edge.orders import outcome_of, translate
+from edge.publisher import Publisher
+from edge.setpoint import PowerCommand
+from edge.status import Stamp, delivered_w
+from edge.worker import OptimizerWorker
+from optimizer.result import AllocationInput, AllocationResult
+from reconf.actuation import VerifiedCommand
+from reconf.sequences import SiteMode
+from reconf.site import Site
+
+HEARTBEAT_TURN_S = 0.25
+"""Wall time between two looks at which heartbeats are due."""
+STALE_BEATS_S = 1.0
+"""Wall time a tick may be late before heartbeats stop."""
+LEAVING_TICK_S = 0.4
+"""Longest wall time between ticks while strings are being left."""
+LEAVING_MAX_S = 25.0
+"""Wall time after which the process ends with strings not left: the nodes' watchdogs finish it."""
+FAILED_TICKS_MAX = 5
+"""Ticks in a row that may fail before the process gives up (systemd starts it anew)."""
+RESTART_TASK_S = 2.0
+"""Wall time before a failed helper task is started again."""
+HURRY_MIN_FRAC = 0.2
+"""Orders bring the next tick forward, but not closer than this share of a tick."""
+LEFT = frozenset({"open", "lost", "welded"})
+
+log = structlog.get_logger("daemon")
+
+
+@dataclass(slots=True)
+class Figures:
+    """What the daemon measures of itself."""
+
+    tick_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+    core_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+    read_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+    write_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+    solve_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5_000))
+    """Round trip to the worker."""
+    ticks: int = 0
+    overruns: int = 0
+    """Ticks that were skipped because the one before took too long."""
+    failed_ticks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything the daemon is made of."""
+
+    site: Site
+    clock: Clock
+    south: Southbound
+    worker: OptimizerWorker
+    link: MqttLink | None
+    keeper: Keeper
+    executor: ThreadPoolExecutor
+    saved: SavedCore
+    notifier: Notifier
+    read_only: bool = False
+    clock_trusted: bool = True
+
+
+class Daemon:
+    """Runs a site until `stop` is called and its strings are left."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.core = ControlCore(parts.site, parts.saved)
+        self.figures = Figures()
+        self.outcome: TickOutcome | None = None
+        self._answer: AllocationResult | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._beats = Heartbeats.none(parts.site.topology.n_modules, parts.site.topology.n_strings)
+        self._completed_s = float("-inf")
+        self._hurry = asyncio.Event()
+        self._stopping_since_s: float | None = None
+        self._tick_number = 0
+        self._last_control_s: float | None = None
+        self._publisher = None if parts.link is None else self._make_publisher(parts.link)
+        self._command_id = ""
+
+    def _make_publisher(self, link: MqttLink) -> Publisher:
+        clock = self.parts.clock
+        return Publisher(
+            self.parts.site,
+            link,
+            health=self.health,
+            stamp=lambda control_s: Stamp(clock.utc(), control_s, clock.scale),
+            wall_s=clock.wall_s,
+        )
+
+    @property
+    def maintenance(self) -> bool:
+        """Somebody works on the site: taken on site, and commands from afar are refused."""
+        return self.outcome is not None and self.outcome.view.mode is SiteMode.MAINTENANCE
+
+    # ---- life ----------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Leave every string, then end."""
+        if self._stopping_since_s is not None:
+            return
+        self._stopping_since_s = self.parts.clock.wall_s()
+        log.info("stopping")
+        self.parts.notifier.stopping()
+        self._order(SetMode(SiteMode.OFF, on_site=True))
+        self._hurry.set()
+
+    async def run(self) -> None:
+        """Until stopped and left. The parts are entered and left by whoever made them."""
+        async with asyncio.TaskGroup() as group:
+            helpers = [group.create_task(self._helper("keeper", self.parts.keeper.run))]
+            helpers.append(group.create_task(self._helper("heartbeats", self._heartbeats)))
+            if self.parts.link is not None:
+                helpers.append(group.create_task(self._helper("northbound", self.parts.link.run)))
+                helpers.append(group.create_task(self._helper("commands", self._commands)))
+            try:
+                await self._ticks()
+            finally:
+                self._beats = Heartbeats.none(
+                    self.parts.site.topology.n_modules, self.parts.site.topology.n_strings
+                )
+                for helper in helpers:
+                    helper.cancel()
+                if self._asking is not None:
+                    self._asking.cancel()
+        self.parts.keeper.save_estimates(self.core.state)
+        await self.parts.keeper.flush()
+
+    async def _helper(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Run a helper for ever; control does not fall with it."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("helper_failed", helper=name)
+            await asyncio.sleep(RESTART_TASK_S)
+
+    # ---- ticks ---------------------------------------------------------------------------------
+
+    async def _ticks(self) -> None:
+        """The tick loop on the grid of control time; an overrun skips ticks and is counted."""
+        clock, period_s = self.parts.clock, self.parts.site.timing.tick_s
+        failed = 0
+        number = int(clock.control_s() / period_s)
+        while not self._left():
+            began_s = clock.wall_s()
+            try:
+                await self._tick()
+                failed = 0
+            except Exception:
+                failed += 1
+                self.figures.failed_ticks += 1
+                log.exception("tick_failed", in_a_row=failed)
+                if failed >= FAILED_TICKS_MAX:
+                    raise
+            self.figures.tick_ms.append(1e3 * (clock.wall_s() - began_s))
+            now_number = int(clock.control_s() / period_s)
+            self.figures.overruns += max(0, now_number - number - 1)
+            number = now_number + 1
+            await self._sleep_until(number * period_s, began_s)
+
+    async def _sleep_until(self, control_s: float, began_s: float) -> None:
+        """Until the next tick is due, or an order hurries it."""
+        clock = self.parts.clock
+        tick_wall_s = self.parts.site.timing.tick_s / clock.scale
+        wait_s = max(0.0, (control_s - clock.control_s()) / clock.scale)
+        if self._stopping_since_s is not None:
+            wait_s = min(wait_s, LEAVING_TICK_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), wait_s)
+        if self._hurry.is_set():
+            self._hurry.clear()
+            rest_s = began_s + min(HURRY_MIN_FRAC * tick_wall_s, LEAVING_TICK_S) - clock.wall_s()
+            await asyncio.sleep(max(0.0, rest_s))
+
+    async def _tick(self) -> None:
+        """Read, decide, write and confirm, tell."""
+        parts, clock = self.parts, self.parts.clock
+        tick_wall_s = parts.site.timing.tick_s / clock.scale
+        began_s = clock.wall_s()
+        now_s = clock.control_s()
+        image = await parts.south.read(now_s, self._tick_number, budget_s=max(0.5 * tick_wall_s, 0.1))
+        read_s = clock.wall_s()
+        dt_s = 0.0 if self._last_control_s is None else now_s - self._last_control_s
+        answer, self._answer = self._answer, None
+        utc = clock.utc()
+        outcome = self.core.tick(
+            TickInput(
+                image=image,
+                now_s=now_s,
+                wall_s=read_s,
+                dt_s=dt_s,
+                second_of_day=utc.hour * 3600.0 + utc.minute * 60.0 + utc.second,
+                allocation=answer,
+                scada_lost=self._scada_lost(),
+            )
+        )
+        self._tick_number += 1
+        self._last_control_s = now_s
+        core_s = clock.wall_s()
+        if not parts.read_only:
+            await self._act(outcome)
+            await self._write(outcome.step)
+        self._beats = self.core.heartbeats
+        self._completed_s = clock.wall_s()
+        self.outcome = outcome
+        self.figures.ticks += 1
+        self.figures.read_ms.append(1e3 * (read_s - began_s))
+        self.figures.core_ms.append(1e3 * (core_s - read_s))
+        self.figures.write_ms.append(1e3 * (self._completed_s - core_s))
+        if outcome.question is not None:
+            self._ask(outcome.question)
+        self._tell(outcome)
+
+    async def _act(self, outcome: TickOutcome) -> None:
+        """Watchdog times and latches, before any command."""
+        actions = outcome.actions
+        if actions.set_watchdogs:
+            await self.parts.south.set_watchdogs()
+        if actions.clear_modules.any() or actions.clear_strings.any():
+            modules, strings = await self.parts.south.clear(actions.clear_modules, actions.clear_strings)
+            self.core.cleared(modules, strings)
+
+    async def _write(self, step: VerifiedCommand | None) -> None:
+        """Each verified step, read back before the next."""
+        while step is not None:
+            step = self.core.confirm(await self.parts.south.write(step))
+
+    def _ask(self, question: AllocationInput) -> None:
+        """Give the optimizer its question; an older one that still runs is given up."""
+        if self._asking is not None:
+            self._asking.cancel()
+
+        async def ask() -> None:
+            began_s = self.parts.clock.wall_s()
+            self._answer = await self.parts.worker.ask(question)
+            self.figures.solve_ms.append(1e3 * (self.parts.clock.wall_s() - began_s))
+
+        self._asking = asyncio.create_task(ask())
+
+    def _left(self) -> bool:
+        """Whether a stop was asked for and every string is left."""
+        since_s, outcome = self._stopping_since_s, self.outcome
+        if since_s is None:
+            return False
+        if self.parts.read_only or (outcome is not None and set(outcome.view.phases) <= LEFT):
+            return outcome is not None and (self.parts.read_only or outcome.view.mode is not SiteMode.RUN)
+        late = self.parts.clock.wall_s() - since_s > LEAVING_MAX_S
+        if late:
+            log.error("left_by_watchdogs", text="strings were not left in time; their watchdogs open them")
+        return late
+
+    def _scada_lost(self) -> bool:
+        """A heartbeat is expected and has been missing for too long."""
+        timeout_s = self.parts.site.fallback.heartbeat_timeout_s
+        if timeout_s <= 0.0 or self.parts.link is None:
+            return False
+        age_s = self.parts.link.heartbeat_age_s()
+        return age_s is None or age_s > timeout_s
+
+    # ---- telling -------------------------------------------------------------------------------
+
+    def _tell(self, outcome: TickOutcome) -> None:
+        """Log, publish, store, watchdog: nothing here waits."""
+        view = outcome.view
+        for event in outcome.events:
+            log.info(event.kind, subject=event.subject, text=event.text, control_s=round(event.time_s, 1))
+        for node in self.parts.south.events():
+            log.warning("node", change=node.kind, node=node.label, gateway=node.gateway, text=node.text)
+        if outcome.record is not None:
+            self._log_interval(outcome)
+        if self._publisher is not None:
+            self._publisher.tick(outcome)
+        self._follow_up()
+        self.parts.keeper.events(outcome.events)
+        self.parts.keeper.tick(self.core.state, view, outcome.record)
+        given = delivered_w(view)
+        text = f"{view.mode.value}, {view.rung.name.lower()}, {0.0 if given is None else given / 1e3:.1f} kW"
+        self.parts.notifier.completed(text)
+
+    def _log_interval(self, outcome: TickOutcome) -> None:
+        """The one canonical line of an interval."""
+        record, view = outcome.record, outcome.view
+        if record is None:
+            return
+        end = record.end
+        log.info(
+            "interval",
+            number=record.interval,
+            rung=end.rung.name.lower(),
+            policy=end.policy,
+            mode=view.mode.value,
+            asked_w=round(end.asked_w),
+            given_w=round(float(end.given_w.sum())),
+            soc_min=round(float(end.soc_frac.min()), 4),
+            soc_max=round(float(end.soc_frac.max()), 4),
+            inserted=round(float(end.inserted_frac.sum()), 1),
+            solve_ms=round(end.solve_ms, 2),
+            loss_w=round(end.loss_w, 1),
+            gap=round(end.gap_frac, 4),
+            overruns=self.figures.overruns,
+        )
+
+    def health(self) -> Health:
+        """For the status."""
+        return Health(
+            store_ok=not self.parts.keeper.trouble,
+            store_text=self.parts.keeper.trouble,
+            clock_synchronised=self.parts.clock_trusted,
+            ticks_overrun=self.figures.overruns,
+        )
+
+    # ---- heartbeats and commands ---------------------------------------------------------------
+
+    async def _heartbeats(self) -> None:
+        """In wall time, while ticks are completed: nodes that were fresh, verified and confirmed."""
+        clock = self.parts.clock
+        tick_wall_s = self.parts.site.timing.tick_s / clock.scale
+        while True:
+            recent = clock.wall_s() - self._completed_s <= 1.5 * tick_wall_s + STALE_BEATS_S
+            if recent and not self.parts.read_only:
+                beats = self._beats
+                await self.parts.south.heartbeat(beats.modules, beats.strings)
+            await asyncio.sleep(HEARTBEAT_TURN_S)
+
+    async def _commands(self) -> None:
+        """Commands from afar: answered at once against the last envelope, acted on by the next tick."""
+        link = self.parts.link
+        while link is not None:
+            command = await link.commands.get()
+            command.answer(self._command(command))
+
+    def _command(self, command: AcceptedCommand) -> Outcome:
+        clock = self.parts.clock
+        if isinstance(command.args, RequestSnapshot):
+            if self._publisher is not None:
+                self._publisher.force()
+            return Outcome("done", "done", "everything is published with the next tick")
+        if self.parts.read_only:
+            return Outcome("refused", "read_only", "this edge only looks: it was started read-only")
+        if self._stopping_since_s is not None:
+            return Outcome("refused", "stopping", "the edge is being stopped")
+        order = translate(command, now_s=clock.control_s(), wall_s=clock.wall_s(), utc=clock.utc())
+        if isinstance(order, Outcome):
+            return order
+        answer = self._order(order)
+        if isinstance(order, PowerCommand) and answer.accepted:
+            self._supersede(order.command_id)
+        return outcome_of(answer)
+
+    def _order(self, order: Order) -> Answer:
+        """Give the core an order and bring the next tick forward."""
+        clock = self.parts.clock
+        answer = self.core.order(order, clock.control_s(), clock.wall_s())
+        if answer.accepted:
+            self._hurry.set()
+        if isinstance(order, EmergencyStop):
+            log.warning("emergency_stop", source=order.source)
+        return answer
+
+    def _supersede(self, command_id: str) -> None:
+        """Tell the issuer of the set point before that it no longer holds."""
+        if self._command_id and self.parts.link is not None:
+            self.parts.link.follow_up(
+                self._command_id, Outcome("superseded", "superseded", f"by command {command_id}")
+            )
+        self._command_id = command_id
+
+    def _follow_up(self) -> None:
+        """Tell once that a set point has run out."""
+        if not self._command_id or self.parts.link is None:
+            return
+        if self.core.state.setpoint.source != "command":
+            source = self.core.state.setpoint.source
+            self.parts.link.follow_up(
+                self._command_id, Outcome("done", "expired", f"the set point has expired; now {source}")
+            )
+            self._command_id = ""
