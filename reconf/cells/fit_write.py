@@ -27,10 +27,11 @@ def anchored(fit: EcmFit, voltage_min_v: float) -> tuple[FloatArray, FloatArray,
     slope = (ocv[1] - ocv[0]) / (soc[1] - soc[0])
     if ocv[0] >= voltage_min_v:
         start = float(soc[0] - (ocv[0] - voltage_min_v) / max(slope, 5.0))
-        soc, ocv = np.concatenate(([start], soc)), np.concatenate(([voltage_min_v], ocv))
+        apart = soc > start + 1e-3  # nodes closer together than the file's digits are one
+        soc, ocv = np.concatenate(([start], soc[apart])), np.concatenate(([voltage_min_v], ocv[apart]))
     else:
         start = float(np.interp(voltage_min_v, ocv, soc))
-        inside = soc > start
+        inside = soc > start + 1e-3
         soc, ocv = np.concatenate(([start], soc[inside])), np.concatenate(([voltage_min_v], ocv[inside]))
     return (soc - start) / (1.0 - start), ocv, fit.capacity_ah * (1.0 - start)
 
