@@ -116,6 +116,9 @@ def _switch(
     source = sources(t, image, estimate)
     low = np.fmax(t.voltage_min_v, envelope.string_voltage_min_v)
     high = np.fmin(t.voltage_max_v, envelope.string_voltage_max_v)
+    # a window that is left already may be left as far, never further (as verify judges it)
+    now = exposure(t, source, lowered.inserted, lowered.inserted, (lowered,))
+    low, high = np.minimum(low, now.voltage_low_v), np.maximum(high, now.voltage_high_v)
     comes = target.inserted & ~lowered.inserted
     goes = ~target.inserted & lowered.inserted
 

@@ -66,7 +66,7 @@ class Sequencer:
         phase = np.where(image.strings.answered, phase, int(Phase.LOST))
         return SequencerState(
             mode=mode,
-            wanted=mode if mode is SiteMode.STANDBY else SiteMode.OFF,
+            wanted=mode if mode in {SiteMode.STANDBY, SiteMode.MAINTENANCE} else SiteMode.OFF,
             clear_seen=False,
             phase=phase.astype(np.int64),
             entered_s=np.full(t.n_strings, image.time_s),

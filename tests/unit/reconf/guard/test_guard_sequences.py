@@ -1,0 +1,273 @@
+"""Joining, leaving, clearing, restarting: what the tables do against nodes with watchdogs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from guard_loop import Loop
+from guard_nodes import Nodes
+from guard_site import envelope, guard_site
+
+from reconf.sequences import Phase, SiteMode
+
+JOINING = ["CLEARING", "INSERTING", "PRECHARGE", "JOINED"]
+LEAVING = ["JOINED", "RAMP_DOWN", "OPENING", "BYPASSING", "OPEN"]
+
+
+def running(**kinds) -> Loop:
+    """A site that has just been started and runs."""
+    loop = Loop(guard_site(), Nodes(guard_site(), **kinds))
+    loop.run(3)
+    loop.run(9, request=SiteMode.RUN)
+    assert loop.state.mode is SiteMode.RUN
+    assert loop.state.joined.all()
+    return loop
+
+
+def test_a_site_starts_by_clearing_inserting_precharging_and_only_then_gives_power():
+    loop = running()
+    assert loop.order()[-4:] == JOINING
+    assert (loop.nodes.power_w == 1500.0).all()
+    assert loop.nodes.shorted == 0
+    assert len(loop.nodes.closings) == 2
+
+
+def test_it_is_left_in_the_one_safe_order():
+    loop = running()
+    loop.phases.clear()
+    loop.nodes.shorted = 0
+    loop.run(8, request=SiteMode.OFF)
+    assert ["JOINED", *loop.order()] == LEAVING
+    assert loop.state.mode is SiteMode.OFF
+    assert not loop.nodes.closed.any()
+    assert not loop.nodes.inserted.any()
+    assert loop.nodes.shorted == 0
+    assert loop.unsafe_bypass == 0
+
+
+def test_no_switch_moves_before_the_contactor_was_read_open():
+    loop = running()
+    loop.tick(request=SiteMode.OFF)
+    dark = np.ones(2, np.bool_)
+    loop.tick(quiet_s=dark)
+    loop.tick(quiet_s=dark)
+    assert loop.nodes.inserted.all()
+    assert loop.unsafe_bypass == 0
+    loop.run(8)
+    assert not loop.nodes.inserted.any()
+    assert loop.unsafe_bypass == 0
+
+
+def test_standby_keeps_the_strings_connected_without_power():
+    loop = running()
+    loop.run(4, request=SiteMode.STANDBY)
+    assert loop.state.mode is SiteMode.STANDBY
+    assert loop.nodes.closed.all()
+    assert (loop.nodes.mode == 0).all()
+    assert (loop.nodes.power_w == 0.0).all()
+
+
+@pytest.mark.parametrize("asks", [{"emergency_stop": True}, {"envelope_": "open"}])
+def test_an_emergency_stop_and_an_open_site_fault_leave_within_ticks_and_stay_latched(asks):
+    loop = running()
+    if "envelope_" in asks:
+        asks = {"envelope_": envelope(loop.site, site_open=True)}
+    loop.tick(**asks)
+    assert (loop.nodes.power_w == 0.0).all()  # within the tick
+    loop.run(8)
+    assert not loop.nodes.closed.any()
+    loop.run(3, request=SiteMode.RUN)
+    assert loop.state.mode in {SiteMode.ESTOP, SiteMode.FAULT}
+    loop.tick(cleared=True)
+    assert loop.state.mode is SiteMode.OFF
+    loop.run(5)
+    assert not loop.nodes.closed.any()
+    loop.run(9, request=SiteMode.RUN)
+    assert loop.state.mode is SiteMode.RUN
+
+
+def test_a_clear_is_refused_while_the_cause_persists():
+    loop = running()
+    loop.tick(envelope_=envelope(loop.site, site_open=True))
+    loop.tick(envelope_=envelope(loop.site, site_open=True), cleared=True)
+    assert loop.state.mode is SiteMode.FAULT
+
+
+def test_one_unusable_string_is_left_and_the_other_goes_on():
+    loop = running()
+    allowed = envelope(loop.site, string_usable=np.array([False, True]))
+    for _ in range(8):
+        loop.tick(envelope_=allowed)
+    assert [Phase(int(p)) for p in loop.state.phase] == [Phase.OPEN, Phase.JOINED]
+    assert loop.nodes.closed.tolist() == [False, True]
+    assert loop.nodes.power_w.tolist() == [0.0, 1500.0]
+
+
+def test_a_welded_contactor_keeps_its_modules_inserted_and_never_closes_again():
+    loop = running()
+    loop.nodes.welded[0] = True
+    loop.run(10, request=SiteMode.OFF)
+    assert loop.phases[-1][0] is Phase.WELDED
+    assert loop.nodes.inserted[:6].all()
+    assert loop.unsafe_bypass == 0
+    loop.run(5, request=SiteMode.RUN)
+    assert loop.phases[-1][0] is Phase.WELDED
+    loop.nodes.welded[0] = False
+    loop.run(3)
+    assert loop.phases[-1][0] is Phase.WELDED
+    loop.tick(clear_strings=np.array([True, False]))
+    assert loop.phases[-1][0] is Phase.BYPASSING
+
+
+def test_a_live_link_behind_an_open_contactor_forbids_closing():
+    site = guard_site()
+    nodes = Nodes(site)
+    honest = nodes.read
+
+    def live(quiet_m, quiet_s):
+        seen = honest(quiet_m, quiet_s)
+        link = replace(seen.strings.link_voltage_v, value=np.array([200.0, 0.0]))
+        return replace(seen, strings=replace(seen.strings, link_voltage_v=link))
+
+    nodes.read = live  # type: ignore[method-assign]
+    loop = Loop(site, nodes)
+    loop.run(3)
+    loop.run(12, request=SiteMode.RUN)
+    assert loop.phases[-1][0] is Phase.WELDED
+    assert not nodes.closed[0]
+    assert nodes.closed[1]
+
+
+def test_heartbeats_are_earned_node_by_node():
+    loop = running()
+    quiet = np.zeros(12, np.bool_)
+    quiet[3] = True
+    beats = loop.tick(quiet_m=quiet).actions
+    assert not beats.heartbeat_modules[3]
+    assert beats.heartbeat_modules.sum() == 11
+    assert beats.heartbeat_strings.all()
+    lost = np.zeros(12, np.bool_)
+    lost[5] = True
+    allowed = envelope(loop.site, insertion=np.where(lost, 1, 0).astype(np.uint8))
+    loop.tick(lost_m=lost, envelope_=allowed)
+    assert not loop.tick(envelope_=allowed).actions.heartbeat_modules[5]
+
+
+def test_a_silent_module_is_unsure_until_its_watchdog_has_run_out():
+    loop = running()
+    quiet = np.zeros(12, np.bool_)
+    quiet[3] = True
+    unsure = [bool(loop.tick(quiet_m=quiet).actions.unsure_modules[3]) for _ in range(12)]
+    assert unsure[:6] == [True] * 6
+    assert not any(unsure[9:])
+    assert loop.outcome.actions.modules_out[3]
+    assert loop.nodes.closed.all()
+
+
+def test_a_lost_converter_opens_by_its_own_watchdog_and_the_others_go_on():
+    loop = running()
+    dark = np.array([True, False])
+    for _ in range(6):
+        loop.tick(quiet_s=dark)
+    assert loop.phases[-1][0] is Phase.LOST
+    assert loop.nodes.closed.tolist() == [False, True]
+    assert loop.nodes.inserted[:6].all()
+    assert loop.nodes.power_w[1] == 1500.0
+    loop.run(3)
+    assert loop.phases[-1][0] is Phase.OPEN
+    assert loop.unsafe_bypass == 0
+
+
+def test_it_rejoins_by_itself_after_a_minute_of_good_readings_three_times_an_hour():
+    loop = running()
+    dark = np.array([True, False])
+    rejoined = []
+    for _ in range(5):
+        for _ in range(6):
+            loop.tick(quiet_s=dark)
+        left_s = loop.nodes.now_s
+        for _ in range(90):
+            loop.tick()
+            if loop.state.joined[0]:
+                rejoined.append(loop.nodes.now_s - left_s)
+                break
+        else:
+            break
+    # the start itself was the first clear of this hour
+    assert len(rejoined) == 2
+    assert all(seconds >= 60.0 for seconds in rejoined)
+
+
+def test_a_string_whose_window_fails_without_its_silent_modules_is_left():
+    loop = running()
+    quiet = np.zeros(12, np.bool_)
+    quiet[:4] = True
+    for _ in range(8):
+        loop.tick(quiet_m=quiet)
+    assert not loop.nodes.closed[0]
+    assert loop.nodes.closed[1]
+    assert loop.nodes.shorted == 0
+
+
+def test_at_a_restart_open_stays_open():
+    site = guard_site()
+    loop = Loop(site, Nodes(site, latched=False), saved_mode=SiteMode.RUN)
+    loop.run(30)
+    assert loop.state.mode is SiteMode.OFF
+    assert not loop.nodes.closed.any()
+
+
+def test_at_a_restart_closed_stays_closed_at_power_zero_until_commanded():
+    old = running()
+    loop = Loop(old.site, old.nodes)
+    loop.run(10)
+    assert loop.nodes.closed.all()
+    assert (loop.nodes.power_w == 0.0).all()
+    assert loop.state.mode is SiteMode.STANDBY
+    loop.run(3, request=SiteMode.RUN)
+    assert (loop.nodes.power_w == 1500.0).all()
+
+
+def test_at_a_restart_a_closed_string_without_plausible_image_is_left_within_three_seconds():
+    old = running()
+    loop = Loop(old.site, old.nodes)
+    quiet = np.zeros(12, np.bool_)
+    quiet[:6] = True
+    for _ in range(5):
+        loop.tick(quiet_m=quiet)
+    assert not loop.nodes.closed[0]
+    assert loop.nodes.closed[1]
+    assert loop.nodes.shorted == 0
+
+
+@pytest.mark.parametrize("mode", [SiteMode.FAULT, SiteMode.ESTOP, SiteMode.MAINTENANCE])
+def test_held_modes_live_through_a_restart(mode):
+    site = guard_site()
+    loop = Loop(site, Nodes(site), saved_mode=mode)
+    loop.run(2)
+    assert loop.state.mode is mode
+
+
+def test_without_its_master_no_converter_runs():
+    site = guard_site(master="S0")
+    loop = Loop(site, Nodes(site))
+    loop.run(3)
+    loop.run(10, request=SiteMode.RUN)
+    assert loop.nodes.mode.tolist() == [2, 1]
+    loop.tick(quiet_s=np.array([True, False]))
+    assert loop.outcome.command.mode.tolist()[1] == 0
+    loop.tick(quiet_s=np.array([True, False]))
+    assert loop.nodes.mode[1] == 0
+
+
+def test_maintenance_leaves_every_string_and_ignores_run_until_released():
+    loop = running()
+    loop.run(8, request=SiteMode.MAINTENANCE)
+    assert loop.state.mode is SiteMode.MAINTENANCE
+    assert not loop.nodes.closed.any()
+    loop.run(3, request=SiteMode.RUN)
+    assert loop.state.mode is SiteMode.MAINTENANCE
+    loop.run(2, request=SiteMode.OFF)
+    assert loop.state.mode is SiteMode.OFF
