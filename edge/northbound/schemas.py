@@ -132,7 +132,7 @@ def asyncapi(version: str) -> dict[str, Any]:
         "info": {
             "title": "reconf site over MQTT",
             "version": version,
-            "description": "Status, telemetry and commands of a site. Discharge is positive; units end the names.",
+            "description": "Status and commands of a site. Discharge is positive; names end in their unit.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",

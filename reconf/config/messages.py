@@ -67,9 +67,10 @@ def complaint_of(error: ErrorDetails, data: Any) -> Complaint:
             path, found, _KINDS[kind] + _unit_text(path, " in ") + _unit_hint(path, error["input"])
         )
     if kind == "literal_error":
-        return Complaint(
-            path, found, str(context.get("expected", "")) + _near_literal(error["input"], context)
-        )
+        # the tag of a union knows more words than the branch that was tried
+        described = place.field.description if place.field and path[-1] == "kind" else None
+        expected = described or str(context.get("expected", ""))
+        return Complaint(path, found, expected + _near_literal(error["input"], context))
     return Complaint(path, found, _other(kind, context, error["msg"], place))
 
 
