@@ -17,12 +17,14 @@ from reconf.protection.envelope import Envelope, Insertion, Reason, SiteOutputs
 from reconf.protection.faults import Machine, Scope, row_index
 from reconf.protection.insertion import InsertionRules, any_severe, severe
 from reconf.protection.observe import Observed
-from reconf.protection.reasons import binding, ordered, reason
+from reconf.protection.reasons import FAULT_LIMITS, binding, fault_reason, ordered, reason
 from reconf.protection.state import OperatorLimits, ProtectionState
 from reconf.readings import SiteImage
 
 TELL_BELOW_FRAC: Final = 0.5
 """A module's limit is told of once it is below this share of its rating."""
+FAULTS_AT_MOST: Final = 64
+"""Faults that become reasons; `faults` has them all."""
 TELL_AT_MOST: Final = 16
 """Reasons per field in the envelope; `explain` gives all of one module."""
 
@@ -113,7 +115,7 @@ def assemble_envelope(
         string_charge_w=strings.charge_w,
         string_usable=strings.usable,
         site_open=site_open,
-        reasons=_reasons(constants, insertion, stacks, strings),
+        reasons=_reasons(constants, state, insertion, stacks),
         faults=state.statuses,
         capability=able,
         outputs=SiteOutputs(
@@ -132,26 +134,25 @@ def _gas(state: ProtectionState) -> bool:
 
 
 def _reasons(
-    constants: Constants, insertion: InsertionRules, stacks: CurrentStacks, strings: StringLimits
+    constants: Constants, state: ProtectionState, insertion: InsertionRules, stacks: CurrentStacks
 ) -> tuple[Reason, ...]:
-    """The reasons worth telling: who is out, and whose limit is far below its rating."""
+    """The reasons worth telling: who is out and why, and whose limit is far below its rating."""
     serials = constants.topology.serials
-    told: list[Reason] = [
+    told = [fault_reason(status) for status in state.statuses if status.severity in FAULT_LIMITS]
+    told = told[:FAULTS_AT_MOST]
+    told += [
         reason(serials[i], "insertion", rule, 0.0)
         for rule, where in insertion.rule
         for i in np.flatnonzero(where)[:TELL_AT_MOST]
     ]
-    told += [
-        reason(constants.names[s], "string_usable", "string_unusable", 0.0)
-        for s in np.flatnonzero(~strings.usable)
-    ]
     for field, rules, stack in _fields(stacks):
-        first = NOW_RULES if rules is NOW_RULES else AVERAGE_RULES
         nominal = stacks.discharge_now_a[0] if field.startswith("discharge") else stacks.charge_now_a[0]
         modules, which = binding(stack, nominal, TELL_BELOW_FRAC, TELL_AT_MOST)
         told += [
-            reason(serials[m], field, first[w], float(stack[w, m]))
+            reason(serials[m], field, rules[w], float(stack[w, m]))
             for m, w in zip(modules, which, strict=True)
+            # what binds an average by way of the instantaneous limit is told there
+            if rules[w] != AVERAGE_RULES[0]
         ]
     return tuple(told)
 
@@ -172,9 +173,9 @@ def explain(state: ProtectionState, subject: str) -> tuple[Reason, ...]:
         return ()
     m = state.subjects["module"].index(subject)
     faults = tuple(
-        Reason(subject, "insertion", s.fault, 0.0, s.evidence or s.fault, s.action)
-        for s in state.statuses
-        if s.subject == subject and s.severity in ("bypass", "open_site")
+        fault_reason(status)
+        for status in state.statuses
+        if status.subject == subject and status.severity in FAULT_LIMITS
     )
     return faults + tuple(
         r

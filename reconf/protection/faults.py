@@ -85,6 +85,12 @@ def row_index(scope: Scope) -> dict[str, int]:
     return {row.fault: i for i, row in enumerate(fault_rows(scope))}
 
 
+def row_of(fault: str) -> FaultRow:
+    """The row of a fault id, whatever its scope."""
+    scope = next(s for s in SCOPES if fault in row_index(s))
+    return fault_rows(scope)[row_index(scope)[fault]]
+
+
 @cache
 def rule_numbers() -> RuleNumbers:
     """Numbers of the rules in code."""

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 
 from reconf.arrays import FloatArray
-from reconf.protection.envelope import Reason
+from reconf.protection.envelope import FaultStatus, Reason
+from reconf.protection.faults import row_of
 
 TEXTS: Final[dict[str, tuple[str, str]]] = {
     "rating": ("the module's rating at its present capacity", "nothing: this is the module"),
@@ -46,18 +47,32 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "clearing the fault, then the node",
     ),
     "estimate_missing": ("nothing is known of the module's state yet", "a first set of plausible readings"),
-    "string_unusable": ("the string may not be connected", "what the string's own faults ask for"),
-    "bus_outside": ("the DC bus is outside its window", "the bus being held inside its window"),
-    "converter_hot": ("the converter's heat sink is hot", "a cooler converter"),
-    "converter_rating": ("the converter's rating", "nothing: this is the converter"),
-    "fault": ("a fault", "clearing the fault"),
 }
 """Sentence and what lifts it, by rule."""
 
 
+FAULT_LIMITS: Final = {"bypass": "insertion", "open_string": "string_usable", "open_site": "site_open"}
+"""Field of the envelope that a fault of a severity sets."""
+
+
+def fault_reason(status: FaultStatus) -> Reason:
+    """A present fault as the reason of what it forbids."""
+    row = row_of(status.fault)
+    measured = f" ({status.evidence})" if status.evidence else ""
+    lift = row.clear if row.latching == "none" else f"{row.clear}; then an operator's clear"
+    return Reason(
+        subject=status.subject,
+        limit=FAULT_LIMITS[status.severity],
+        rule=status.fault,
+        value=0.0,
+        text=f"{row.meaning}{measured}",
+        lift=row.clear if row.latching == "lockout" else lift,
+    )
+
+
 def reason(subject: str, limit: str, rule: str, value: float) -> Reason:
-    """A reason in words; a rule of the fault table has the words of its row."""
-    text, lift = TEXTS.get(rule, TEXTS["fault"])
+    """A reason in words."""
+    text, lift = TEXTS[rule]
     return Reason(subject=subject, limit=limit, rule=rule, value=value, text=text, lift=lift)
 
 

@@ -1,0 +1,605 @@
+"""One tick at a time on the twin's images: what is raised, what it forbids, how it is cleared."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge.bench.protect_site import bench_site, true_estimate
+from reconf.devices.rc1 import Rc1Status
+from reconf.devices.rm1 import Rm1Status
+from reconf.protection.envelope import Insertion
+from reconf.protection.protect import (
+    Cleared,
+    ClearRefused,
+    OperatorLimits,
+    clear_fault,
+    explain,
+    initial_protection,
+    protect,
+)
+from reconf.readings import Channel, Quality, SiteInputs
+from reconf.site import InputsSpec
+from reconf.twin.plant import Plant
+from reconf.twin.plant_state import PlantInputs
+from reconf.twin.truth import draw_truth
+
+
+class World:
+    """A small site whose images a test may bend before protect sees them."""
+
+    def __init__(self, modules=8, site=None, saved=None, soc=0.6):
+        self.site = site or bench_site(modules)
+        self.rng = np.random.default_rng(5)
+        self.plant = Plant(self.site, draw_truth(self.site, self.rng))
+        self.plant.cells.soc_frac[:] = soc
+        self.plant.step_alone(np.zeros(self.site.topology.n_modules), 1.0)
+        self.state = initial_protection(self.site, saved)
+        self.envelope = None
+        self.tick = 0
+
+    def look(self, bend=lambda image: image, operator=None, change=lambda estimate: estimate, dt=1.0):
+        image = bend(self.plant.observe(self.rng, self.tick, self.tick * dt))
+        estimate = change(true_estimate(self.plant))
+        self.tick += 1
+        operator = operator or OperatorLimits()
+        self.state, self.envelope = protect(self.site, self.state, image, estimate, dt, operator)
+        return self.envelope
+
+    def repeat(self, n, *args, **kwargs):
+        for _ in range(n):
+            self.look(*args, **kwargs)
+        return self.envelope
+
+    @property
+    def present(self):
+        return {(s.fault, s.subject) for s in self.state.statuses}
+
+
+def modules(image, **change):
+    return replace(image, modules=replace(image.modules, **change))
+
+
+def strings(image, **change):
+    return replace(image, strings=replace(image.strings, **change))
+
+
+def with_value(channel, index, value):
+    values = channel.value.copy()
+    values[index] = value
+    return replace(channel, value=values)
+
+
+def cell(value, module=2, group=3):
+    return lambda image: modules(
+        image, cell_voltage_v=with_value(image.modules.cell_voltage_v, (module, group), value)
+    )
+
+
+def degc(value, module=2):
+    return lambda image: modules(
+        image, temperature_degc=with_value(image.modules.temperature_degc, (module, slice(None)), value)
+    )
+
+
+def node_bit(flag, module=2):
+    def bend(image):
+        status = image.modules.status.copy()
+        status[module] |= int(flag)
+        return modules(image, status=status)
+
+    return bend
+
+
+def converter_bit(flag):
+    return lambda image: strings(image, status=image.strings.status | int(flag))
+
+
+def silent(module=2):
+    def bend(image):
+        answered, age = image.modules.answered.copy(), image.modules.age_s.copy()
+        answered[module], age[module] = False, 2.5
+        return modules(image, answered=answered, age_s=age)
+
+    return bend
+
+
+def inputs(**change):
+    return lambda image: replace(image, inputs=SiteInputs(**change))
+
+
+S2 = "M00002"
+
+
+def test_a_quiet_site_has_no_fault_and_no_reason():
+    world = World()
+    envelope = world.repeat(5)
+    assert world.state.statuses == ()
+    assert (envelope.insertion == Insertion.ALLOWED).all()
+    assert envelope.string_usable.all()
+    assert not envelope.site_open
+    assert {(r.limit, r.rule) for r in envelope.reasons} <= {("charge_now_a", "plating")}
+    assert (envelope.discharge_now_a > 50.0).all()
+    assert (envelope.charge_now_a > 15.0).all()
+
+
+@pytest.mark.parametrize(
+    ("bend", "fault"),
+    [
+        (cell(4.26), "cell_overvoltage"),
+        (cell(2.65), "cell_undervoltage"),
+        (cell(0.0), "cell_reading_zero"),
+        (degc(50.5), "over_temperature"),
+        (node_bit(Rm1Status.OVER_VOLTAGE_TRIP), "over_voltage_trip"),
+        (node_bit(Rm1Status.UNDER_VOLTAGE_TRIP), "under_voltage_trip"),
+        (node_bit(Rm1Status.OVER_TEMPERATURE_TRIP), "over_temperature_trip"),
+        (silent(), "readings_stale"),
+    ],
+)
+def test_zero_debounce_forbids_the_module_in_the_same_tick(bend, fault):
+    world = World()
+    world.repeat(3)
+    envelope = world.look(bend)
+    assert (fault, S2) in world.present
+    assert envelope.insertion[2] == Insertion.FORBIDDEN
+    for limit in (
+        envelope.discharge_now_a,
+        envelope.charge_now_a,
+        envelope.trim_give_a,
+        envelope.trim_take_a,
+    ):
+        assert limit[2] == 0.0
+    assert (np.delete(envelope.insertion, 2) == Insertion.ALLOWED).all()
+    assert any(e.fault == fault and e.change == "raised" for e in world.state.events)
+    told = {r.rule: r for r in envelope.reasons if r.subject == S2}
+    assert told[fault].limit == "insertion"
+    assert told[fault].lift
+
+
+def test_latched_fault_is_refused_while_it_persists_then_cleared():
+    world = World()
+    world.look(cell(4.26))
+    refused = clear_fault(world.state, "cell_overvoltage", S2)
+    assert isinstance(refused, ClearRefused)
+    assert "persists" in refused.reason
+    world.repeat(15)
+    assert ("cell_overvoltage", S2) in world.present
+    assert world.envelope.insertion[2] == Insertion.FORBIDDEN
+    cleared = clear_fault(world.state, "cell_overvoltage", S2)
+    assert isinstance(cleared, Cleared)
+    assert cleared.clear_modules.tolist() == [i == 2 for i in range(8)]
+    assert [e.change for e in cleared.state.events] == ["cleared"]
+    world.state = cleared.state
+    assert world.look().insertion[2] == Insertion.ALLOWED
+
+
+@pytest.mark.parametrize(("fault", "subject"), [("no_such", None), ("cell_overvoltage", "nobody")])
+def test_clearing_what_is_not_there_is_refused(fault, subject):
+    assert isinstance(clear_fault(World().state, fault, subject), ClearRefused)
+
+
+def test_a_tripped_node_stays_out_until_its_own_latch_is_cleared():
+    world = World()
+    trip = node_bit(Rm1Status.OVER_VOLTAGE_TRIP)
+    world.repeat(12, trip)
+    cleared = clear_fault(world.state, "over_voltage_trip")
+    assert isinstance(cleared, Cleared)
+    world.state = cleared.state
+    assert world.look(trip).insertion[2] == Insertion.FORBIDDEN
+    assert any(r.rule == "node_tripped" for r in world.envelope.reasons)
+    assert world.look().insertion[2] == Insertion.ALLOWED
+
+
+def test_a_reversed_cell_is_locked_out_for_ever():
+    world = World()
+    world.look(cell(2.6))
+    world.look(cell(0.0))
+    assert ("copper_exposure", S2) in world.present
+    world.repeat(60)
+    refused = clear_fault(world.state, "copper_exposure", S2, on_site=True)
+    assert isinstance(refused, ClearRefused)
+    assert "never" in refused.reason
+
+
+def test_an_open_sense_wire_is_no_copper_exposure():
+    world = World()
+    world.repeat(3)
+    world.look(cell(0.0))
+    assert ("cell_reading_zero", S2) in world.present
+    assert ("copper_exposure", S2) not in world.present
+    assert ("cell_undervoltage", S2) not in world.present
+
+
+def test_a_missing_cell_reading_is_no_reversed_cell():
+    world = World()
+    world.repeat(5, cell(np.nan))
+    assert not any(f == "cell_reading_zero" for f, _ in world.present)
+
+
+def test_lockout_follows_the_serial_number_through_a_restart():
+    world = World()
+    world.repeat(2, cell(1.2))
+    saved = world.state.saved()
+    assert ("copper_exposure", S2) in {(s.fault, s.subject) for s in saved}
+    again = World(saved=saved)
+    assert again.look().insertion[2] == Insertion.FORBIDDEN
+    moved = [replace(s, subject="GONE") for s in saved]
+    assert World(saved=moved).look().insertion[2] == Insertion.ALLOWED
+
+
+def test_stale_module_returns_after_ten_good_seconds():
+    world = World()
+    world.repeat(3)
+    world.look(silent())
+    assert world.repeat(5).insertion[2] == Insertion.FORBIDDEN
+    assert world.repeat(8).insertion[2] == Insertion.ALLOWED
+
+
+def test_one_missed_tick_is_tolerated():
+    world = World()
+    world.repeat(3)
+
+    def missed(image):
+        bent = silent()(image)
+        age = bent.modules.age_s.copy()
+        age[2] = 1.0
+        return modules(bent, age_s=age)
+
+    assert world.look(missed).insertion[2] == Insertion.ALLOWED
+
+
+def test_untrusted_module_is_bypassed_with_a_status():
+    world = World()
+    world.repeat(2)
+    lost = np.arange(8) != 2
+    envelope = world.look(change=lambda e: replace(e, trusted=lost))
+    assert envelope.insertion[2] == Insertion.FORBIDDEN
+    assert ("sensors_untrusted", S2) in world.present
+
+
+def test_estimate_of_nan_forbids_and_never_travels_on():
+    world = World()
+
+    def blank(estimate):
+        nothing = np.where(np.arange(8) == 2, np.nan, 1.0)
+        return replace(
+            estimate,
+            **{
+                name: getattr(estimate, name) * nothing
+                for name in estimate.__slots__
+                if name not in ("time_s", "trusted")
+            },
+        )
+
+    envelope = world.look(change=blank)
+    assert envelope.insertion[2] == Insertion.FORBIDDEN
+    for name in ("discharge_now_a", "charge_now_a", "discharge_avg_a", "charge_avg_a", "trim_give_a"):
+        assert np.isfinite(getattr(envelope, name)).all()
+    assert np.isfinite(envelope.capability.discharge_w).all()
+
+
+def test_nothing_read_at_all_forbids_everything_without_a_warning():
+    world = World()
+
+    def dead(image):
+        m = image.modules
+
+        def none(shape):
+            return Channel(
+                np.full(shape, np.nan), np.full(shape, Quality.NO_ANSWER, np.uint8), np.zeros(shape)
+            )
+
+        return replace(
+            modules(
+                image,
+                answered=np.zeros(8, bool),
+                age_s=np.full(8, np.inf),
+                voltage_v=none(8),
+                current_a=none(8),
+                temperature_degc=none((8, 2)),
+                cell_voltage_v=none(m.cell_voltage_v.value.shape),
+                duty_frac=none(8),
+            ),
+            strings=replace(
+                image.strings,
+                answered=np.zeros(1, bool),
+                age_s=np.full(1, np.inf),
+                voltage_v=none(1),
+                current_a=none(1),
+                bus_voltage_v=none(1),
+                link_voltage_v=none(1),
+                heatsink_temperature_degc=none(1),
+            ),
+        )
+
+    nothing = np.full(8, np.nan)
+    envelope = world.look(
+        dead,
+        change=lambda e: replace(
+            e, **{n: nothing for n in e.__slots__ if n not in ("time_s", "trusted")}, trusted=nothing > 0
+        ),
+    )
+    assert (envelope.insertion == Insertion.FORBIDDEN).all()
+    assert not envelope.string_usable.any()
+    assert envelope.capability.discharge_w == (0.0, 0.0, 0.0, 0.0)
+
+
+# ---- switches and nodes ----------------------------------------------------------------------------
+
+
+def test_a_stuck_switch_that_reads_inserted_is_forced():
+    world = World()
+    stuck = node_bit(Rm1Status.SWITCH_FAULT | Rm1Status.INSERTED)
+    envelope = world.repeat(4, stuck)
+    assert envelope.insertion[2] == Insertion.FORCED
+    assert envelope.discharge_now_a[2] > 0.0
+    assert envelope.string_usable.all()
+
+
+def test_a_stuck_module_that_must_leave_takes_its_string_with_it():
+    world = World()
+    stuck = node_bit(Rm1Status.SWITCH_FAULT | Rm1Status.INSERTED)
+    world.repeat(4, stuck)
+    envelope = world.look(lambda image: cell(4.27)(stuck(image)))
+    assert not envelope.string_usable[0]
+    assert ("module_cannot_leave", "S0") in world.present
+
+
+def test_unconfirmed_node_counts_as_it_last_read():
+    world = World()
+    unsure = OperatorLimits(unconfirmed=np.arange(8) < 2)
+    reads_in = node_bit(Rm1Status.INSERTED, module=1)
+    envelope = world.look(reads_in, operator=unsure)
+    assert envelope.insertion[0] == Insertion.FORBIDDEN
+    assert envelope.insertion[1] == Insertion.FORCED
+    gone = OperatorLimits(out_of_service=np.arange(8) < 2)
+    envelope = world.look(reads_in, operator=gone)
+    assert (envelope.insertion[:2] == Insertion.FORBIDDEN).all()
+
+
+def test_operator_bypass_has_its_reason():
+    world = World()
+    envelope = world.look(operator=OperatorLimits(bypass=frozenset({S2})))
+    assert envelope.insertion[2] == Insertion.FORBIDDEN
+    assert (envelope.reasons[0].subject, envelope.reasons[0].rule) == (S2, "operator_bypass")
+
+
+def test_boot_latch_forbids_only_behind_a_closed_contactor():
+    world = World()
+    boot = node_bit(Rm1Status.WATCHDOG_EXPIRED)
+    assert world.look(boot).insertion[2] == Insertion.ALLOWED
+
+    def joined(image):
+        return converter_bit(Rc1Status.CONTACTOR_CLOSED)(boot(image))
+
+    assert world.look(joined).insertion[2] == Insertion.FORBIDDEN
+    assert world.look(boot).insertion[2] == Insertion.ALLOWED
+
+
+# ---- temperature -----------------------------------------------------------------------------------
+
+
+def test_runaway_opens_the_site_alarms_and_ventilates():
+    world = World()
+    world.repeat(3)
+    for second in range(1, 5):
+        world.look(lambda image, s=second: cell(2.5)(degc(25.0 + 2.0 * s)(image)))
+    assert ("thermal_runaway", S2) in world.present
+    assert world.envelope.site_open
+    assert world.envelope.outputs.alarm
+    assert world.envelope.outputs.ventilate
+    assert world.envelope.capability.discharge_w == (0.0,) * 4
+    remote = clear_fault(world.repeat(2) and world.state, "thermal_runaway")
+    assert isinstance(remote, ClearRefused)
+
+
+def test_fast_rise_alone_is_no_runaway():
+    world = World()
+    world.repeat(3)
+    for second in range(1, 6):
+        world.look(degc(25.0 + 2.0 * second))
+    assert ("thermal_runaway", S2) not in world.present
+
+
+def test_runaway_is_seen_at_long_ticks_too():
+    world = World()
+    world.repeat(3, dt=5.0)
+    world.look(degc(55.0), dt=5.0)
+    assert ("thermal_runaway", S2) in world.present
+
+
+def test_current_derates_smoothly_between_operating_and_recommended():
+    world = World()
+    limits = []
+    for warm in np.linspace(47.0, 49.5, 26):
+        high = np.where(np.arange(8) == 2, warm, 30.0)
+        limits.append(
+            world.look(change=lambda e, h=high: replace(e, temperature_high_degc=h)).discharge_now_a[2]
+        )
+    limits = np.array(limits)
+    assert (np.diff(limits) <= 1e-9).all()
+    assert limits[0] == pytest.approx(limits.max())
+    assert limits[-1] == 0.0
+    assert np.abs(np.diff(limits)).max() < 0.15 * limits[0]
+
+
+def test_charging_below_the_cold_limit_is_not_allowed_but_discharging_is():
+    world = World()
+    cold = np.full(8, -11.0)
+    envelope = world.look(
+        change=lambda e: replace(e, temperature_low_degc=cold, temperature_high_degc=cold + 1)
+    )
+    assert (envelope.charge_now_a == 0.0).all()
+    assert (envelope.discharge_now_a > 0.0).all()
+
+
+# ---- strings and the site --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flag", "fault"),
+    [
+        (Rc1Status.HARDWARE_FAULT, "converter_fault"),
+        (Rc1Status.CONTACTOR_MISMATCH, "contactor_mismatch"),
+    ],
+)
+def test_converter_faults_leave_the_string(flag, fault):
+    world = World()
+    world.repeat(2)
+    envelope = world.repeat(4, converter_bit(flag))
+    assert not envelope.string_usable[0]
+    assert (fault, "S0") in world.present
+
+
+def test_link_that_follows_an_open_string_is_welded():
+    world = World()
+
+    def standing(image):
+        volts = replace(image.strings.voltage_v, value=np.array([350.0]))
+        return strings(image, voltage_v=volts, link_voltage_v=volts, status=np.array([0]))
+
+    world.repeat(62, standing)
+    assert ("contactor_welded", "S0") in world.present
+    assert not world.envelope.string_usable[0]
+    assert isinstance(clear_fault(world.state, "contactor_welded"), ClearRefused)
+
+
+def test_lost_converter_counts_as_open_and_comes_back():
+    world = World()
+
+    def lost(image):
+        return strings(image, answered=np.zeros(1, bool), age_s=np.array([3.0]))
+
+    assert not world.look(lost).string_usable[0]
+    assert world.repeat(12).string_usable[0]
+
+
+def test_string_that_cannot_reach_its_window_is_not_usable():
+    world = World()
+    out = OperatorLimits(bypass=frozenset(world.site.topology.serials[:5]))
+    assert not world.repeat(12, operator=out).string_usable[0]
+
+
+def test_emergency_stop_acts_in_the_same_tick_and_latches():
+    for bend, operator in (
+        (inputs(emergency_stop=True), OperatorLimits()),
+        (converter_bit(Rc1Status.EMERGENCY_STOP), OperatorLimits()),
+        (lambda image: image, OperatorLimits(emergency_stop=True)),
+    ):
+        world = World()
+        world.look()
+        assert world.look(bend, operator=operator).site_open
+        refused = clear_fault(world.state, "emergency_stop", on_site=True)
+        assert isinstance(refused, ClearRefused)
+        assert world.look().site_open
+        assert isinstance(clear_fault(world.state, "emergency_stop"), ClearRefused)
+        cleared = clear_fault(world.state, "emergency_stop", on_site=True)
+        assert isinstance(cleared, Cleared)
+        world.state = cleared.state
+        assert not world.look().site_open
+
+
+@pytest.mark.parametrize("name", ["gas_alarm", "smoke_alarm", "fire_alarm"])
+def test_detectors_open_the_site(name):
+    world = World()
+    envelope = world.look(inputs(**{name: True}))
+    assert envelope.site_open
+    assert envelope.outputs.ventilate is (name == "gas_alarm")
+
+
+def test_door_warns():
+    world = World()
+    envelope = world.repeat(4, inputs(door_open=True))
+    assert ("door_open", "site") in world.present
+    assert not envelope.site_open
+
+
+@pytest.mark.parametrize(
+    ("ohm_per_v", "fault", "opens"),
+    [(450.0, "insulation_low", False), (90.0, "insulation_fault", True), (1200.0, None, False)],
+)
+def test_insulation(ohm_per_v, fault, opens):
+    world = World()
+    envelope = world.repeat(4, inputs(insulation_ohm_per_v=ohm_per_v))
+    assert envelope.site_open is opens
+    assert fault is None or (fault, "site") in world.present
+
+
+def test_unknown_insulation_refuses_closing_but_does_not_open():
+    site = replace(bench_site(8), inputs=InputsSpec(insulation_monitor=True))
+    world = World(site=site)
+    volts = np.array([350.0])
+
+    def with_voltage(image):
+        return strings(image, voltage_v=replace(image.strings.voltage_v, value=volts))
+
+    assert not world.repeat(8, with_voltage).string_usable[0]
+
+    def closed(image):
+        return converter_bit(Rc1Status.CONTACTOR_CLOSED)(with_voltage(image))
+
+    assert world.repeat(2, closed).string_usable[0]
+
+
+def test_bus_outside_its_window_takes_the_power_away():
+    world = World()
+
+    def low(image):
+        return strings(image, bus_voltage_v=replace(image.strings.bus_voltage_v, value=np.array([650.0])))
+
+    envelope = world.look(low)
+    assert (envelope.string_discharge_w == 0.0).all()
+    assert envelope.string_usable.all()
+
+
+# ---- limits from outside and explanations ----------------------------------------------------------
+
+
+def test_operator_limits_reach_the_envelope():
+    world = World()
+    envelope = world.look(operator=OperatorLimits(max_discharge_c=0.1, max_charge_w=1000.0, soc_min_frac=0.9))
+    capacity = true_estimate(world.plant).capacity_ah
+    assert envelope.discharge_now_a == pytest.approx(0.1 * capacity)
+    assert max(envelope.capability.charge_w) <= 1000.0
+    assert (envelope.discharge_avg_a == 0.0).all()
+
+
+def test_explain_gives_every_rule_the_binding_one_first():
+    world = World(soc=0.9)
+    world.look()
+    told = explain(world.state, S2)
+    charge = [r for r in told if r.limit == "charge_now_a"]
+    assert charge[0].rule == "plating"
+    assert charge[0].value == pytest.approx(world.envelope.charge_now_a[2])
+    assert [r.value for r in charge] == sorted(r.value for r in charge)
+    assert all(r.text and r.lift for r in told)
+    assert explain(world.state, "nobody") == ()
+
+
+def test_weak_cell_is_never_dragged_down_by_its_string():
+    """A string run down against the envelope with one weak group: no true cell passes a safety tier."""
+    site = bench_site(12, tick_s=5.0)
+    rng = np.random.default_rng(8)
+    truth = draw_truth(site, rng)
+    plant = Plant(site, truth)
+    plant.truth.capacity_ah[4, 6] *= 0.6
+    plant.cells.soc_frac[:] = 0.2
+    state, tick, least = initial_protection(site), 0, np.inf
+    while plant.time_s < 1500.0:
+        image = plant.observe(rng, tick)
+        state, envelope = protect(site, state, image, true_estimate(plant), 5.0)
+        inserted = (envelope.insertion == Insertion.ALLOWED) & (envelope.discharge_now_a > 1.0)
+        current = float(envelope.discharge_now_a[inserted].min()) if inserted.any() else 0.0
+        plant.apply(
+            PlantInputs(
+                inserted, inserted.astype(float), np.zeros(12), np.ones(1, np.int64), np.full(1, 2e4),
+                np.zeros(1), np.full(1, min(current, 60.0)), np.ones(1, bool),
+            )
+        )  # fmt: skip
+        plant.step(2.5)
+        plant.step(2.5)
+        least = min(least, float(np.nanmin(np.where(plant.bank.mask, plant.true.cell_voltage_v, np.nan))))
+        tick += 1
+    assert plant.violations.total == 0, plant.violations
+    assert least > 2.9
+    assert np.median(plant.cells.soc_frac) < 0.12
