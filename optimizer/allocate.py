@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
-from optimizer.model import Model, build
-from optimizer.result import AllocationInput, AllocationResult, Binding, Infeasible, Plan, Policy
+from optimizer.certify import certify
+from optimizer.model import Model, at_power, build
+from optimizer.result import AllocationInput, AllocationResult, Binding, Inaccurate, Infeasible, Plan, Policy
 from optimizer.solution import Solution, cost_of
-from optimizer.solve import solve
+from optimizer.solve import deliverable, solve
 from reconf.protection.envelope import Insertion
 from reconf.site import Site
+
+GAP_OF_POWER_FRAC = 0.02
+"""A gap below this share of the power is no reason to distrust a plan, however small its losses are. Where
+power is short every string stands at its limit: there is nothing to choose and nothing better to fall back on."""
 
 
 def allocate(site: Site, asked: AllocationInput) -> AllocationResult:
@@ -21,8 +27,34 @@ def allocate(site: Site, asked: AllocationInput) -> AllocationResult:
     reason = unreachable(model, asked)
     if reason:
         return Infeasible(interval=asked.interval, reason=reason)
-    solution = solve(model, asked)
-    return to_plan(site, model, asked, solution, time.perf_counter() - began)
+    served = at_power(model, min(model.power_w, float(deliverable(model).sum())))
+    solution = solve(served, asked)
+    plan = to_plan(site, served, asked, solution, model.power_w - served.power_w)
+    plan = replace(plan, solve_ms=1e3 * (time.perf_counter() - began))
+    return judged(site, served, asked, plan, solution)
+
+
+def judged(
+    site: Site, model: Model, asked: AllocationInput, plan: Plan, solution: Solution
+) -> Plan | Inaccurate:
+    """The plan with its certificate; `Inaccurate` where the gap exceeds what the site file allows.
+
+    How much can be delivered at all is not a matter of cost: where power is short, the certificate is about
+    what is served, and `unserved_w` says the rest.
+    """
+    proof = certify(site, model, asked, plan, solution)
+    short_w = model.unserved_price * plan.unserved_w
+    plan = replace(
+        plan,
+        lower_bound_w=proof.lower_bound_w + short_w,
+        gap_frac=proof.gap_frac,
+        cost_w=proof.cost.total_w + short_w,
+    )
+    allowed, missed_w = site.allocator.gap_limit_frac, proof.cost.total_w - proof.lower_bound_w
+    if proof.gap_frac > allowed and missed_w > GAP_OF_POWER_FRAC * model.power_w and short_w == 0.0:
+        reason = f"certified gap {proof.gap_frac:.1%} of the losses, allowed {allowed:.1%}"
+        return Inaccurate(interval=asked.interval, reason=reason, plan=plan)
+    return plan
 
 
 def unreachable(model: Model, asked: AllocationInput) -> str:
@@ -41,14 +73,14 @@ def unreachable(model: Model, asked: AllocationInput) -> str:
     return ""
 
 
-def to_plan(site: Site, model: Model, asked: AllocationInput, solution: Solution, took_s: float) -> Plan:
+def to_plan(site: Site, model: Model, asked: AllocationInput, solution: Solution, short_w: float) -> Plan:
     """Signed averages of the interval; what the aux load takes is not power planned for the request."""
     aux_w = site.allocator.aux_load_w
     current = solution.current_a[model.string_of]
     duty = np.where(current > 0.0, solution.through_a / np.where(current > 0.0, current, 1.0), 0.0)
     planned = float(solution.bus_w.sum())
     cost = cost_of(model, solution)
-    unserved = max(cost.unserved_w, 0.0)
+    unserved = short_w + max(cost.unserved_w, 0.0)
     bindings = (
         (Binding("site_power", "site", model.unserved_price, "W/W"),)
         if unserved > 1e-6 * max(planned, 1.0)
@@ -65,9 +97,9 @@ def to_plan(site: Site, model: Model, asked: AllocationInput, solution: Solution
         power_planned_w=model.sign * planned - aux_w,
         unserved_w=unserved,
         loss_w=cost.loss_w,
-        cost_w=cost.total_w,
+        cost_w=cost.total_w + model.unserved_price * short_w,
         lower_bound_w=float("nan"),
         gap_frac=float("nan"),
         bindings=bindings,
-        solve_ms=1e3 * took_s,
+        solve_ms=0.0,
     )

@@ -103,19 +103,24 @@ def deliverable_w(model: Model, padded: Padded, trim_a: FloatArray) -> tuple[Flo
 
     Between two module limits the power grows with the current (until half the short-circuit current, far
     beyond any limit), so the limits themselves and the string's own limit are the candidates; a few
-    currents in between catch what the window cuts.
+    currents in between, looked at ever closer, find where the window cuts it.
     """
     top = np.minimum(model.current_max_a, padded.take(model.limit_now_a, 0.0).max(axis=-1))
     steps = np.linspace(1.0 / 16.0, 1.0, 16)
     limits = padded.take(model.limit_now_a, 0.0)
     grid = np.concatenate((np.minimum(limits, top[:, None]), top[:, None] * steps), axis=1)
-    at = stack(model, padded, grid, trim_a)
-    possible = (at.load_max_w >= at.load_min_w * (1.0 - REL)) & (grid > 0.0)
-    bus = np.where(possible, model.bus_power_w(at.load_max_w, grid), -np.inf)
-    best = bus.argmax(axis=1)
-    rows = np.arange(model.n_strings)
-    power = np.where(model.used, np.maximum(bus[rows, best], 0.0), 0.0)
-    return power, np.where(power > 0.0, grid[rows, best], 0.0)
+    rows, width = np.arange(model.n_strings), top / 16.0
+    for _ in range(ZOOMS + 1):
+        at = stack(model, padded, grid, trim_a)
+        possible = (at.load_max_w >= at.load_min_w * (1.0 - REL)) & (grid > 0.0)
+        bus = np.where(possible, model.bus_power_w(at.load_max_w, grid), -np.inf)
+        best = bus.argmax(axis=1)
+        found, grid_found = bus[rows, best], grid[rows, best]
+        look = grid_found[:, None] + width[:, None] * np.linspace(-1.0, 1.0, GRID)
+        grid = np.concatenate((grid_found[:, None], np.clip(look, 0.0, top[:, None])), axis=1)
+        width = width * 2.0 / (GRID - 1)
+    power = np.where(model.used, np.maximum(found, 0.0), 0.0)
+    return power, np.where(power > 0.0, grid_found, 0.0)
 
 
 def best_currents(

@@ -8,7 +8,7 @@ import numpy as np
 
 from optimizer.allocate import to_plan, unreachable
 from optimizer.currents import Padded, deliverable_w, stack
-from optimizer.model import Model, build
+from optimizer.model import Model, at_power, build
 from optimizer.result import AllocationInput, Infeasible, Plan, Policy
 from optimizer.share import share_by_weight
 from optimizer.solution import Solution
@@ -26,6 +26,8 @@ def largest_remaining(site: Site, asked: AllocationInput) -> Plan | Infeasible:
     limit_w, top_a = deliverable_w(model, padded, still)
     bus = share_by_weight(model.string_sum(model.target_a * model.emf_v), limit_w, model.power_w)
     current, duty = _largest_first(model, padded, bus, top_a)
+    short_w = max(model.power_w - float(bus.sum()), 0.0)
+    model = at_power(model, model.power_w - short_w)
     solution = Solution(
         current_a=current,
         through_a=duty * current[model.string_of],
@@ -35,7 +37,7 @@ def largest_remaining(site: Site, asked: AllocationInput) -> Plan | Infeasible:
         price=0.0,
         string_price=np.zeros(model.n_strings),
     )
-    plan = to_plan(site, model, asked, solution, 0.0)
+    plan = to_plan(site, model, asked, solution, short_w)
     return replace(plan, policy=Policy.LARGEST_REMAINING, solve_ms=0.0)
 
 

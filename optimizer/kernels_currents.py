@@ -40,6 +40,7 @@ def deliverable(
     wear: FloatArray, mu: FloatArray, c: FloatArray, now: FloatArray, avg: FloatArray, forced: BoolArray,
     vmin: FloatArray, vmax: FloatArray, imax: FloatArray, pmax: FloatArray, ron: FloatArray,
     fixed: FloatArray, lin: FloatArray, quad: FloatArray,
+    points: int, zooms: int,
 ) -> tuple[FloatArray, FloatArray]:  # fmt: skip
     """Most bus power (S,) and its current (S,); see `optimizer.currents.deliverable_w`."""
     m, n = emf.size, used.size
@@ -54,22 +55,32 @@ def deliverable(
         for i in range(i0, i1):
             top = max(top, now[i])
         top = min(top, imax[s])
-        last = -1.0
-        for j in range(i1 - i0 + 16):
-            current = min(now[i0 + j], top) if j < i1 - i0 else top * (j - (i1 - i0) + 1) / 16.0
-            if current <= 0.0 or current == last:
-                continue
-            last = current
-            least, most = _load(current, i0, i1, sign, emf, ohm, trim, wear, mu, c, now, avg, forced,
-                                v, a, base, rise, lo, hi)  # fmt: skip
-            drop = sign * ron[s] * current**2
-            losses = sign * (fixed[s] + (ron[s] + quad[s]) * current**2)
-            most = min(most, vmax[s] * current + drop, pmax[s] * (1.0 + sign * lin[s]) + losses)
-            if most < max(least, vmin[s] * current + drop) * (1.0 - REL):
-                continue
-            bus = (most - losses) / (1.0 + sign * lin[s])
-            if bus > power[s]:
-                power[s], at[s] = bus, current
+        width = top / 16.0
+        for zoom in range(zooms + 1):
+            centre, last = at[s], -1.0
+            candidates = i1 - i0 + 16 if zoom == 0 else points
+            for j in range(candidates):
+                if zoom > 0:
+                    current = min(max(centre + width * (2.0 * j / (points - 1) - 1.0), 0.0), top)
+                elif j < i1 - i0:
+                    current = min(now[i0 + j], top)
+                else:
+                    current = top * (j - (i1 - i0) + 1) / 16.0
+                if current <= 0.0 or current == last:
+                    continue
+                last = current
+                least, most = _load(current, i0, i1, sign, emf, ohm, trim, wear, mu, c, now, avg, forced,
+                                    v, a, base, rise, lo, hi)  # fmt: skip
+                drop = sign * ron[s] * current**2
+                losses = sign * (fixed[s] + (ron[s] + quad[s]) * current**2)
+                most = min(most, vmax[s] * current + drop, pmax[s] * (1.0 + sign * lin[s]) + losses)
+                if most < max(least, vmin[s] * current + drop) * (1.0 - REL):
+                    continue
+                bus = (most - losses) / (1.0 + sign * lin[s])
+                if bus > power[s]:
+                    power[s], at[s] = bus, current
+            if zoom > 0:
+                width = width * 2.0 / (points - 1)
     return power, at
 
 

@@ -15,7 +15,7 @@ derives all of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -172,6 +172,15 @@ def build(site: Site, asked: AllocationInput) -> Model:
     )
 
 
+def at_power(model: Model, power_w: float) -> Model:
+    """The same interval asked for less (what can be served of it), targets and weights with it."""
+    if model.power_w <= 0.0:
+        return model
+    target = model.target_a * (power_w / model.power_w)
+    weight = _weights(target, model.emf_v, model.limit_now_a > 0.0)
+    return replace(model, power_w=power_w, target_a=target, weight_w_per_a2=weight)
+
+
 def _available_ah(asked: AllocationInput, sign: float) -> FloatArray:
     """Charge that can move in the direction of the interval, down to the soft SOC bound."""
     estimate, request = asked.estimate, asked.request
@@ -193,8 +202,8 @@ def _slot_window(
 ) -> tuple[FloatArray, FloatArray]:
     """Window of the average voltage when every slot holds whole modules (S,), (S,).
 
-    With K the least number whose K weakest still reach the window, an average of K mean modules can be
-    made of slots that all reach it; likewise at the top.
+    With K the least number of modules that reach the window, one standard deviation of a random draw of
+    K aside, an average of K mean modules can be made of slots that all reach it; likewise at the top.
     """
     envelope, estimate = asked.envelope, asked.estimate
     low, high = envelope.string_voltage_min_v.copy(), envelope.string_voltage_max_v.copy()
@@ -208,8 +217,10 @@ def _slot_window(
         )
         if volts.size == 0 or float(volts.sum()) < low[string]:
             continue
-        least = 1 + int(np.searchsorted(np.cumsum(volts), low[string]))
-        most = int(np.searchsorted(np.cumsum(volts[::-1]), high[string], side="right"))
+        counts = np.arange(1, volts.size + 1)
+        spread = float(volts.std()) * np.sqrt(counts * (volts.size - counts) / volts.size)
+        least = 1 + int((counts * volts.mean() - spread < low[string]).sum())
+        most = int((counts * volts.mean() + spread <= high[string]).sum())
         if least > min(most, volts.size):
             continue
         low[string] = max(low[string], min(least * float(volts.mean()), float(volts.sum())) * (1.0 - 1e-9))

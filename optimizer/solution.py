@@ -58,6 +58,6 @@ def cost_of(model: Model, solution: Solution) -> Cost:
     loss = loss_w(model, solution.current_a, q, t, solution.bus_w)
     deviation = q + model.sign * t - model.target_a
     balance = float((0.5 * model.weight_w_per_a2 * deviation**2).sum())
-    wear = float(model.price_w_per_a @ q)
+    wear = float(model.price_w_per_a @ (q + model.sign * t))
     unserved = model.power_w - float(solution.bus_w.sum())
     return Cost(loss, wear, balance, unserved, loss + wear + balance + model.unserved_price * abs(unserved))

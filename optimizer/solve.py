@@ -23,6 +23,13 @@ TRIM_GAIN_FRAC = 1e-4
 """Trim that lowers the cost by less than this is left out."""
 
 
+def deliverable(model: Model, engine: Engine = "auto") -> FloatArray:
+    """Most bus power of each string (S,) with trim idle."""
+    fast = engine_for(model.n_modules, engine) == "compiled"
+    power, _ = _deliverable(model, Padded.of(model), np.zeros(model.n_modules), fast)
+    return power
+
+
 def solve(model: Model, asked: AllocationInput, engine: Engine = "auto") -> Solution:
     """Best plan found. Currents and trim alternate: each is solved exactly with the other held."""
     padded = Padded.of(model)
@@ -69,7 +76,8 @@ def _deliverable(
         return deliverable_w(model, padded, trim_a)
     from optimizer import kernels_currents
 
-    power, at = kernels_currents.deliverable(*_arrays(model, trim_a))
+    arrays = (*_arrays(model, trim_a), GRID, ZOOMS)
+    power, at = kernels_currents.deliverable(*arrays)
     return power, at
 
 

@@ -1,6 +1,6 @@
 """Trim currents: who gives and who takes on a string's trim bus, at fixed through-charge currents.
 
-    minimise   sum R_i*(2*sign*q_i*t_i + t_i^2) + mu_i/2*(q_i + sign*t_i - c_i)^2
+    minimise   sum R_i*(2*sign*q_i*t_i + t_i^2) + w_i*sign*t_i + mu_i/2*(q_i + sign*t_i - c_i)^2
                + (1 - eta_i)*U_i*max(t_i, 0)
     subject to sum over givers eta_i*U_i*t_i = sum over takers U_i*|t_i|,   -take_i <= t_i <= give_i
 
@@ -33,7 +33,9 @@ def trim_currents(model: Model, padded: Padded, through_a: FloatArray) -> FloatA
     if not (give.any() and take.any()):
         return np.zeros(model.n_modules)
     pull = model.sign * (
-        2.0 * model.resistance_ohm * through_a + model.weight_w_per_a2 * (through_a - model.target_a)
+        2.0 * model.resistance_ohm * through_a
+        + model.price_w_per_a
+        + model.weight_w_per_a2 * (through_a - model.target_a)
     )
     stiff = 2.0 * model.resistance_ohm + model.weight_w_per_a2
     trim = _balanced(padded, pull, stiff, model.emf_v, model.trim_efficiency_frac, give, take)
