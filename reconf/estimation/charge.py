@@ -22,6 +22,8 @@ from reconf.site import Site
 SECONDS_PER_HOUR = 3600.0
 COUNTER_MAX_C = 6.0
 """A counter that moves faster than this C-rate has been reset or is untrue."""
+BIAS_DRIFT_C = 0.0001
+"""Wander of a sensor's offset in an hour [1/h]."""
 GAIN_BOUND_FRAC = 0.03
 """No sensor that is still believed is further from its string's consensus."""
 
@@ -36,6 +38,8 @@ class Moved:
     current_std_a: FloatArray
     """Doubt about the current that is not white: offset, or all of it when nothing was read."""
     inserted_frac: FloatArray
+    jump_a: FloatArray
+    """How far the current moved since the last image: a voltage may belong to either side."""
     steady: BoolArray
     """Current and switch as in the last image, so that voltage and current belong together."""
 
@@ -70,10 +74,16 @@ def measure(
     std = np.where(
         sensed,
         np.sqrt(state.bias_var),
-        np.where(string_ok, tuning.string_bias_std_a, np.abs(blind) + 0.05 * constants.rated_ah),
+        np.where(
+            string_ok,
+            tuning.string_bias_std_c * constants.rated_ah,
+            np.abs(blind) + 0.05 * constants.rated_ah,
+        ),
     )
     switched = readings.insert_count != state.insert_count
-    bound = np.maximum(tuning.steady_current_a, tuning.steady_current_frac * np.abs(current))
+    bound = np.maximum(
+        tuning.steady_current_c * constants.rated_ah, tuning.steady_current_frac * np.abs(current)
+    )
     steady = (sensed | string_ok) & ~switched & (np.abs(current - state.current_a) <= bound)
     counted = _count(constants, state, readings, current, dt_s, untrue)
     moved = Moved(
@@ -81,6 +91,7 @@ def measure(
         charge_ah=counted.counted_ah,
         current_std_a=std,
         inserted_frac=duty,
+        jump_a=np.abs(current - state.current_a),
         steady=steady,
     )
     after = _learn_bias(constants, counted, image, site, dt_s, switched, untrue)
@@ -153,8 +164,8 @@ def _learn_bias(
     quiet_s = np.where(quiet, state.quiet_s + dt_s, 0.0)
     # two quiet images in a row, more than the second that the reading is a mean of apart
     known = (quiet_s >= 2.0 * dt_s) & (quiet_s > 2.0) & readings.current_a.usable & ~untrue
-    var = state.bias_var + (0.005**2 / SECONDS_PER_HOUR) * dt_s
-    gain = np.where(known, var / (var + tuning.current_noise_a**2), 0.0)
+    var = state.bias_var + (BIAS_DRIFT_C * constants.rated_ah) ** 2 / SECONDS_PER_HOUR * dt_s
+    gain = np.where(known, var / (var + (tuning.current_noise_c * constants.rated_ah) ** 2), 0.0)
     error = np.where(known, readings.current_a.value - state.bias_a, 0.0)
     known &= np.abs(error) < 0.02 * constants.rated_ah
     bias = state.bias_a + np.where(known, gain * error, 0.0)

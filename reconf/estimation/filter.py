@@ -65,7 +65,6 @@ def _predict(
     middle = np.where(constants.mask, soc, 0.0).sum(axis=1) / constants.bank.n_cells
     point = constants.bank.at(middle)
     amps = moved.current_a
-    hysteresis_std = constants.tuning.hysteresis_error_frac * point.hysteresis_v
     # a doubt about the current is an offset: over its memory of ten minutes it adds up linearly
     charge_std = moved.current_std_a / 3600.0 * np.sqrt(dt_s * max(dt_s, 600.0))
     after = groups.predict(
@@ -73,7 +72,7 @@ def _predict(
         state.groups,
         moved.charge_ah,
         charge_std,
-        np.hypot(constants.ocv_std_v, hysteresis_std),
+        _curve_std_v(constants, point),
         dt_s,
     )
     inside = circuit.step_polarisation(
@@ -147,13 +146,24 @@ def _correct(
     )
     model = rho.var + (tuning.polarisation_error_frac * rho.scale) ** 2
     persistence = max(1.0, tuning.polarisation_error_reach_s / dt_s)
+    # where the current has just moved, voltage and current may be a sample apart
+    jump = np.where(moved.steady, 0.0, moved.jump_a + tuning.steady_current_c * constants.rated_ah)
+    apart = rho.scale * point.r0_ohm * (jump * constants.bank.r0_factor(inside.core_degc))[:, None]
     measurement = groups.Measurement(
         voltage_v=voltage_v + rho.scale * drop - shift,
-        var_v2=voltage_std_v**2 + model * drop * drop * persistence,
-        use=np.isfinite(voltage_v) & moved.steady[:, None],
+        var_v2=voltage_std_v**2 + model * drop * drop * persistence + apart * apart,
+        use=np.isfinite(voltage_v),
+        curve_std_v=_curve_std_v(constants, point),
     )
     corrected, _ = groups.correct(constants, state.groups, point, measurement)
     return replace(state, groups=corrected, resistance=rho)
+
+
+def _curve_std_v(constants: Constants, point: BankPoint) -> FloatArray:
+    """(M,) deviation of the OCV curve with its hysteresis; `point` may be (M,) or (M, C)."""
+    width = point.hysteresis_v if point.hysteresis_v.ndim == 1 else point.hysteresis_v[:, 0]
+    std: FloatArray = np.hypot(constants.ocv_std_v, constants.tuning.hysteresis_error_frac * width)
+    return std
 
 
 def _ocv_shift(constants: Constants, state: FilterState, point: BankPoint) -> FloatArray:

@@ -15,6 +15,9 @@ an extended Kalman filter in the sense of Plett, J. Power Sources 134 (2004) 277
 * *slope across one sigma* instead of the tangent where the SOC is poorly known (statistical
   linearisation in the one direction that the measurement sees; Lefebvre et al. 2002, doi
   10.1109/TAC.2002.800742), its non-linear remainder counted as noise;
+* *gated corrections*: what the curve's error leaves open, sigma_e / U', is a floor that no number of
+  readings passes; below it the gain on charge and capacity fades to nothing (Schmidt-type), so that on
+  a plateau the filter is a coulomb counter and never makes things worse;
 * *bounded innovations* (Huber): a wild reading moves the state no more than a 3 sigma one.
 """
 
@@ -43,6 +46,8 @@ class Measurement:
     """(M, C) its white variance."""
     use: BoolArray
     """(M, C)"""
+    curve_std_v: FloatArray
+    """(M,) how far the OCV curve itself may be wrong, hysteresis included."""
 
 
 def predict(
@@ -70,7 +75,7 @@ def predict(
     share = np.abs(charge_ah) / capacity
     keep = np.exp(-share / tuning.ocv_error_soc_reach)[:, None]
     gain_var = tuning.current_gain_std_frac**2 * capacity * np.abs(charge_ah)
-    leak_var = (tuning.leakage_std_a / 3600.0) ** 2 * 3600.0 * dt_s
+    leak_var = (tuning.leakage_std_c * constants.rated_ah / 3600.0) ** 2 * 3600.0 * dt_s
     grow_r = gain_var + leak_var + charge_std_ah**2
     grow_q = (tuning.capacity_drift_frac * capacity) ** 2 * share
     return GroupState(
@@ -104,14 +109,20 @@ def correct(
     variance = np.maximum(variance, np.abs(residual) * np.sqrt(variance) / bound)
     weight = np.where(measurement.use, 1.0 / variance, 0.0)
     step = weight * residual
+    # gate: the curve's error repeats at every visit, so its floor cannot be averaged away
+    floor = constants.tuning.curve_floor * measurement.curve_std_v[:, None] / np.maximum(slope, 1e-3)
+    share = np.clip(1.0 - (floor / state.soc_std_frac()) ** 2, 0.0, 1.0)
+    moved = share * step
+    # covariance of a gain below the optimal one: P - K p' - p K' + K S K'
+    less = weight * share * (2.0 - share)
     after = GroupState(
-        charge_ah=state.charge_ah + p_r * step,
-        capacity_ah=state.capacity_ah + p_q * step,
+        charge_ah=state.charge_ah + p_r * moved,
+        capacity_ah=state.capacity_ah + p_q * moved,
         ocv_error_v=state.ocv_error_v + p_e * step,
-        var_rr=state.var_rr - weight * p_r * p_r,
-        var_rq=state.var_rq - weight * p_r * p_q,
+        var_rr=state.var_rr - less * p_r * p_r,
+        var_rq=state.var_rq - less * p_r * p_q,
         var_re=state.var_re - weight * p_r * p_e,
-        var_qq=state.var_qq - weight * p_q * p_q,
+        var_qq=state.var_qq - less * p_q * p_q,
         var_qe=state.var_qe - weight * p_q * p_e,
         var_ee=state.var_ee - weight * p_e * p_e,
     )

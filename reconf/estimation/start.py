@@ -12,6 +12,7 @@ import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray
 from reconf.cells.model import SOC_NODES, soc_grid
+from reconf.estimation.charge import BIAS_DRIFT_C
 from reconf.estimation.constants import Constants, constants_of
 from reconf.estimation.memory import (
     ChargeState,
@@ -35,6 +36,7 @@ def initial_state(
     image: SiteImage,
     saved: Mapping[str, SavedModule] | None = None,
     away_s: float = 0.0,
+    constants: Constants | None = None,
 ) -> FilterState:
     """State of the filter before its first tick.
 
@@ -43,8 +45,9 @@ def initial_state(
         image: the first readings; anything may be missing.
         saved: knowledge of earlier runs by serial; modules without it start from the site file.
         away_s: time since `saved` was written [s], widens it.
+        constants: other cell models than those that the site names (tests against measured cells).
     """
-    constants = site.derived(constants_of)
+    constants = site.derived(constants_of) if constants is None else constants
     knowledge = saved or {}
     serials = site.topology.serials
     rows = [knowledge.get(serial) for serial in serials]
@@ -94,11 +97,11 @@ def _charge(
     readings = image.modules
     load = tuning.load_prior_c * constants.rated_ah
     counter = np.where(readings.charge_counter_ah.usable, readings.charge_counter_ah.value, np.nan)
-    bias_var = _column(rows, "bias_var", np.full(m, tuning.current_bias_std_a**2))
+    bias_var = _column(rows, "bias_var", (tuning.current_bias_std_c * constants.rated_ah) ** 2)
     return ChargeState(
         current_a=np.where(readings.current_a.usable, readings.current_a.value, 0.0),
         bias_a=_column(rows, "bias_a", zero),
-        bias_var=bias_var + (0.005**2 / 3600.0) * away_s,
+        bias_var=bias_var + (BIAS_DRIFT_C * constants.rated_ah) ** 2 * away_s / 3600.0,
         gain_frac=_column(rows, "gain_frac", zero),
         gain_var=_column(rows, "gain_var", np.full(m, tuning.current_gain_std_frac**2)),
         counter_ah=counter,
@@ -211,7 +214,9 @@ def _assemble(constants: Constants, mean: FloatArray, std: FloatArray, sigma_v: 
     """Joint state of charge, capacity and OCV error from an SOC that came from a voltage."""
     capacity = np.broadcast_to(constants.prior_capacity_ah[:, None], mean.shape).copy()
     var_q = np.broadcast_to(constants.prior_capacity_std_ah[:, None] ** 2, mean.shape).copy()
-    var_e = np.broadcast_to(constants.ocv_std_v[:, None] ** 2, mean.shape).copy()
+    middle = constants.bank.at(np.full(constants.rated_ah.size, 0.5))
+    unknown = constants.tuning.hysteresis_error_frac * middle.hysteresis_v
+    var_e = np.broadcast_to((constants.ocv_std_v**2 + unknown**2)[:, None], mean.shape).copy()
     # an SOC read off the curve errs with the curve: cov(z, e) = -var_e / slope, slope = sigma_v / std
     informed = 1.0 - np.minimum(std / constants.tuning.unknown_start_std_frac, 1.0) ** 2
     cov_ze = -informed * var_e * std / sigma_v[:, None]

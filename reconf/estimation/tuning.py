@@ -27,22 +27,24 @@ class Tuning:
     """White noise of one cell voltage reading."""
     ocv_error_soc_reach: float = 0.10
     """SOC over which the error of the OCV curve keeps its value."""
+    curve_floor: float = 0.6
+    """SOC deviation that corrections may reach, over (error of the OCV curve) / (its slope)."""
     polarisation_error_frac: float = 0.06
     """Relative error of the modelled polarisation at known resistance."""
     polarisation_error_reach_s: float = 120.0
     """Time over which that error keeps its value."""
-    hysteresis_error_frac: float = 0.35
+    hysteresis_error_frac: float = 0.8
     """Unknown part of the hysteresis half width."""
     current_gain_std_frac: float = 0.005
     """Gain error of the current sensor, as charge lost per charge moved over one capacity."""
-    current_bias_std_a: float = 0.05
-    """Offset of a module current sensor before anything is learned."""
-    string_bias_std_a: float = 0.3
-    """Offset of a string current sensor used as a substitute."""
-    current_noise_a: float = 0.03
-    """Noise and resolution of a module current reading."""
-    leakage_std_a: float = 0.003
-    """Self-discharge of a group that nobody measures."""
+    current_bias_std_c: float = 0.0008
+    """Offset of a module current sensor before anything is learned [1/h] (50 mA on 60 Ah)."""
+    string_bias_std_c: float = 0.005
+    """Offset of a string current sensor used as a substitute [1/h]."""
+    current_noise_c: float = 0.0005
+    """Noise and resolution of a module current reading [1/h]."""
+    leakage_std_c: float = 0.00005
+    """Self-discharge of a group that nobody measures [1/h]."""
     capacity_drift_frac: float = 0.002
     """Wander of the capacity per equivalent full cycle."""
     group_capacity_std_frac: float = 0.015
@@ -69,8 +71,8 @@ class Tuning:
     away_std_frac: float = 0.003
     """Widening of SOC by any restart."""
     steady_current_frac: float = 0.03
-    """A current that moved by more than this (or 0.3 A) since the last image is a step."""
-    steady_current_a: float = 0.3
+    """A current that moved by more than this (or `steady_current_c`) since the last image is a step."""
+    steady_current_c: float = 0.005
     step_min_c: float = 0.05
     """Smallest step of current that says something about resistance [1/h]."""
     step_max_s: float = 120.0
