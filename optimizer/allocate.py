@@ -17,7 +17,7 @@ from reconf.site import Site
 
 GAP_OF_POWER_FRAC = 0.02
 """A gap below this share of the power is no reason to distrust a plan, however small its losses are. Where
-power is short every string stands at its limit: there is nothing to choose and nothing better to fall back on."""
+power is short every string stands at its limit: nothing is left to choose, nor anything to fall back on."""
 
 
 def allocate(site: Site, asked: AllocationInput) -> AllocationResult:
