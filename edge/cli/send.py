@@ -137,16 +137,23 @@ def next_sequence(site: str, issuer: str, now: datetime) -> int:
 
     It is at least the date in milliseconds, so that a lost file, or another machine that took over the
     issuer's name, does not fall behind.
+
+    Raises:
+        ConfigError: the state directory cannot be used.
     """
     import platformdirs
 
     folder = Path(platformdirs.user_state_dir("reconf")) / "sequences"
-    file = folder / f"{site}.{issuer}"
-    last = int(file.read_text()) if file.exists() else 0
-    number = max(last + 1, int(now.timestamp() * 1000))
-    folder.mkdir(parents=True, exist_ok=True)
-    file.with_suffix(".new").write_text(str(number))
-    file.with_suffix(".new").replace(file)
+    file, new = folder / f"{site}.{issuer}", folder / f"{site}.{issuer}.new"
+    try:
+        text = file.read_text().strip() if file.exists() else ""
+        last = int(text) if text.isdigit() else 0
+        number = max(last + 1, int(now.timestamp() * 1000))
+        folder.mkdir(parents=True, exist_ok=True)
+        new.write_text(str(number))
+        new.replace(file)
+    except OSError as error:
+        raise ConfigError(f"{file}: the sequence of {issuer!r} cannot be kept: {error}") from error
     return number
 
 
