@@ -20,8 +20,9 @@ from reconf.protection.envelope import Capability
 HORIZONS_S: Final = (0.0, 10.0, 60.0, 900.0)
 AVERAGED_FROM_S: Final = 60.0
 """Duty-averaged limits (heat) bind on horizons longer than this."""
-GRID: Final = np.linspace(0.1, 1.0, 10)
-"""String currents that are tried, as shares of the string's own limit."""
+BISECTIONS: Final = 12
+SHARES: Final = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.76)
+"""Of I*: a window is seldom wider than a quarter, so a lower current cannot give more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,75 +47,91 @@ def capability(
     *,
     site_open: bool,
 ) -> Capability:
-    """Power at the bus that the site can hold for each of `HORIZONS_S`, in both directions [W]."""
+    """Power at the bus that the site can hold for each of `HORIZONS_S`, in both directions [W].
+
+    V(I) falls with I, so the currents that keep the converter's window end at one I*, found by bisection;
+    the best power lies there or, with more modules inserted, a little below.
+    """
+    case = _Case.of(constants, belief, now_a, average_a)
+    limit = _cases(strings.discharge_a, strings.charge_a)
+    low, high = np.zeros(limit.shape), limit.copy()
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        holds = case.voltage_v(middle) >= strings.voltage_min_v
+        low, high = np.where(holds, middle, low), np.where(holds, high, middle)
+    low = np.where(case.voltage_v(limit) >= strings.voltage_min_v, limit, low)
+    best = np.zeros(limit.shape)
+    for share in SHARES:
+        current = share * low
+        volts = np.minimum(case.voltage_v(current), strings.voltage_max_v)
+        np.maximum(best, bus_power_w(constants, volts * current, current, case.sign), out=best)
     usable = strings.usable & (not site_open)
-    totals = []
-    for direction, sign in enumerate((1.0, -1.0)):
-        charge = belief.remaining_ah if direction == 0 else belief.chargeable_ah
-        limit = strings.discharge_a if direction == 0 else strings.charge_a
-        rating = strings.discharge_w if direction == 0 else strings.charge_w
-        best = _best_w(
-            constants, belief, strings, sign, limit, now_a[direction], average_a[direction], charge
-        )
-        totals.append(np.where(usable, np.minimum(best, rating), 0.0).sum(axis=-1))
+    total = np.where(usable, np.minimum(best, _cases(strings.discharge_w, strings.charge_w)), 0.0).sum(axis=1)
+    n = len(HORIZONS_S)
     return Capability(
         horizon_s=HORIZONS_S,
-        discharge_w=tuple(float(w) for w in totals[0]),
-        charge_w=tuple(float(w) for w in totals[1]),
+        discharge_w=tuple(float(w) for w in total[:n]),
+        charge_w=tuple(float(w) for w in total[n:]),
     )
 
 
-def _best_w(
-    constants: Constants,
-    belief: Belief,
-    strings: StringLimits,
-    sign: float,
-    limit_a: FloatArray,
-    now_a: FloatArray,
-    average_a: FloatArray,
-    charge_ah: FloatArray,
-) -> FloatArray:
-    """(H, S) largest bus power of every string for each horizon, over the currents that are tried (G).
-
-    One horizon after the other: (G, M) arrays stay in the processor's cache.
-    """
-    topology = constants.topology
-    current = _currents_a(constants, now_a, limit_a)  # (G, S)
-    mine = current[:, topology.string_of]
-    np.maximum(mine, 1e-9, out=mine)
-    inverse = 1.0 / mine
-    able = now_a >= mine - 1e-6
-    drop = sign * constants.string_r_on_ohm * current
-    held = np.minimum(average_a * inverse, 1.0)
-    moves = charge_ah * 3600.0 * inverse
-    best = []
-    for horizon_s in HORIZONS_S:
-        ohm = belief.r0_ohm if horizon_s == 0.0 else belief.resistance_ohm
-        each = mine * (-sign * ohm)
-        each += belief.ocv_v
-        each *= able
-        if horizon_s > 0.0:
-            each *= np.minimum(moves * (1.0 / horizon_s), held if horizon_s > AVERAGED_FROM_S else 1.0)
-        volts = np.add.reduceat(each, topology.start[:-1], axis=-1) - drop
-        np.minimum(volts, strings.voltage_max_v, out=volts)
-        power = np.where(volts >= strings.voltage_min_v, volts * current, 0.0)
-        best.append(np.maximum(bus_power_w(constants, power, current, sign).max(axis=0), 0.0))
-    return np.array(best)
+def _cases(discharge: FloatArray, charge: FloatArray) -> FloatArray:
+    """(2 H, N): one row per direction and horizon."""
+    rows: FloatArray = np.repeat(np.array([discharge, charge]), len(HORIZONS_S), axis=0)
+    return rows
 
 
-def _currents_a(constants: Constants, now_a: FloatArray, limit_a: FloatArray) -> FloatArray:
-    """(G, S) currents to try: the weakest module's, and shares up to the strongest module's."""
-    first = constants.topology.start[:-1]
-    strongest = np.minimum(np.maximum.reduceat(now_a, first), limit_a)
-    weakest = np.minimum.reduceat(np.where(now_a > 0.0, now_a, np.inf), first)
-    tried: FloatArray = np.concatenate(
-        [np.minimum(weakest, strongest)[None, :], GRID[:, None] * strongest], axis=0
-    )
-    return tried
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """All directions and horizons side by side; (2 H, M) unless noted."""
+
+    constants: Constants
+    sign: FloatArray
+    """(2 H, 1)"""
+    ocv_v: FloatArray
+    """(M,)"""
+    ohm: FloatArray
+    """Signed."""
+    now_a: FloatArray
+    lasting_a: FloatArray
+    """String current up to which a module can stay inserted for the whole horizon."""
+
+    @classmethod
+    def of(
+        cls,
+        constants: Constants,
+        belief: Belief,
+        now_a: tuple[FloatArray, FloatArray],
+        average_a: tuple[FloatArray, FloatArray],
+    ) -> _Case:
+        horizon = np.tile(np.array(HORIZONS_S), 2)[:, None]
+        sign = np.repeat([1.0, -1.0], len(HORIZONS_S))[:, None]
+        charge = _cases(belief.remaining_ah, belief.chargeable_ah)
+        lasting = charge * 3600.0 / np.maximum(horizon, 1e-3)
+        averaged = np.where(horizon > AVERAGED_FROM_S, _cases(*average_a), np.inf)
+        return cls(
+            constants=constants,
+            sign=sign,
+            ocv_v=belief.ocv_v,
+            ohm=sign * np.where(horizon > 0.0, belief.resistance_ohm, belief.r0_ohm),
+            now_a=_cases(*now_a),
+            lasting_a=np.minimum(lasting, averaged),
+        )
+
+    def voltage_v(self, current_a: FloatArray) -> FloatArray:
+        """(2 H, S) mean string voltage over the horizon at string currents (2 H, S)."""
+        topology = self.constants.topology
+        mine = np.maximum(current_a, 1e-9).take(topology.string_of, axis=1)
+        each = np.minimum(self.lasting_a / mine, 1.0)
+        each *= self.now_a >= mine - 1e-6
+        each *= self.ocv_v - self.ohm * mine
+        total: FloatArray = np.add.reduceat(each, topology.start[:-1], axis=1)
+        total -= self.sign * self.constants.string_r_on_ohm * current_a
+        return total
 
 
 def bus_power_w(
-    constants: Constants, string_power_w: FloatArray, current_a: FloatArray, sign: float
+    constants: Constants, string_power_w: FloatArray, current_a: FloatArray, sign: FloatArray | float
 ) -> FloatArray:
     """Magnitude at the bus of a string-side power magnitude (..., S), after or before the converter's losses.
 
