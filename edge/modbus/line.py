@@ -104,6 +104,7 @@ class Line:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _probing: int = 0
+    _closing: bool = False
 
     async def __aenter__(self) -> Self:
         """Open the connections together; those that cannot be made are tried again in the background."""
@@ -122,6 +123,8 @@ class Line:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # asyncio.wait_for of Python 3.11 swallows a cancellation that meets an arriving answer: say it twice
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -169,7 +172,7 @@ class Line:
             self.probe_after_s = self.wall() + (took_s + QUIET_S) * (1.0 / PROBE_SHARE - 1.0)
 
     async def _serve(self, link: Link) -> None:
-        while True:
+        while not self._closing:
             while not self._normal:
                 self._wake.clear()
                 await self._wake.wait()
@@ -180,7 +183,7 @@ class Line:
                 batch.finish()
 
     async def _serve_background(self, link: Link) -> None:
-        while True:
+        while not self._closing:
             while not self._background:
                 self._wake_background.clear()
                 await self._wake_background.wait()

@@ -108,6 +108,7 @@ class Link:
         self._last_byte = 0.0
         self._reconnecting: asyncio.Task[None] | None = None
         self._deaf = 0
+        self._closed = False
         self.last_used = 0.0
         """Wall time at which the last exchange ended."""
 
@@ -121,6 +122,7 @@ class Link:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._closed = True
         if self._reconnecting is not None:
             self._reconnecting.cancel()
         if self._client is not None:
@@ -193,7 +195,7 @@ class Link:
     async def _reconnect(self, client: AsyncModbusTcpClient | AsyncModbusSerialClient) -> None:
         delay_s = RECONNECT_FIRST_S
         await asyncio.sleep(delay_s)
-        while not await client.connect():
+        while not self._closed and not await client.connect():
             delay_s = min(2 * delay_s, RECONNECT_MAX_S)
             await asyncio.sleep(delay_s)
         self._deaf = 0

@@ -32,7 +32,6 @@ from reconf.twin.observe import QUIET
 from reconf.twin.plant import Plant
 from reconf.twin.truth import draw_truth
 
-
 # read once: parsing the register tables takes half a second
 RM1, RC1 = load_profile("rm1"), load_profile("rc1")
 
