@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -45,7 +45,8 @@ def run(
     ] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
     figures: Annotated[
-        Path | None, typer.Option(help="write what the daemon measured of itself here when it ends")
+        Path | None,
+        typer.Option(help="write what the daemon measured of itself here at its end and on SIGUSR1"),
     ] = None,
 ) -> None:
     """Control a site until SIGTERM or Ctrl-C; then leave every string in order and end."""
@@ -65,9 +66,7 @@ def run(
             clock=clock,
         )
         configure_logs(log_level)
-        measured = asyncio.run(_run(loaded, options, start=start))
-        if figures is not None:
-            figures.write_text(json.dumps(measured), encoding="utf-8")
+        asyncio.run(_run(loaded, options, start=start, figures=figures))
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(EXIT_WRONG) from error
@@ -86,21 +85,30 @@ def _default_state_dir(site: str) -> Path:
     return user_state_path("reconf") / site
 
 
-async def _run(loaded: Site, options: RunOptions, *, start: bool) -> dict[str, Any]:
-    """Run until told to stop; what the daemon measured of itself."""
+async def _run(loaded: Site, options: RunOptions, *, start: bool, figures: Path | None) -> None:
+    """Run until told to stop."""
     from edge.core_values import SetMode
     from edge.figures import report
     from edge.wiring import daemon
     from reconf.sequences import SiteMode
 
     async with daemon(loaded, options) as made:
+
+        def measured() -> None:
+            """Write the figures; also on SIGUSR1, for whoever looks while it runs."""
+            if figures is not None:
+                partly = figures.with_suffix(".part")
+                partly.write_text(json.dumps(report(made)), encoding="utf-8")
+                partly.replace(figures)
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, made.stop)
+        loop.add_signal_handler(signal.SIGUSR1, measured)
         if start:
             made.core.order(SetMode(SiteMode.RUN), made.parts.clock.control_s(), made.parts.clock.wall_s())
         await made.run()
-        return report(made)
+        measured()
 
 
 def register(app: typer.Typer) -> None:
