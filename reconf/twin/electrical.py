@@ -14,7 +14,15 @@ import numpy as np
 
 from reconf.arrays import FloatArray
 from reconf.cells import CellBank
-from reconf.cells.model import REFERENCE_DEGC, SOC_STEP, ZERO_CELSIUS_K, arrhenius
+from reconf.cells.model import (
+    CURVES,
+    REFERENCE_DEGC,
+    SOC_MIN,
+    SOC_NODES,
+    SOC_STEP,
+    ZERO_CELSIUS_K,
+    arrhenius,
+)
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -189,4 +197,24 @@ def voltage_behind_r0_v(response: Response, before: CellState, after: CellState)
         - after.rc1_v
         - after.rc2_v
     )
+    return result
+
+
+def group_enthalpy_j(bank: CellBank, capacity_ah: FloatArray, soc_frac: FloatArray) -> FloatArray:
+    """(M, C) enthalpy above the first node of the SOC grid [J]; exact for the piecewise linear curves."""
+    columns = len(CURVES)
+    nodes = bank.table.reshape(-1, SOC_NODES, 2 * columns)[..., :3]
+    integral = np.zeros_like(nodes)
+    integral[:, 1:] = np.cumsum(0.5 * (nodes[:, 1:] + nodes[:, :-1]), axis=1) * SOC_STEP
+    rows, fraction = bank.rows(soc_frac)
+    index = np.clip((soc_frac - SOC_MIN) / SOC_STEP, 0, SOC_NODES - 2).astype(np.intp)
+    which = (bank.row // SOC_NODES)[:, None]
+    whole = integral[which, index] + SOC_STEP * (
+        fraction[..., None] * rows[..., :3]
+        + 0.5 * fraction[..., None] ** 2 * rows[..., columns : columns + 3]
+    )
+    lost = 1.0 - capacity_ah / bank.rated_capacity_ah[:, None]
+    # U0 + (T - 25) s - T_K s is independent of T
+    per_soc = whole[..., 0] + lost * whole[..., 1] - (REFERENCE_DEGC + ZERO_CELSIUS_K) * whole[..., 2]
+    result: FloatArray = per_soc * capacity_ah * SECONDS_PER_HOUR
     return result

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from reconf.actuation import ConverterMode
 from reconf.arrays import FloatArray, IntArray
 from reconf.cells import CellBank
-from reconf.cells.model import SOC_NODES, SOC_STEP, ZERO_CELSIUS_K
 from reconf.errors import ParameterError
 from reconf.readings import SiteImage
 from reconf.site import Site
@@ -20,13 +17,21 @@ from reconf.twin.electrical import (
     StepConstants,
     advance,
     enthalpy_power_w,
+    group_enthalpy_j,
     respond,
     stored_current_a,
     voltage_behind_r0_v,
 )
 from reconf.twin.electrical_string import ConverterArrays, StringSolution, balance_trim, solve_strings
-from reconf.twin.plant_state import EnergyLedger, PlantFaults, PlantInputs, SafetyLimits, ViolationCounter
-from reconf.twin.thermal import ThermalStep
+from reconf.twin.plant_state import (
+    EnergyLedger,
+    PlantFaults,
+    PlantInputs,
+    PlantMeasures,
+    SafetyLimits,
+    ViolationCounter,
+)
+from reconf.twin.thermal import RackHeat
 from reconf.twin.truth import Truth
 
 BUS_CAPACITANCE_F = 0.020
@@ -35,35 +40,6 @@ HEATSINK_RISE_K = 35.0
 HEATSINK_TIME_S = 600.0
 TRIM_PASSES = 3
 """Passes of trim balance against string current; each shrinks the imbalance about a hundredfold."""
-
-
-@dataclass(slots=True)
-class PlantMeasures:
-    """True values at the end of the last step, as an ideal sensor would show them."""
-
-    module_voltage_v: FloatArray
-    """(M,) at the module's terminals, mean over the PWM period."""
-    module_current_a: FloatArray
-    """(M,) through the cells, string and trim together, mean over the step."""
-    cell_voltage_v: FloatArray
-    """(M, C) mean over the PWM period; NaN beyond a module's groups."""
-    core_degc: FloatArray
-    """(M,)"""
-    surface_degc: FloatArray
-    """(M,)"""
-    trim_current_a: FloatArray
-    """(M,)"""
-    duty_frac: FloatArray
-    """(M,)"""
-    string_voltage_v: FloatArray
-    """(S,) on the string's side of the contactor."""
-    string_current_a: FloatArray
-    bus_power_w: FloatArray
-    bus_voltage_v: float
-    limiting: np.ndarray
-    """(S,) bool"""
-    outside_window: np.ndarray
-    """(S,) bool"""
 
 
 class Plant:
@@ -107,7 +83,7 @@ class Plant:
         self._power_w = np.zeros(s)
         self._string_a = np.zeros(s)
         self._constants: dict[float, StepConstants] = {}
-        self._thermal: tuple[float, FloatArray, ThermalStep] | None = None
+        self._rack = RackHeat(self.bank, self.topology, site.thermal)
         self._enthalpy_start_j = self.enthalpy_j()
         self.true = self._measures_at_rest()
 
@@ -288,21 +264,16 @@ class Plant:
         self.heatsink_degc = target + (self.heatsink_degc - target) * np.exp(-dt_s / HEATSINK_TIME_S)
 
     def _advance_heat(self, heat_w: FloatArray, dt_s: float) -> None:
-        cooling = self.truth.cooling_scale * self.faults.cooling_factor
-        cached = self._thermal
-        if cached is None or cached[0] != dt_s or not np.array_equal(cached[1], cooling):
-            bank = self.bank
-            propagator = ThermalStep.of(
-                bank.heat_capacity_core_j_per_k,
-                bank.heat_capacity_surface_j_per_k,
-                bank.conductance_core_surface_w_per_k,
-                bank.conductance_surface_ambient_w_per_k * cooling,
-                dt_s,
-            )
-            cached = self._thermal = (dt_s, cooling, propagator)
-        self.core_degc, self.surface_degc = cached[2].advance(
-            self.core_degc, self.surface_degc, heat_w + self.faults.extra_heat_w, self.ambient_degc
+        self.core_degc, self.surface_degc = self._rack.advance(
+            self.core_degc,
+            self.surface_degc,
+            heat_w + self.faults.extra_heat_w,
+            self.ambient_degc,
+            self.truth.cooling_scale * self.faults.cooling_factor,
+            self.inputs.cooling_frac,
+            dt_s,
         )
+        self.energy.auxiliary_j += self._rack.level_frac * self.site.thermal.cooling_power_w * dt_s
 
     def _finish(
         self,
@@ -403,29 +374,11 @@ class Plant:
 
     def enthalpy_j(self) -> float:
         """Enthalpy in all groups against SOC 0 [J]: Q times the exact integral of U - T dU/dT over SOC."""
-        return float((group_enthalpy_j(self.bank, self.truth, self.cells.soc_frac) * self._mask).sum())
+        return float(
+            (group_enthalpy_j(self.bank, self.truth.capacity_ah, self.cells.soc_frac) * self._mask).sum()
+        )
 
     @property
     def chemical_out_j(self) -> float:
         """What the cells have given since the start [J], from their state alone."""
         return self._enthalpy_start_j - self.enthalpy_j()
-
-
-def group_enthalpy_j(bank: CellBank, truth: Truth, soc_frac: FloatArray) -> FloatArray:
-    """(M, C) enthalpy above the first node of the SOC grid [J]; exact for the piecewise linear curves."""
-    columns = len(bank.models[0].curves)
-    nodes = bank.table.reshape(-1, SOC_NODES, 2 * columns)[..., :3]
-    integral = np.zeros_like(nodes)
-    integral[:, 1:] = np.cumsum(0.5 * (nodes[:, 1:] + nodes[:, :-1]), axis=1) * SOC_STEP
-    rows, fraction = bank.rows(soc_frac)
-    index = np.clip((soc_frac + 0.1) / SOC_STEP, 0, SOC_NODES - 2).astype(np.intp)
-    which = (bank.row // SOC_NODES)[:, None]
-    whole = integral[which, index] + SOC_STEP * (
-        fraction[..., None] * rows[..., :3]
-        + 0.5 * fraction[..., None] ** 2 * rows[..., columns : columns + 3]
-    )
-    lost = 1.0 - truth.capacity_ah / bank.rated_capacity_ah[:, None]
-    # U0 + (T - 25) s - T_K s is independent of T
-    per_soc = whole[..., 0] + lost * whole[..., 1] - (25.0 + ZERO_CELSIUS_K) * whole[..., 2]
-    result: FloatArray = per_soc * truth.capacity_ah * 3600.0
-    return result

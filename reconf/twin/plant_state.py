@@ -34,6 +34,8 @@ class PlantInputs:
     """(S,)"""
     pcs_power_w: float = float("nan")
     """Power the PCS draws from the bus when a string holds it; NaN: the PCS holds the bus and takes all."""
+    cooling_frac: float = 0.0
+    """Asked of the cooling system, 0 off .. 1 full; without effect where the site has none."""
 
     @classmethod
     def safe(cls, n_modules: int, n_strings: int) -> PlantInputs:
@@ -48,6 +50,35 @@ class PlantInputs:
             current_limit_a=np.full(n_strings, np.inf),
             contactor_closed=np.zeros(n_strings, dtype=np.bool_),
         )
+
+
+@dataclass(slots=True)
+class PlantMeasures:
+    """True values at the end of the last step, as an ideal sensor would show them."""
+
+    module_voltage_v: FloatArray
+    """(M,) at the module's terminals, mean over the PWM period."""
+    module_current_a: FloatArray
+    """(M,) through the cells, string and trim together, mean over the step."""
+    cell_voltage_v: FloatArray
+    """(M, C) mean over the PWM period; NaN beyond a module's groups."""
+    core_degc: FloatArray
+    """(M,)"""
+    surface_degc: FloatArray
+    """(M,)"""
+    trim_current_a: FloatArray
+    """(M,)"""
+    duty_frac: FloatArray
+    """(M,)"""
+    string_voltage_v: FloatArray
+    """(S,) on the string's side of the contactor."""
+    string_current_a: FloatArray
+    bus_power_w: FloatArray
+    bus_voltage_v: float
+    limiting: BoolArray
+    """(S,)"""
+    outside_window: BoolArray
+    """(S,)"""
 
 
 @dataclass(slots=True)
@@ -68,6 +99,8 @@ class EnergyLedger:
     bus_out_j: FloatArray = field(default_factory=lambda: np.zeros(0))
     """(S,) at the bus, discharging."""
     bus_in_j: FloatArray = field(default_factory=lambda: np.zeros(0))
+    auxiliary_j: float = 0.0
+    """Taken by the cooling system from elsewhere; not part of the balance."""
 
     @property
     def out_j(self) -> float:

@@ -1,4 +1,4 @@
-"""Two lumped thermal nodes per module, advanced exactly for constant heat over a step."""
+"""Two lumped thermal nodes per module, advanced exactly for constant heat over a step; racks of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconf.arrays import FloatArray
+from reconf.cells import CellBank
+from reconf.site import ThermalSpec, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +72,67 @@ class ThermalStep:
             end_core + self.cc * core + self.cs * surface,
             end_surface + self.sc * core + self.ss * surface,
         )
+
+
+class RackHeat:
+    """Modules in their racks: own cooling, the site's cooling system, warmth of the neighbours.
+
+    A neighbour is held at its temperature over one step, which is stable for any step length.
+    """
+
+    def __init__(self, bank: CellBank, topology: Topology, spec: ThermalSpec) -> None:
+        self.level_frac = 0.0
+        """How far the cooling system has come up, 0..1."""
+        self._bank = bank
+        self._spec = spec
+        same = np.diff(topology.string_of) == 0
+        self._left = np.concatenate(([False], same))
+        self._right = np.concatenate((same, [False]))
+        self._neighbours = self._left.astype(np.float64) + self._right.astype(np.float64)
+        self._cached: tuple[float, FloatArray, ThermalStep] | None = None
+
+    def advance(
+        self,
+        core_degc: FloatArray,
+        surface_degc: FloatArray,
+        heat_w: FloatArray,
+        ambient_degc: float,
+        cooling_scale: FloatArray,
+        cooling_frac: float,
+        dt_s: float,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Core and surface temperatures after the step; `cooling_scale` (M,) multiplies the conductance."""
+        scale = cooling_scale * self._cooling_gain(cooling_frac, dt_s)
+        share = self._spec.neighbour_conductance_frac
+        air: FloatArray | float = ambient_degc
+        if share > 0.0:
+            beside = np.zeros_like(surface_degc)
+            beside[1:] += np.where(self._left[1:], surface_degc[:-1], 0.0)
+            beside[:-1] += np.where(self._right[:-1], surface_degc[1:], 0.0)
+            total = scale + share * self._neighbours
+            air = (scale * ambient_degc + share * beside) / total
+            scale = total
+        return self._step(scale, dt_s).advance(core_degc, surface_degc, heat_w, air)
+
+    def _cooling_gain(self, asked_frac: float, dt_s: float) -> float:
+        """Factor of the conductance; the cooling system comes up and down over its ramp."""
+        spec = self._spec
+        if spec.cooling == "off":
+            return 1.0
+        most = dt_s / max(spec.cooling_ramp_s, dt_s)
+        self.level_frac += min(max(asked_frac - self.level_frac, -most), most)
+        return 1.0 + self.level_frac * (1.0 / spec.cooling_resistance_factor_frac - 1.0)
+
+    def _step(self, scale: FloatArray, dt_s: float) -> ThermalStep:
+        cached = self._cached
+        if cached is None or cached[0] != dt_s or not np.array_equal(cached[1], scale):
+            bank = self._bank
+            step = ThermalStep.of(
+                bank.heat_capacity_core_j_per_k,
+                bank.heat_capacity_surface_j_per_k,
+                bank.conductance_core_surface_w_per_k,
+                bank.conductance_surface_ambient_w_per_k * scale,
+                dt_s,
+            )
+            cached = self._cached = (dt_s, scale, step)
+        return cached[2]
