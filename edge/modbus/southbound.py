@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from edge.modbus import wiretime
 from edge.modbus.blocks import Freshness, ImageMaker
 from edge.modbus.failures import FailureKind, NodeError
 from edge.modbus.identity import ConverterIdentity, Identities, ModuleIdentity
-from edge.modbus.line import Batch, Line, Node
+from edge.modbus.line import Line, Node
+from edge.modbus.nodes import lines_of, nodes_of
+from edge.modbus.reader import NodeEvent, Reader, finished
 from edge.modbus.transport import Link
 from edge.modbus.writer import Writer
 from reconf.actuation import NodeWriteFailure, Receipt, VerifiedCommand
@@ -48,17 +50,6 @@ class SouthboundOptions:
     scrub_every_s: float = 1.0
     """Wall time after which each line reads back the command registers of its next node, to notice what
     changed behind our back; 0: never."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeEvent:
-    """A node was lost or came back; said once."""
-
-    kind: Literal["lost", "back"]
-    label: str
-    gateway: str
-    unit_id: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +101,15 @@ class Southbound:
         self._rc1 = Rc1Codec(rc1_profile or load_profile("rc1"))
         n_strings = site.topology.n_strings
         self._images = ImageMaker(self._rm1, self._rc1, n_strings, self.options.freshness)
-        self._modules, self._strings = _nodes(site, self._rm1, self._rc1)
-        self._lines = _lines(site, self._modules, self._strings, wall, read_only=read_only)
-        self._line_of = {id(node): line for line in self._lines for node in line.nodes}
+        self._modules, self._strings = nodes_of(site, self._rm1, self._rc1)
+        self._lines = lines_of(site, self._modules, self._strings, wall, read_only=read_only)
         self._writer = Writer(
             site, self._rm1, self._rc1, self.options.write_rate_per_s, self.options.write_burst
         )
+        scrub = 0.0 if read_only else self.options.scrub_every_s
+        self._reader = Reader(self._lines, self._images, self._writer, wall, scrub)
         self._stack = AsyncExitStack()
-        self._now_s = 0.0
-        self._scrub_at = [0] * len(self._lines)
-        self._scrubbed_s = [wall()] * len(self._lines)
-        self._reads = self._read_failures = self._writes = self._write_failures = self._heartbeats = 0
-        self._events: list[NodeEvent] = []
+        self._writes = self._write_failures = self._heartbeats = 0
 
     async def __aenter__(self) -> Self:
         await asyncio.gather(*(self._stack.enter_async_context(line) for line in self._lines))
@@ -143,120 +131,11 @@ class Southbound:
             budget_s: wall time after which the image is made of what is there; late answers count for
                 the next one. Without it the gateways' time-outs are the only bound.
         """
-        self._now_s = now_s
-        self._images.begin()
-        batches: list[Batch] = []
-        for index, line in enumerate(self._lines):
-            due = [node for node in line.nodes if not node.suspect and not node.busy]
-            works = [partial(self._read_node, node) for node in due]
-            if due and self._scrub_due(index):
-                works.append(partial(self._scrub, due[self._scrub_at[index] % len(due)]))
-            batches.append(line.submit(works))
-        await _all(batches, budget_s)
-        self._probe_suspects()
-        image = self._images.image(tick, now_s, self._wall())
-        self._writer.observe(image)
-        return image
-
-    async def _read_node(self, node: Node, link: Link) -> None:
-        """Read one node's input block; a failure that came at once is tried again once."""
-        asked_s = self._now_s
-        node.busy = True
-        try:
-            for attempt in (1, 2):
-                try:
-                    payload = await self._genuine(node, link)
-                except NodeError as error:
-                    self._read_failures += 1
-                    if not error.retry_now or attempt == 2:
-                        self._failed(node, error)
-                        return
-                else:
-                    self._landed(node, payload, asked_s)
-                    return
-        finally:
-            node.busy = False
-
-    async def _genuine(self, node: Node, link: Link) -> bytes:
-        """A whole input block that carries the device's mark."""
-        self._reads += 1
-        payload = await link.read(node.unit, "input", 0, node.read_count)
-        if not payload.startswith(node.prefix):
-            raise NodeError(
-                FailureKind.GARBAGE,
-                f"unit {node.unit}: block begins with {payload[:6].hex()}, not with {node.prefix.hex()}",
-            )
-        return payload
-
-    def _landed(self, node: Node, payload: bytes, asked_s: float) -> None:
-        store = self._images.modules if node.kind == "rm1" else self._images.strings
-        store.land(node.row, payload, asked_s)
-        if node.suspect:
-            node.failures = 0
-            self._writer.forget(node)
-            self._note("back", node, "answers again")
-            # what healed this node may have healed its neighbours
-            for other in self._line_of[id(node)].nodes:
-                other.next_try_s = min(other.next_try_s, self._wall())
-
-    def _failed(self, node: Node, error: NodeError) -> None:
-        if error.kind is FailureKind.DISCONNECTED:
-            return  # the connection's fault, not the node's: it is asked again as soon as one stands
-        if not node.suspect:
-            self._note("lost", node, str(error))
-        node.failed(self._wall())
-
-    def _note(self, kind: Literal["lost", "back"], node: Node, text: str) -> None:
-        line = self._line_of[id(node)]
-        self._events.append(NodeEvent(kind, node.label, line.gateway.name, node.unit, text))
-
-    def _probe_suspects(self) -> None:
-        """Start the background probes that are due."""
-        now = self._wall()
-        for line in self._lines:
-            suspects = [n for n in line.nodes if n.suspect]
-            due = sorted(
-                (n for n in suspects if not n.busy and n.next_try_s <= now), key=lambda n: n.next_try_s
-            )
-            nobody_to_slow = len(suspects) == len(line.nodes)
-            if not due or line.probing or (now < line.probe_after_s and not nobody_to_slow):
-                continue
-            for node in due if nobody_to_slow else due[:1]:
-                line.probe(partial(self._probe, node, line))
-
-    async def _probe(self, node: Node, line: Line, link: Link) -> None:
-        began = self._wall()
-        asked_s = self._now_s
-        node.busy = True
-        try:
-            self._landed(node, await self._genuine(node, link), asked_s)
-        except NodeError as error:
-            self._read_failures += 1
-            self._failed(node, error)
-            line.probe_cost(self._wall() - began)
-        finally:
-            node.busy = False
-
-    def _scrub_due(self, line: int) -> bool:
-        """It is time to check the next node of `line`."""
-        every, now = self.options.scrub_every_s, self._wall()
-        if self.read_only or every <= 0.0 or now - self._scrubbed_s[line] < every:
-            return False
-        self._scrubbed_s[line] = now
-        self._scrub_at[line] += 1
-        return True
-
-    async def _scrub(self, node: Node, link: Link) -> None:
-        """Read what stands in the command registers; the next write mends what differs."""
-        try:
-            await self._writer.refresh(node, link)
-        except NodeError:
-            self._writer.forget(node)
+        return await self._reader.read(now_s, tick, budget_s)
 
     def events(self) -> tuple[NodeEvent, ...]:
         """What happened to nodes since the last call."""
-        events, self._events = tuple(self._events), []
-        return events
+        return self._reader.events()
 
     # ---- writing -------------------------------------------------------------------------------
 
@@ -276,7 +155,7 @@ class Southbound:
             except NodeError as error:
                 refuse(node, str(error))
                 if error.kind is FailureKind.NO_ANSWER:
-                    self._failed(node, error)
+                    self._reader.failed(node, error)
 
         def refuse(node: Node, text: str) -> None:
             confirmed[node.index] = False
@@ -290,15 +169,15 @@ class Southbound:
             elif node.suspect:
                 refuse(node, "not tried, the unit does not answer")
             else:
-                jobs.append((self._line_of[id(node)], node))
-        await _all(
+                jobs.append((self._reader.line_of(node), node))
+        await finished(
             [line.submit([partial(one, n) for at, n in jobs if at is line]) for line in self._lines], None
         )
         n = len(self._modules)
         return Receipt(verified.time_s, confirmed[:n], confirmed[n:], written, tuple(failures))
 
     def _write_failure(self, node: Node, text: str) -> NodeWriteFailure:
-        return NodeWriteFailure(self._line_of[id(node)].gateway.name, node.unit, "commands", text)
+        return NodeWriteFailure(self._reader.line_of(node).gateway.name, node.unit, "commands", text)
 
     async def heartbeat(
         self, module_mask: BoolArray, string_mask: BoolArray, *, only_due: bool = True
@@ -390,7 +269,7 @@ class Southbound:
             except NodeError as error:
                 failed[node.index] = True
                 if error.kind is FailureKind.NO_ANSWER:
-                    self._failed(node, error)
+                    self._reader.failed(node, error)
 
         tried: list[Node] = []
         for node in nodes:
@@ -399,10 +278,10 @@ class Southbound:
             else:
                 tried.append(node)
         batches = [
-            line.submit([partial(guarded, n) for n in tried if self._line_of[id(n)] is line])
+            line.submit([partial(guarded, n) for n in tried if self._reader.line_of(n) is line])
             for line in self._lines
         ]
-        await _all(batches, None)
+        await finished(batches, None)
         return failed
 
     def _chosen(self, module_mask: BoolArray, string_mask: BoolArray) -> list[Node]:
@@ -425,8 +304,8 @@ class Southbound:
     def stats(self) -> SouthboundStats:
         """Counters since the start."""
         return SouthboundStats(
-            reads=self._reads,
-            read_failures=self._read_failures,
+            reads=self._reader.reads,
+            read_failures=self._reader.failures,
             writes=self._writes,
             write_failures=self._write_failures,
             writes_deferred=self._writer.budget.deferred,
@@ -448,46 +327,3 @@ class Southbound:
             ),
             default=0.0,
         )
-
-
-async def _all(batches: Sequence[Batch], budget_s: float | None) -> None:
-    """Wait for all batches, `budget_s` at most."""
-    try:
-        async with asyncio.timeout(budget_s):
-            for batch in batches:
-                await batch.wait()
-    except TimeoutError:
-        return
-
-
-def _nodes(site: Site, rm1_codec: Rm1Codec, rc1_codec: Rc1Codec) -> tuple[list[Node], list[Node]]:
-    """All module nodes in site order, then all converters."""
-    modules, strings = [], []
-    for i, position in enumerate(site.positions):
-        p = rm1_codec.profile
-        prefix = np.array([p.magic, p.map_version, position.module.n_cells], dtype=">u2").tobytes()
-        count = int(rm1_codec.read_counts[i])
-        modules.append(Node(i, "rm1", i, position.unit_id, position.module.serial, count, prefix))
-    for s, string in enumerate(site.strings):
-        p = rc1_codec.profile
-        prefix = np.array([p.magic, p.map_version], dtype=">u2").tobytes()
-        unit, count = string.converter.unit_id, rc1_codec.block.count
-        strings.append(Node(len(modules) + s, "rc1", s, unit, string.name, count, prefix))
-    return modules, strings
-
-
-def _lines(
-    site: Site,
-    modules: Sequence[Node],
-    strings: Sequence[Node],
-    wall: Callable[[], float],
-    *,
-    read_only: bool,
-) -> list[Line]:
-    """One line per gateway; converters first, so that they are never read last."""
-    by_gateway: dict[str, list[Node]] = {g.name: [] for g in site.gateways}
-    for string, node in zip(site.strings, strings, strict=True):
-        by_gateway[string.converter.gateway].append(node)
-    for position, node in zip(site.positions, modules, strict=True):
-        by_gateway[position.gateway].append(node)
-    return [Line(g, tuple(by_gateway[g.name]), wall, read_only) for g in site.gateways if by_gateway[g.name]]

@@ -1,0 +1,70 @@
+"""The nodes and lines of a site, and sites attached to other endpoints than those of their file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edge.modbus.line import Line, Node
+from reconf.devices.rc1 import Rc1Codec
+from reconf.devices.rm1 import Rm1Codec
+from reconf.errors import ConfigError
+from reconf.site import GatewaySpec, Site
+
+
+def attached(site: Site, endpoints: Mapping[str, str]) -> Site:
+    """`site` with some gateways elsewhere: by name, `HOST:PORT` or the path of a serial device.
+
+    Raises:
+        ConfigError: an unknown gateway, or an endpoint that is neither.
+    """
+    unknown = sorted(set(endpoints) - {g.name for g in site.gateways})
+    if unknown:
+        known = ", ".join(g.name for g in site.gateways)
+        raise ConfigError(f"no gateway {', '.join(unknown)} in site {site.name}; it has {known}")
+    moved = tuple(_moved(g, endpoints[g.name]) if g.name in endpoints else g for g in site.gateways)
+    return replace(site, gateways=moved)
+
+
+def _moved(gateway: GatewaySpec, endpoint: str) -> GatewaySpec:
+    if endpoint.startswith("/"):
+        return replace(gateway, kind="rtu", device=endpoint)
+    host, colon, port = endpoint.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError(f"gateway {gateway.name}: {endpoint!r} is neither HOST:PORT nor a device path")
+    return replace(gateway, kind="tcp", host=host.strip("[]"), port=int(port))
+
+
+def nodes_of(site: Site, rm1_codec: Rm1Codec, rc1_codec: Rc1Codec) -> tuple[list[Node], list[Node]]:
+    """All module nodes in site order, then all converters."""
+    modules, strings = [], []
+    for i, position in enumerate(site.positions):
+        p = rm1_codec.profile
+        prefix = np.array([p.magic, p.map_version, position.module.n_cells], dtype=">u2").tobytes()
+        count = int(rm1_codec.read_counts[i])
+        modules.append(Node(i, "rm1", i, position.unit_id, position.module.serial, count, prefix))
+    for s, string in enumerate(site.strings):
+        p = rc1_codec.profile
+        prefix = np.array([p.magic, p.map_version], dtype=">u2").tobytes()
+        unit, count = string.converter.unit_id, rc1_codec.block.count
+        strings.append(Node(len(modules) + s, "rc1", s, unit, string.name, count, prefix))
+    return modules, strings
+
+
+def lines_of(
+    site: Site,
+    modules: Sequence[Node],
+    strings: Sequence[Node],
+    wall: Callable[[], float],
+    *,
+    read_only: bool,
+) -> list[Line]:
+    """One line per gateway; converters first, so that they are never read last."""
+    by_gateway: dict[str, list[Node]] = {g.name: [] for g in site.gateways}
+    for string, node in zip(site.strings, strings, strict=True):
+        by_gateway[string.converter.gateway].append(node)
+    for position, node in zip(site.positions, modules, strict=True):
+        by_gateway[position.gateway].append(node)
+    return [Line(g, tuple(by_gateway[g.name]), wall, read_only) for g in site.gateways if by_gateway[g.name]]
