@@ -55,6 +55,8 @@ class MqttLink:
         self.topics = Topics.of(site)
         self.around = around or Surroundings()
         self.connected = False
+        if store is not None:
+            store.history.bound_outbox(site.mqtt.outbox_max_rows)
         self.outgoing = Outgoing(
             site.name,
             self.topics,

@@ -113,6 +113,10 @@ class History:
         rows = self._database.rows(sql, (count,))
         return [JournalEntry(*r) for r in reversed(rows)]
 
+    def bound_outbox(self, rows: int) -> None:
+        """Keep this many unsent messages from now on."""
+        self._outbox_rows = rows
+
     # outbox ---------------------------------------------------------------------------------------
 
     def outbox_put(self, messages: Sequence[tuple[str, bytes, datetime]]) -> int:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from edge.cli.main import app
 from edge.northbound.actions import ARGS
 from reconf.config import SiteFileError, load_site, parse_site, site_schema
+from reconf.config.document import reference
 from reconf.config.model import ACTIONS
 from reconf.errors import ConfigError
 from reconf.shipped import find_site_file
@@ -227,3 +228,10 @@ def test_check_command(tmp_path: Path) -> None:
     assert f"{bad}:6: module_types.t.n_cells" in run.output
     assert CliRunner().invoke(app, ["check"]).exit_code == 2
     assert CliRunner().invoke(app, ["check", "--schema"]).exit_code == 0
+
+
+def test_reference_in_the_docs_is_current() -> None:
+    text = (Path(__file__).resolve().parents[4] / "docs" / "site-file.md").read_text()
+    assert reference() in text, (
+        "docs/site-file.md is old: put the output of reconf.config.document.reference into it"
+    )
