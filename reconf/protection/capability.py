@@ -20,8 +20,8 @@ from reconf.protection.envelope import Capability
 HORIZONS_S: Final = (0.0, 10.0, 60.0, 900.0)
 AVERAGED_FROM_S: Final = 60.0
 """Duty-averaged limits (heat) bind on horizons longer than this."""
-BISECTIONS: Final = 12
-SHARES: Final = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.76)
+BISECTIONS: Final = 8
+SHARES: Final = (1.0, 0.93, 0.86, 0.79)
 """Of I*: a window is seldom wider than a quarter, so a lower current cannot give more."""
 
 
