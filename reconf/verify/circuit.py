@@ -125,16 +125,18 @@ def exposure(
     limit = np.maximum.reduce([c.current_limit_a for c in commands])
     trim_high = np.maximum.reduce([c.trim_current_a for c in commands])
     trim_low = np.minimum.reduce([c.trim_current_a for c in commands])
-    emf_low = tables.sum_by_string(np.where(surely, source.u_low_v - source.r_high_ohm * trim_high, 0.0))
-    emf_high = tables.sum_by_string(np.where(maybe, source.u_high_v - source.r_high_ohm * trim_low, 0.0))
+    drop = np.where(trim_high > 0.0, source.r_high_ohm, source.r_low_ohm) * trim_high
+    emf_low = np.maximum(tables.sum_by_string(np.where(surely, source.u_low_v - drop, 0.0)), 0.0)
     r_high = tables.sum_by_string(np.where(maybe, source.r_high_ohm, 0.0)) + tables.string_r_on_ohm
     r_low = tables.sum_by_string(np.where(surely, source.r_low_ohm, 0.0)) + tables.string_r_on_ohm
     lows, highs = [np.zeros(tables.n_strings)], [np.zeros(tables.n_strings)]
     for command in commands:
         running = command.mode != ConverterMode.OFF
         free = command.mode == ConverterMode.BUS_VOLTAGE
-        for emf, resistance in ((np.maximum(emf_low, 0.0), r_high), (emf_high, r_low)):
-            flow = solve_current_a(tables, emf, resistance, command.power_w)
+        # most current flows from the lowest voltage: discharging over the highest resistance (it pulls the
+        # voltage down), charging over the lowest (it lifts it least)
+        for resistance in (r_high, r_low):
+            flow = solve_current_a(tables, emf_low, resistance, command.power_w)
             flow = np.where(running, np.clip(flow, -limit, limit), 0.0)
             lows.append(np.where(free, -limit, flow))
             highs.append(np.where(free, limit, flow))

@@ -114,9 +114,9 @@ def walk(seed: int, ticks: int) -> Loop:
     calm = rng.choice([0.0, 0.03, 0.15])
     modes = [SiteMode.RUN, SiteMode.RUN, SiteMode.STANDBY, SiteMode.OFF, SiteMode.MAINTENANCE]
     dark_s, cleared = np.zeros(2, np.bool_), False
-    for k in range(ticks):
+    for _ in range(ticks):
         dark_s = np.where(rng.random(2) < 0.8, dark_s & (rng.random(2) < 0.9), rng.random(2) < calm)
-        faulty = rng.random() < 0.04
+        faulty = rng.random() < 0.02
         allowed = envelope(
             site,
             site_open=bool(faulty and rng.random() < 0.5),
@@ -124,18 +124,21 @@ def walk(seed: int, ticks: int) -> Loop:
             insertion=(rng.random(12) < calm / 3.0).astype(np.uint8),
         )
         before_mode, closings = loop.state.mode, len(nodes.closings)
-        asked_clear = bool(rng.random() < 0.1)
+        asked_clear = bool(rng.random() < 0.4)
+        request = modes[int(rng.integers(5))] if rng.random() < 0.03 else None
+        if before_mode is SiteMode.OFF and rng.random() < 0.3:
+            request = SiteMode.RUN
+        elif before_mode is SiteMode.MAINTENANCE and rng.random() < 0.3:
+            request = SiteMode.OFF
         loop.tick(
             quiet_m=rng.random(12) < calm,
             quiet_s=dark_s,
             lost_m=rng.random(12) < calm / 2.0,
             lost_s=rng.random(2) < calm / 2.0,
             envelope_=allowed,
-            request=SiteMode.RUN
-            if k == 3
-            else (modes[int(rng.integers(5))] if rng.random() < 0.03 else None),
+            request=request,
             cleared=asked_clear,
-            emergency_stop=bool(rng.random() < 0.01),
+            emergency_stop=bool(rng.random() < 0.004),
         )
         after = loop.state.mode
         cleared = (cleared or asked_clear) and before_mode in HELD

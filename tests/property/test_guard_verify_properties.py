@@ -1,0 +1,249 @@
+"""What must hold for verify and staging whatever the readings are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+from guard_site import MODULE_V, command, envelope, estimate, guard_site, image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconf.actuation import Refused, SlotCommand, VerifiedCommand
+from reconf.devices.rm1 import Rm1Status
+from reconf.readings import Channel
+from reconf.sequences import hold_zero
+from reconf.switching import stage
+from reconf.verify import History, verify, verify_steps
+from reconf.verify.circuit import exposure, solve_current_a, sources
+from reconf.verify.tables import build_tables
+
+SITE = guard_site()
+M, S = 12, 2
+seeds = st.integers(0, 2**32 - 1)
+
+
+def garbage(rng: np.random.Generator, shape) -> np.ndarray:
+    """Numbers as broken as floating point allows."""
+    values = rng.normal(0.0, 100.0, shape)
+    broken = rng.random(shape)
+    values[broken < 0.2] = np.nan
+    values[(broken >= 0.2) & (broken < 0.3)] = np.inf
+    values[(broken >= 0.3) & (broken < 0.4)] = -np.inf
+    return values
+
+
+def wrecked_image(rng: np.random.Generator):
+    seen = image(SITE, rng.random(M) < 0.5, closed=rng.random(S) < 0.5)
+
+    def wreck(readings, size):
+        changes = {}
+        for name in readings.__dataclass_fields__:
+            old = getattr(readings, name)
+            if isinstance(old, Channel):
+                changes[name] = Channel(
+                    garbage(rng, old.value.shape),
+                    rng.integers(0, 7, old.value.shape).astype(np.uint8),
+                    np.abs(garbage(rng, old.value.shape)),
+                )
+        changes["answered"] = rng.random(size) < 0.5
+        changes["age_s"] = np.abs(garbage(rng, size))
+        changes["status"] = rng.integers(0, 1024, size)
+        return replace(readings, **changes)
+
+    return replace(seen, modules=wreck(seen.modules, M), strings=wreck(seen.strings, S))
+
+
+def wrecked(rng: np.random.Generator, value):
+    """A dataclass of arrays with every float array replaced by garbage."""
+    changes = {}
+    for name in value.__dataclass_fields__:
+        old = getattr(value, name)
+        if isinstance(old, np.ndarray) and old.dtype == np.float64:
+            changes[name] = garbage(rng, old.shape)
+        elif isinstance(old, np.ndarray) and old.dtype == np.bool_:
+            changes[name] = rng.random(old.shape) < 0.5
+        elif isinstance(old, np.ndarray) and old.dtype == np.uint8:
+            changes[name] = rng.integers(0, 3, old.shape).astype(np.uint8)
+    return replace(value, **changes)
+
+
+def random_command(rng: np.random.Generator) -> SlotCommand:
+    return replace(
+        SlotCommand.safe(M, S),
+        inserted=rng.random(M) < 0.6,
+        trim_current_a=rng.normal(0.0, 2.0, M) * (rng.random(M) < 0.3),
+        mode=rng.integers(0, 2, S),
+        power_w=rng.normal(0.0, 8000.0, S),
+        current_limit_a=rng.uniform(0.0, 80.0, S),
+        contactor=rng.random(S) < 0.7,
+    )
+
+
+@given(seed=seeds)
+@settings(max_examples=60, deadline=None)
+def test_leaving_is_never_refused(seed):
+    """Each step of leaving passes whatever image, estimate and envelope say."""
+    rng = np.random.default_rng(seed)
+    seen, believed = wrecked_image(rng), wrecked(rng, estimate(SITE))
+    allowed = replace(wrecked(rng, envelope(SITE)), site_open=bool(rng.random() < 0.5))
+    running = random_command(rng)
+    unloaded = replace(hold_zero(running), mode=np.zeros(S, np.int64))
+    opened = replace(unloaded, contactor=np.zeros(S, np.bool_), current_limit_a=np.zeros(S))
+    for before, after in ((running, hold_zero(running)), (running, unloaded), (unloaded, opened)):
+        answer = verify(SITE, seen, believed, allowed, before, after, dt_s=1.0)
+        assert isinstance(answer, VerifiedCommand), answer
+    read = replace(
+        seen,
+        strings=replace(seen.strings, answered=np.ones(S, np.bool_), status=np.zeros(S, np.int64)),
+    )
+    bypassed = replace(opened, inserted=np.zeros(M, np.bool_))
+    assert isinstance(verify(SITE, read, believed, allowed, opened, bypassed, dt_s=1.0), VerifiedCommand)
+
+
+@given(seed=seeds)
+@settings(max_examples=60, deadline=None)
+def test_garbage_never_lets_power_through_and_never_raises(seed):
+    rng = np.random.default_rng(seed)
+    asked = replace(random_command(rng), power_w=np.full(S, 4000.0), mode=np.ones(S, np.int64))
+    believed = wrecked(rng, estimate(SITE))
+    believed = replace(believed, ocv_v=np.full(M, np.nan))
+    answer = verify(
+        SITE, wrecked_image(rng), believed, wrecked(rng, envelope(SITE)), random_command(rng), asked, dt_s=1.0
+    )
+    assert isinstance(answer, Refused)
+
+
+@given(seed=seeds)
+@settings(max_examples=60, deadline=None)
+def test_a_tighter_envelope_never_lets_more_through(seed):
+    rng = np.random.default_rng(seed)
+    wide = envelope(SITE, discharge_now_a=rng.uniform(10.0, 80.0, M), charge_now_a=rng.uniform(5.0, 60.0, M))
+    shrink = {
+        name: getattr(wide, name) * rng.uniform(0.5, 1.0, getattr(wide, name).shape)
+        for name in (
+            "discharge_now_a", "charge_now_a", "trim_give_a", "trim_take_a", "string_discharge_a",
+            "string_charge_a", "string_discharge_w", "string_charge_w", "string_voltage_max_v",
+        )
+    }  # fmt: skip
+    tight = replace(wide, **shrink)
+    before = command(SITE, limit_a=10.0)
+    after = command(SITE, power_w=rng.uniform(-9000.0, 9000.0), limit_a=rng.uniform(5.0, 60.0))
+    seen, believed = image(SITE), estimate(SITE)
+    if isinstance(verify(SITE, seen, believed, tight, before, after, dt_s=1.0), VerifiedCommand):
+        assert isinstance(verify(SITE, seen, believed, wide, before, after, dt_s=1.0), VerifiedCommand)
+
+
+@given(power=st.floats(-11_000.0, 11_000.0), volts=st.floats(120.0, 300.0), ohm=st.floats(0.01, 0.3))
+@settings(max_examples=100, deadline=None)
+def test_the_current_closes_the_converters_balance(power, volts, ohm):
+    t = SITE.derived(build_tables)
+    emf, resistance = np.full(S, volts), np.full(S, ohm)
+    current = solve_current_a(t, emf, resistance, np.full(S, power))
+    asked = power + 0.01 * abs(power) + 20.0
+    peak = volts**2 / 4.0 / (ohm + 0.02)
+    if asked > peak:
+        assert np.isinf(current).all()
+        return
+    given = (volts - ohm * current) * current - 0.02 * current**2
+    assert np.allclose(given, asked, rtol=1e-9, atol=1e-6)
+
+
+@given(seed=seeds)
+@settings(max_examples=25, deadline=None)
+def test_sums_of_extremes_bound_every_subset_of_unfinished_writes(seed):
+    """The closed form against all 2^M * 4 enumerated subsets of one string."""
+    rng = np.random.default_rng(seed)
+    site = guard_site(strings=1)
+    t = site.derived(build_tables)
+    seen = image(site, rng.random(6) < 0.7, module_v=MODULE_V * rng.uniform(0.9, 1.1, 6))
+    source = sources(t, seen, estimate(site, r0_ohm=rng.uniform(0.005, 0.03, 6)))
+    one, two = (
+        replace(
+            SlotCommand.safe(6, 1),
+            inserted=rng.random(6) < 0.7,
+            mode=np.ones(1, np.int64),
+            power_w=rng.uniform(-6000.0, 6000.0, 1),
+            current_limit_a=rng.uniform(1.0, 60.0, 1),
+            contactor=np.ones(1, np.bool_),
+        )
+        for _ in range(2)
+    )
+    both = exposure(t, source, one.inserted & two.inserted, one.inserted | two.inserted, (one, two))
+    for switched in product((False, True), repeat=6):
+        which = np.array(switched)
+        state = np.where(which, two.inserted, one.inserted)
+        for power, limit in product((one.power_w, two.power_w), (one.current_limit_a, two.current_limit_a)):
+            only = replace(one, inserted=state, power_w=power, current_limit_a=limit)
+            reach = exposure(t, source, state, state, (only,))
+            assert (reach.voltage_low_v >= both.voltage_low_v - 1e-9).all()
+            assert (reach.voltage_high_v <= both.voltage_high_v + 1e-9).all()
+            assert (reach.current_high_a <= both.current_high_a + 1e-9).all()
+            assert (reach.current_low_a >= both.current_low_a - 1e-9).all()
+
+
+@given(seed=seeds)
+@settings(max_examples=40, deadline=None)
+def test_a_change_that_is_safe_at_its_end_is_staged_into_steps_that_pass(seed):
+    """From one allowed state to another: the steps pass, there are few, and the last is the target."""
+    rng = np.random.default_rng(seed)
+    limits = rng.uniform(15.0, 60.0, M)
+    allowed = envelope(SITE, discharge_now_a=limits, charge_now_a=limits)
+
+    def state() -> SlotCommand:
+        inserted = np.zeros(M, np.bool_)
+        for s in range(S):
+            inserted[6 * s + rng.permutation(6)[: rng.integers(5, 7)]] = True
+        limit = np.array([limits[6 * s : 6 * s + 6][inserted[6 * s : 6 * s + 6]].min() for s in range(S)])
+        power = rng.uniform(-1.0, 1.0, S) * 0.8 * limit * 5 * MODULE_V * 0.9
+        return replace(
+            command(SITE, inserted=inserted),
+            current_limit_a=limit,
+            power_w=np.clip(power, -11_000.0, 11_000.0),
+        )
+
+    before, target = state(), state()
+    seen, believed = image(SITE, before.inserted), estimate(SITE)
+    steps = stage(SITE, seen, believed, allowed, before, target)
+    outcome = verify_steps(SITE, seen, believed, allowed, before, steps, dt_s=1.0)
+    assert isinstance(outcome, tuple), outcome
+    assert 1 <= len(steps) <= 4
+    for name in SlotCommand.__dataclass_fields__:
+        assert np.array_equal(getattr(steps[-1], name), getattr(target, name))
+
+
+def test_staging_nothing_gives_no_steps():
+    before = command(SITE, power_w=1000.0)
+    assert stage(SITE, image(SITE), estimate(SITE), envelope(SITE), before, before) == ()
+
+
+def test_a_module_that_shows_another_state_is_taken_for_either():
+    t = SITE.derived(build_tables)
+    seen = image(SITE, [False, True, True, True, True, True] * 2)
+    before = command(SITE, inserted=[True, True, True, True, False, False] * 2)
+    answer = verify(
+        SITE, seen, estimate(SITE), envelope(SITE), before,
+        replace(before, power_w=np.full(S, 1000.0)), dt_s=1.0,
+    )  # fmt: skip
+    assert isinstance(answer, Refused)
+    settled = History(settled=np.ones(M, np.bool_))
+    answer = verify(
+        SITE, seen, estimate(SITE), envelope(SITE), before,
+        replace(before, power_w=np.full(S, 1000.0)), dt_s=1.0, history=settled,
+    )  # fmt: skip
+    assert isinstance(answer, VerifiedCommand)
+    assert t.n_modules == M
+
+
+def test_a_stuck_switch_counts_as_what_it_shows():
+    seen = image(SITE, [True] * 6 + [False] + [True] * 5)
+    status = seen.modules.status.copy()
+    status[6] |= int(Rm1Status.SWITCH_FAULT)
+    seen = replace(seen, modules=replace(seen.modules, status=status))
+    asked = command(SITE, inserted=[True] * 6 + [True, True, True, True, False, False], power_w=500.0)
+    before = replace(asked, power_w=np.zeros(S))
+    history = History(settled=np.ones(M, np.bool_))
+    answer = verify(SITE, seen, estimate(SITE), envelope(SITE), before, asked, dt_s=1.0, history=history)
+    assert isinstance(answer, Refused)
+    assert "window_min" in {v.rule for v in answer.violations}
