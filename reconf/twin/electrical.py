@@ -78,16 +78,43 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class ModuleResponse:
+    """`Response` summed over the groups in series, (M,)."""
+
+    emf_v: FloatArray
+    fast_ohm: FloatArray
+    """R0: follows the current at once."""
+    slow_ohm: FloatArray
+    """Follows the mean current of the step."""
+
+    @classmethod
+    def of(cls, response: Response) -> ModuleResponse:
+        """Sum over the groups."""
+        return cls(response.emf_v.sum(axis=1), response.r0_ohm.sum(axis=1), response.r_slow_ohm.sum(axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What flows through the modules during a step, (M,)."""
+
+    duty_frac: FloatArray
+    trim_a: FloatArray
+    string_a: FloatArray
+    """Of the module's string."""
+    cell_a: FloatArray
+    """Through the cells, mean over the PWM period."""
+
+
+@dataclass(frozen=True, slots=True)
 class GroupParameters:
     """True parameters of every group, (M, C)."""
 
     capacity_ah: FloatArray
-    resistance_scale: FloatArray
     soh_lost_frac: FloatArray
     mask: FloatArray
     """1.0 where the group exists."""
-    r0_per_ah: FloatArray
-    """Mask times resistance scale over rated capacity."""
+    per_ah: FloatArray
+    """Resistance scale over rated capacity; 0 where there is no group."""
 
 
 def respond(
@@ -99,27 +126,20 @@ def respond(
 ) -> Response:
     """Linearise every group about the start of the step."""
     rows, fraction = bank.rows(state.soc_frac)
-    n = rows.shape[-1] // 2
+    n = len(CURVES)
+    value = rows[..., :n] + fraction[..., None] * rows[..., n:]
     warm = (core_degc - REFERENCE_DEGC)[:, None]
-    lost = parameters.soh_lost_frac
-    mask = parameters.mask
-
-    def curve(k: int) -> FloatArray:
-        value: FloatArray = rows[..., k] + fraction * rows[..., n + k]
-        return value
-
-    entropy = curve(2)
-    ocv = curve(0) + lost * curve(1) + warm * entropy
+    lost, mask, per_ah = parameters.soh_lost_frac, parameters.mask, parameters.per_ah
+    entropy, half_width = value[..., 2], value[..., 6]
+    ocv = value[..., 0] + lost * value[..., 1] + warm * entropy
     rise = rows[..., n] + lost * rows[..., n + 1] + warm * rows[..., n + 2]
     coulombs = parameters.capacity_ah * SECONDS_PER_HOUR
     per_coulomb = 1.0 / (SOC_STEP * coulombs)
     slope = rise * per_coulomb
-    scale = parameters.r0_per_ah
-    rc_scale = scale * arrhenius(core_degc, bank.activation_rc_j_per_mol)[:, None]
-    r0 = curve(3) * scale * arrhenius(core_degc, bank.activation_r0_j_per_mol)[:, None]
-    r1 = curve(4) * rc_scale
-    r2 = curve(5) * rc_scale
-    half_width = curve(6)
+    rc_scale = per_ah * arrhenius(core_degc, bank.activation_rc_j_per_mol)[:, None]
+    r0 = value[..., 3] * (per_ah * arrhenius(core_degc, bank.activation_r0_j_per_mol)[:, None])
+    r1 = value[..., 4] * rc_scale
+    r2 = value[..., 5] * rc_scale
     slow = r1 * (1.0 - step.mean1) + r2 * (1.0 - step.mean2) + (0.5 * step.dt_s) * slope
     polarisation = state.rc1_v * step.mean1 + state.rc2_v * step.mean2 - half_width * state.hysteresis
     return Response(

@@ -12,7 +12,9 @@ from reconf.readings import SiteImage
 from reconf.site import Site
 from reconf.twin.electrical import (
     CellState,
+    Flow,
     GroupParameters,
+    ModuleResponse,
     Response,
     StepConstants,
     advance,
@@ -38,6 +40,16 @@ BUS_CAPACITANCE_F = 0.020
 HEATSINK_RISE_K = 35.0
 """Rise of a converter's heatsink at its full rating; a usual design point of fan-cooled converters."""
 HEATSINK_TIME_S = 600.0
+RULES = (
+    "cell_voltage_max",
+    "cell_voltage_min",
+    "temperature_max",
+    "temperature_min",
+    "discharge_current",
+    "charge_current",
+)
+MOVING_A = 0.05
+"""Below it a module rests, and cold alone does not hurt it."""
 TRIM_PASSES = 3
 """Passes of trim balance against string current; each shrinks the imbalance about a hundredfold."""
 
@@ -79,10 +91,17 @@ class Plant:
         self.violations = ViolationCounter()
         self._mask = self.bank.mask.astype(np.float64)
         self._trim_efficiency = np.array([x.trim_efficiency_frac for x in site.modules])
+        full_w = self.converters.loss_w(
+            self.converters.power_rating_w, self.converters.current_rating_a, np.ones(s, dtype=np.bool_)
+        )
+        self._heatsink_k_per_w = HEATSINK_RISE_K / np.maximum(full_w, 1.0)
+        self._per_ah = self._mask / self.bank.rated_capacity_ah[:, None]
+        self._soh_lost = 1.0 - truth.capacity_ah / self.bank.rated_capacity_ah[:, None]
         self._outside = np.zeros(s, dtype=np.bool_)
         self._power_w = np.zeros(s)
         self._string_a = np.zeros(s)
         self._constants: dict[float, StepConstants] = {}
+        self._excess = np.empty((len(RULES), m))
         self._rack = RackHeat(self.bank, self.topology, site.thermal)
         self._enthalpy_start_j = self.enthalpy_j()
         self.true = self._measures_at_rest()
@@ -103,12 +122,14 @@ class Plant:
         constants = self._step_constants(dt_s)
         response = respond(self.bank, self._parameters(), self.cells, self.core_degc, constants)
         duty = np.where(self.inputs.inserted, self.inputs.duty_frac, 0.0)
-        trim, solved = self._solve(response, duty, dt_s)
+        modules = ModuleResponse.of(response)
+        trim, solved = self._solve(modules, duty, dt_s)
         string_a = solved.current_a[self.topology.string_of]
         current = duty * string_a + trim
         leakage = response.ocv_v * self._mask / self.faults.leakage_ohm
         stored = stored_current_a(self.bank, current, leakage)
-        heat = self._book(response, duty, trim, string_a, current, stored, solved, dt_s)
+        chemical = enthalpy_power_w(response, stored, self.core_degc, dt_s, self._mask)
+        heat = self._book(chemical, modules, Flow(duty, trim, string_a, current), solved, dt_s)
         before = self.cells
         self.cells = advance(self.bank, before, response, current, stored, constants)
         self._advance_heat(heat, dt_s)
@@ -117,7 +138,7 @@ class Plant:
         self._outside = solved.outside_window
         self._power_w = solved.bus_power_w
         self._string_a = solved.current_a
-        self._finish(response, before, duty, trim, solved, dt_s)
+        self._finish(response, before, Flow(duty, trim, string_a, current), solved, dt_s)
 
     def step_alone(self, current_a: FloatArray, dt_s: float) -> FloatArray:
         """Advance every module by itself, loaded with `current_a` (M,); returns its work at the terminals.
@@ -129,8 +150,8 @@ class Plant:
         response = respond(self.bank, self._parameters(), self.cells, self.core_degc, constants)
         leakage = response.ocv_v * self._mask / self.faults.leakage_ohm
         stored = stored_current_a(self.bank, current_a, leakage)
-        resistance = (response.r_slow_ohm + response.r0_ohm).sum(axis=1)
-        terminal = current_a * (response.emf_v.sum(axis=1) - resistance * current_a)
+        modules = ModuleResponse.of(response)
+        terminal = current_a * (modules.emf_v - (modules.slow_ohm + modules.fast_ohm) * current_a)
         heat = enthalpy_power_w(response, stored, self.core_degc, dt_s, self._mask) - terminal
         self.energy.cell_heat_j += float(heat.sum()) * dt_s
         before = self.cells
@@ -141,19 +162,17 @@ class Plant:
         nothing = np.zeros(self.topology.n_strings)
         none = np.zeros(self.topology.n_strings, dtype=np.bool_)
         idle = StringSolution(nothing, nothing, none, none, none)
-        self._finish(response, before, np.zeros(current_a.shape), current_a, idle, dt_s)
+        rest = np.zeros(current_a.shape)
+        self._finish(response, before, Flow(rest, current_a, rest, current_a), idle, dt_s)
         work: FloatArray = terminal * dt_s
         return work
 
     def _parameters(self) -> GroupParameters:
-        truth = self.truth
-        scale = truth.resistance_scale * self.faults.resistance_factor * self._mask
         return GroupParameters(
-            capacity_ah=truth.capacity_ah,
-            resistance_scale=truth.resistance_scale,
-            soh_lost_frac=1.0 - truth.capacity_ah / self.bank.rated_capacity_ah[:, None],
+            capacity_ah=self.truth.capacity_ah,
+            soh_lost_frac=self._soh_lost,
             mask=self._mask,
-            r0_per_ah=scale / self.bank.rated_capacity_ah[:, None],
+            per_ah=self.truth.resistance_scale * self.faults.resistance_factor * self._per_ah,
         )
 
     def _step_constants(self, dt_s: float) -> StepConstants:
@@ -166,11 +185,11 @@ class Plant:
 
     # ---- one step ------------------------------------------------------------------------------
 
-    def _solve(self, response: Response, duty: FloatArray, dt_s: float) -> tuple[FloatArray, StringSolution]:
+    def _solve(
+        self, modules: ModuleResponse, duty: FloatArray, dt_s: float
+    ) -> tuple[FloatArray, StringSolution]:
         """Trim currents and string currents that hold together."""
-        emf = response.emf_v.sum(axis=1)
-        fast = response.r0_ohm.sum(axis=1)
-        slow = response.r_slow_ohm.sum(axis=1)
+        emf, fast, slow = modules.emf_v, modules.fast_ohm, modules.slow_ohm
         setpoint = self.inputs.trim_setpoint_a
         string_a = self._string_a
         trimmed = bool(setpoint.any())
@@ -221,24 +240,18 @@ class Plant:
 
     def _book(
         self,
-        response: Response,
-        duty: FloatArray,
-        trim: FloatArray,
-        string_a: FloatArray,
-        current: FloatArray,
-        stored: FloatArray,
+        chemical_w: FloatArray,
+        modules: ModuleResponse,
+        flow: Flow,
         solved: StringSolution,
         dt_s: float,
     ) -> FloatArray:
         """Enter the step into the ledger and return the heat of every module [W]."""
-        emf = response.emf_v.sum(axis=1)
-        fast = response.r0_ohm.sum(axis=1)
-        slow = response.r_slow_ohm.sum(axis=1)
-        behind = emf - slow * current
-        to_string = duty * string_a * (behind - fast * (string_a + trim))
-        to_trim = trim * (behind - fast * current)
-        chemical = enthalpy_power_w(response, stored, self.core_degc, dt_s, self._mask)
-        heat: FloatArray = chemical - to_string - to_trim
+        string_a, trim, fast = flow.string_a, flow.trim_a, modules.fast_ohm
+        behind = modules.emf_v - modules.slow_ohm * flow.cell_a
+        to_string = flow.duty_frac * string_a * (behind - fast * (string_a + trim))
+        to_trim = trim * (behind - fast * flow.cell_a)
+        heat: FloatArray = chemical_w - to_string - to_trim
         switch = self.topology.r_on_ohm * string_a**2
         string_w = self.topology.sum_by_string(to_string - switch)
         books = self.energy
@@ -257,10 +270,7 @@ class Plant:
 
     def _warm_heatsinks(self, loss_w: FloatArray, dt_s: float) -> None:
         """First order towards the rise that full-rating loss would give (HEATSINK_RISE_K)."""
-        full = self.converters.loss_w(
-            self.converters.power_rating_w, self.converters.current_rating_a, np.ones(loss_w.shape, np.bool_)
-        )
-        target = self.ambient_degc + HEATSINK_RISE_K * loss_w / np.maximum(full, 1.0)
+        target = self.ambient_degc + loss_w * self._heatsink_k_per_w
         self.heatsink_degc = target + (self.heatsink_degc - target) * np.exp(-dt_s / HEATSINK_TIME_S)
 
     def _advance_heat(self, heat_w: FloatArray, dt_s: float) -> None:
@@ -279,16 +289,14 @@ class Plant:
         self,
         response: Response,
         before: CellState,
-        duty: FloatArray,
-        trim: FloatArray,
+        flow: Flow,
         solved: StringSolution,
         dt_s: float,
     ) -> None:
         """Measures at the end of the step, bus voltage, violations."""
-        topology = self.topology
-        string_a = solved.current_a[topology.string_of]
+        topology, duty, trim, string_a = self.topology, flow.duty_frac, flow.trim_a, flow.string_a
         behind = voltage_behind_r0_v(response, before, self.cells)
-        mean_a = duty * string_a + trim
+        mean_a = flow.cell_a
         cell_v = np.where(self.bank.mask, behind - response.r0_ohm * mean_a[:, None], np.nan)
         behind_sum = (behind * self._mask).sum(axis=1)
         fast = response.r0_ohm.sum(axis=1)
@@ -327,21 +335,17 @@ class Plant:
     def _watch(self, cell_v: FloatArray, current_a: FloatArray, dt_s: float) -> None:
         """Count what lies beyond the SAFETY tiers of the site."""
         limits, mask = self.limits, self.bank.mask
-        highest = np.where(mask, cell_v, -np.inf).max(axis=1)
-        lowest = np.where(mask, cell_v, np.inf).min(axis=1)
-        hot = np.maximum(self.core_degc, self.surface_degc)
-        cold = np.minimum(self.core_degc, self.surface_degc)
-        moving = np.abs(current_a) > 0.05
-        note = self.violations.note
-        found = [
-            note("cell_voltage_max", highest - limits.cell_voltage_max_v, dt_s),
-            note("cell_voltage_min", limits.cell_voltage_min_v - lowest, dt_s),
-            note("temperature_max", hot - limits.temperature_max_degc, dt_s),
-            note("temperature_min", np.where(moving, limits.temperature_min_degc - cold, -1.0), dt_s),
-            note("discharge_current", current_a - limits.discharge_current_a, dt_s),
-            note("charge_current", -current_a - limits.charge_current_a, dt_s),
-        ]
-        self.violations.steps += any(found)
+        excess = self._excess
+        excess[0] = np.where(mask, cell_v, -np.inf).max(axis=1) - limits.cell_voltage_max_v
+        excess[1] = limits.cell_voltage_min_v - np.where(mask, cell_v, np.inf).min(axis=1)
+        excess[2] = np.maximum(self.core_degc, self.surface_degc) - limits.temperature_max_degc
+        cold = limits.temperature_min_degc - np.minimum(self.core_degc, self.surface_degc)
+        excess[3] = np.where(np.abs(current_a) > MOVING_A, cold, -1.0)
+        excess[4] = current_a - limits.discharge_current_a
+        excess[5] = -current_a - limits.charge_current_a
+        if excess.max() > 0.0:
+            found = [self.violations.note(rule, excess[k], dt_s) for k, rule in enumerate(RULES)]
+            self.violations.steps += any(found)
 
     def observe(self, rng: np.random.Generator, tick: int = 0, time_s: float | None = None) -> SiteImage:
         """`reconf.twin.observe.observe` with the usual noise, at the plant's own time by default."""
