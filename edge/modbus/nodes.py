@@ -1,40 +1,15 @@
-"""The nodes and lines of a site, and sites attached to other endpoints than those of their file."""
+"""The nodes and lines of a site."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from edge.modbus.line import Line, Node
 from reconf.devices.rc1 import Rc1Codec
 from reconf.devices.rm1 import Rm1Codec
-from reconf.errors import ConfigError
-from reconf.site import GatewaySpec, Site
-
-
-def attached(site: Site, endpoints: Mapping[str, str]) -> Site:
-    """`site` with some gateways elsewhere: by name, `HOST:PORT` or the path of a serial device.
-
-    Raises:
-        ConfigError: an unknown gateway, or an endpoint that is neither.
-    """
-    unknown = sorted(set(endpoints) - {g.name for g in site.gateways})
-    if unknown:
-        known = ", ".join(g.name for g in site.gateways)
-        raise ConfigError(f"no gateway {', '.join(unknown)} in site {site.name}; it has {known}")
-    moved = tuple(_moved(g, endpoints[g.name]) if g.name in endpoints else g for g in site.gateways)
-    return replace(site, gateways=moved)
-
-
-def _moved(gateway: GatewaySpec, endpoint: str) -> GatewaySpec:
-    if endpoint.startswith("/"):
-        return replace(gateway, kind="rtu", device=endpoint)
-    host, colon, port = endpoint.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"gateway {gateway.name}: {endpoint!r} is neither HOST:PORT nor a device path")
-    return replace(gateway, kind="tcp", host=host.strip("[]"), port=int(port))
+from reconf.site import Site
 
 
 def nodes_of(site: Site, rm1_codec: Rm1Codec, rc1_codec: Rc1Codec) -> tuple[list[Node], list[Node]]:

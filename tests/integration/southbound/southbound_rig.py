@@ -41,7 +41,7 @@ def small_site(kind: str = "tcp", n_modules: int = 6, n_strings: int = 1, **gate
     strings, gateways = [], []
     for s in range(n_strings):
         name = f"line-{s}"
-        gateways.append(GatewaySpec(name=name, kind=kind, **{"timeout_s": 0.15, "port": 0, **gateway}))
+        gateways.append(GatewaySpec(name=name, kind=kind, **{"timeout_s": 0.5, "port": 0, **gateway}))
         positions = tuple(
             PositionSpec(
                 label=f"{s}-{k}",

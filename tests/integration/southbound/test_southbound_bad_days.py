@@ -43,7 +43,7 @@ async def test_whole_site_is_read_and_every_value_is_good(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_silent_module_is_lost_kept_as_stale_and_comes_back(kind: str) -> None:
-    async with running(small_site(kind)) as rig:
+    async with running(small_site(kind, timeout_s=0.15)) as rig:
         good = await rig.read()
         rig.server.faults.unit("line-0", 3).silent = True
         image = await rig.read()
@@ -60,7 +60,7 @@ async def test_silent_module_is_lost_kept_as_stale_and_comes_back(kind: str) -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_silent_slave_does_not_slow_the_others(kind: str) -> None:
-    async with running(small_site(kind)) as rig:
+    async with running(small_site(kind, timeout_s=0.15)) as rig:
         before = await best_read_s(rig)
         rig.server.faults.unit("line-0", 2).silent = True
         await rig.read()  # the tick that finds out may wait for its time-out
@@ -82,7 +82,7 @@ async def test_silent_slave_does_not_slow_the_others(kind: str) -> None:
 
 
 async def test_probing_takes_a_bounded_share_of_a_serial_bus() -> None:
-    async with running(small_site("rtu")) as rig:
+    async with running(small_site("rtu", timeout_s=0.15)) as rig:
         await rig.read()
         for unit in (1, 2, 3, 4):
             rig.server.faults.unit("line-0", unit).silent = True
@@ -101,7 +101,7 @@ async def test_probing_takes_a_bounded_share_of_a_serial_bus() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_late_reply_is_never_taken_for_the_next_answer(kind: str) -> None:
-    async with running(small_site(kind)) as rig:
+    async with running(small_site(kind, timeout_s=0.15)) as rig:
         first = await rig.read()
         for _ in range(3):
             # answers 50 ms after the time-out of 150 ms, again and again
@@ -121,7 +121,7 @@ async def test_late_reply_is_never_taken_for_the_next_answer(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_late_reply_to_a_read_is_not_the_answer_to_a_read_of_something_else(kind: str) -> None:
     """The case measured with plain pymodbus: the same unit, another register, the old data came back."""
-    async with running(small_site(kind)) as rig:
+    async with running(small_site(kind, timeout_s=0.15)) as rig:
         link = rig.south._lines[0].links[0]
         serial = await link.read(1, "holding", 100, 8)
         for _ in range(4):
@@ -196,7 +196,7 @@ async def test_gateway_that_resets_in_mid_frame_costs_one_connection_not_the_tic
         began = time.perf_counter()
         image = await rig.read()
         assert list(np.flatnonzero(~image.modules.answered)) == [2]
-        assert time.perf_counter() - began < 0.14, "noticed at once, not by a time-out"
+        assert time.perf_counter() - began < 0.4, "noticed at once, not by a time-out"
         rig.server.faults.heal("line-0", 3)
         image = await rig.read_until(lambda i: i.modules.answered.all())
         rig.server.cut_connections()
