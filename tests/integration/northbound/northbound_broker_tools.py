@@ -38,7 +38,7 @@ class Mosquitto:
 
     def start(self) -> None:
         config = self.folder / "mosquitto.conf"
-        config.write_text(f"listener {self.port} 127.0.0.1\nuser root\n{self.extra}\n")
+        config.write_text(f"listener {self.port} 127.0.0.1\nuser root\nset_tcp_nodelay true\n{self.extra}\n")
         self.process = subprocess.Popen(
             ["mosquitto", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -80,22 +80,25 @@ class Scada:
     def of(self, ending: str) -> list[Any]:
         return [payload for topic, payload, _ in self.heard if topic.endswith(ending)]
 
-    async def until(self, condition: Any, timeout_s: float = 10.0) -> None:
+    async def until(self, condition: Any, timeout_s: float = 10.0, poll_s: float = 0.01) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
                 raise AssertionError(f"not seen in {timeout_s} s; heard {self.heard[-5:]}")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(poll_s)
 
-    async def reply_to(self, command: dict[str, Any], **keywords: Any) -> dict[str, Any]:
-        await self.client.publish("reconf/demo/command", json.dumps(command), qos=1, **keywords)
-        await self.until(lambda: any(r["id"] == command["id"] for r in self.of("/reply")))
+    async def reply_to(self, command: dict[str, Any], poll_s: float = 0.01) -> dict[str, Any]:
+        await self.client.publish("reconf/demo/command", json.dumps(command), qos=1)
+        await self.until(lambda: any(r["id"] == command["id"] for r in self.of("/reply")), poll_s=poll_s)
         return next(r for r in self.of("/reply") if r["id"] == command["id"])
 
 
 @asynccontextmanager
 async def scada(port: int) -> AsyncIterator[Scada]:
-    async with aiomqtt.Client("127.0.0.1", port, protocol=aiomqtt.ProtocolVersion.V5) as client:
+    nodelay = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    async with aiomqtt.Client(
+        "127.0.0.1", port, protocol=aiomqtt.ProtocolVersion.V5, socket_options=nodelay
+    ) as client:
         await client.subscribe("reconf/#", qos=1)
         listener = Scada(client)
         task = asyncio.create_task(listener.listen())
