@@ -72,6 +72,10 @@ def judge(site: Site, case: Case, in_force: SlotCommand, proposal: SlotCommand) 
     if not isinstance(whole, Refused):
         return Judged(whole, None)
     named = named_strings(site, whole)
+    if all(v.rule.startswith("trim") for v in whole.violations):
+        calm = _staged(site, case, in_force, _untrimmed(site, proposal, named))
+        if not isinstance(calm, Refused):
+            return Judged(calm, None, reduced=whole)
     for share in LESS:
         less = _staged(site, case, in_force, _lessened(proposal, named, share))
         if not isinstance(less, Refused):
@@ -81,6 +85,12 @@ def judge(site: Site, case: Case, in_force: SlotCommand, proposal: SlotCommand) 
     if not isinstance(rest, Refused):
         return Judged(rest, whole)
     return Judged(case.again(site, in_force, (hold_zero(in_force),)), whole)
+
+
+def _untrimmed(site: Site, proposal: SlotCommand, where: BoolArray) -> SlotCommand:
+    """`proposal` without trim on the strings `where`."""
+    still = where[site.topology.string_of]
+    return replace(proposal, trim_current_a=np.where(still, 0.0, proposal.trim_current_a))
 
 
 def _lessened(proposal: SlotCommand, where: BoolArray, share: float) -> SlotCommand:

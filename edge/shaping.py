@@ -90,8 +90,16 @@ def tighten(
         target,
         power_w=power_w,
         current_limit_a=stepped_limit_a(limit_a, in_force.current_limit_a),
-        trim_current_a=np.trunc(trim_a * 100.0) / 100.0,  # register step 0.01 A, towards zero
+        trim_current_a=_in_register_steps(trim_a, envelope),
     )
+
+
+def _in_register_steps(trim_a: FloatArray, envelope: Envelope) -> FloatArray:
+    """To the nearest 0.01 A (cutting would starve one side of the bus), but never beyond what is allowed."""
+    near = np.round(trim_a, 2)
+    over = (near > envelope.trim_give_a) | (-near > envelope.trim_take_a)
+    stepped: FloatArray = np.where(over, np.trunc(trim_a * 100.0) / 100.0, near)
+    return stepped
 
 
 def _allowed_trim(topology: Topology, trim_a: FloatArray, envelope: Envelope) -> FloatArray:
