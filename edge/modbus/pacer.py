@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reconf.twin.firmware import NodeBank
+from reconf.twin.firmware import PHYSICS_STEP_MAX_S, NodeBank
 
 PERIOD_MAX_S = 0.05
 """A switch acts within 50 ms of its write."""
@@ -28,8 +28,8 @@ class Pacer:
 
     @property
     def period_s(self) -> float:
-        """Wall time between turns: simulated steps of a second at most, where the machine can."""
-        return min(PERIOD_MAX_S, max(PERIOD_MIN_S, 1.0 / self.time_scale))
+        """Wall time between turns: one step of the physics each, where the machine can."""
+        return min(PERIOD_MAX_S, max(PERIOD_MIN_S, PHYSICS_STEP_MAX_S / self.time_scale))
 
     async def run(self) -> None:
         """Until cancelled."""

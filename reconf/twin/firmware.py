@@ -24,7 +24,7 @@ from reconf.twin.observe import TYPICAL, SensorNoise, SensorValues, sense
 from reconf.twin.plant import Plant
 from reconf.twin.plant_state import PlantInputs
 
-PHYSICS_STEP_MAX_S = 1.0
+PHYSICS_STEP_MAX_S = 2.5
 SAMPLE_PERIOD_S = 0.25
 """Simulated time between measurement sets."""
 AVERAGING_S = 1.0
