@@ -131,22 +131,21 @@ class NodeBank:
         self.plant.step(dt_s)
         true = self.plant.true
         self.rm1.run_trips(true.cell_voltage_v, np.maximum(true.surface_degc, true.core_degc))
-        self.rm1.count_switching(inputs, dt_s)
+        self.rm1.count_switching(dt_s)
         self._window.append((dt_s, true.module_voltage_v, true.module_current_a))
         while len(self._window) > 1 and sum(w[0] for w in self._window) - self._window[0][0] >= AVERAGING_S:
             self._window.popleft()
 
     def _inputs(self) -> PlantInputs:
-        inserted, duty, trim = self.rm1.drive()
-        mode, power, bus_v, limit = self.rc1.drive()
+        modules, converters = self.rm1.drive(), self.rc1.drive()
         return PlantInputs(
-            inserted=inserted,
-            duty_frac=duty,
-            trim_setpoint_a=trim,
-            mode=mode,
-            power_setpoint_w=power,
-            bus_voltage_setpoint_v=bus_v,
-            current_limit_a=limit,
+            inserted=modules.inserted,
+            duty_frac=modules.duty_frac,
+            trim_setpoint_a=modules.trim_a,
+            mode=converters.mode,
+            power_setpoint_w=converters.power_w,
+            bus_voltage_setpoint_v=converters.bus_voltage_v,
+            current_limit_a=converters.current_limit_a,
             contactor_closed=self.rc1.closed,
         )
 
@@ -160,7 +159,7 @@ class NodeBank:
             self._seen = self._averaged(sense(self.plant, self._rng, self._noise))
             self.rm1.show_measurements(self._seen, sample)
             self.rc1.show_measurements(self._seen, sample)
-        self.rm1.show_state(self._inputs(), self._seen, self.plant.time_s)
+        self.rm1.show_state(self._seen, self.plant.time_s)
         true = self.plant.true
         self.rc1.show_state(self._seen, true.limiting, true.outside_window)
         self._stale = False

@@ -14,7 +14,7 @@ from reconf.devices.profile import DeviceProfile
 from reconf.devices.rc1 import Rc1Status
 from reconf.registers import encode_text
 from reconf.site import Site
-from reconf.twin.firmware_registers import RegisterBank
+from reconf.twin.firmware_registers import InputEncoder, RegisterBank
 from reconf.twin.observe import SensorValues
 
 POWER_UP_WATCHDOG_S = 5.0
@@ -29,6 +29,23 @@ CONTACTOR_SETTLE_S = 0.2
 HEATSINK_LIMIT_DEGC = 95.0
 MODE, POWER, BUS_VOLTAGE, LIMIT, CONTACTOR = 2, 3, 5, 6, 7
 
+SHOWN_BITS = np.array(
+    [
+        Rc1Status.RUNNING,
+        Rc1Status.CONTACTOR_CLOSED,
+        Rc1Status.PRECHARGING,
+        Rc1Status.WATCHDOG_EXPIRED,
+        Rc1Status.LIMITING,
+        Rc1Status.OVER_TEMPERATURE,
+        Rc1Status.HARDWARE_FAULT,
+        Rc1Status.OUTSIDE_WINDOW,
+        Rc1Status.EMERGENCY_STOP,
+        Rc1Status.CONTACTOR_MISMATCH,
+    ],
+    dtype=np.int64,
+)
+"""STATUS bits in the order in which `show_state` finds them."""
+
 
 @dataclass(slots=True)
 class ContactorFaults:
@@ -42,6 +59,16 @@ class ContactorFaults:
     """(S,) a hardware fault is present."""
     frozen: BoolArray
     """(S,) the measurement set, and its counter, stand still."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConverterStage:
+    """What the converters do; (S,)."""
+
+    mode: IntArray
+    power_w: FloatArray
+    bus_voltage_v: FloatArray
+    current_limit_a: FloatArray
 
 
 class Rc1Firmware:
@@ -72,8 +99,23 @@ class Rc1Firmware:
         self._rating_a = np.array([x.current_rating_a for x in c])
         self._low_v = np.array([x.voltage_min_v for x in c])
         self._high_v = np.array([x.voltage_max_v for x in c])
+        self._measurements = InputEncoder(
+            self.bank,
+            (
+                "STRING_VOLTAGE",
+                "STRING_CURRENT",
+                "BUS_VOLTAGE",
+                "BUS_CURRENT",
+                "HEATSINK_TEMPERATURE",
+                "POWER",
+                "ENERGY_OUT",
+                "ENERGY_IN",
+                "LINK_VOLTAGE",
+            ),
+        )
         self._describe(site)
         self._power_up(np.ones(s, dtype=np.bool_))
+        self.stage = self.drive()
 
     def _describe(self, site: Site) -> None:
         bank = self.bank
@@ -146,7 +188,7 @@ class Rc1Firmware:
 
     @property
     def _asked_closed(self) -> BoolArray:
-        asked: BoolArray = (self.bank.number(CONTACTOR) == 1) & self._active
+        asked: BoolArray = (self.bank.holding[:, CONTACTOR] == 1) & self._active
         return asked
 
     def run_contactors(self, string_v: FloatArray, string_a: FloatArray, dt_s: float) -> None:
@@ -173,49 +215,51 @@ class Rc1Firmware:
         falling = self._link_v * np.exp(-dt_s / LINK_FALL_S)
         self._link_v = np.where(self.closed, string_v, np.where(charging, rising, falling))
 
-    def drive(self) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
-        """(S,) what the hardware does now: mode, power, bus voltage, current limit."""
+    def drive(self) -> ConverterStage:
+        """What the hardware does with the commands that stand now."""
         on = self.closed & self._active
-        mode: IntArray = np.where(on, self.bank.number(MODE), int(ConverterMode.OFF)).astype(np.int64)
-        power = np.where(on, self.bank.number(POWER), 0).astype(np.float64)
-        bus_v: FloatArray = self.bank.number(BUS_VOLTAGE).astype(np.float64) * 0.1
-        limit: FloatArray = self.bank.number(LIMIT).astype(np.float64) * 0.1
-        return mode, power, bus_v, limit
+        holding = self.bank.holding
+        self.stage = ConverterStage(
+            mode=np.where(on, holding[:, MODE], int(ConverterMode.OFF)).astype(np.int64),
+            power_w=np.where(on, self.bank.number(POWER), 0).astype(np.float64),
+            bus_voltage_v=holding[:, BUS_VOLTAGE].astype(np.float64) * 0.1,
+            current_limit_a=holding[:, LIMIT].astype(np.float64) * 0.1,
+        )
+        return self.stage
 
     # ---- showing -------------------------------------------------------------------------------
 
     def show_measurements(self, seen: SensorValues, counter: int) -> None:
         """A new measurement set."""
-        bank, rows = self.bank, ~self.faults.frozen
-        bank.show("STRING_VOLTAGE", seen.string_voltage_v, rows)
-        bank.show("STRING_CURRENT", seen.string_current_a, rows)
-        bank.show("BUS_VOLTAGE", seen.bus_voltage_v, rows)
-        bank.show("BUS_CURRENT", seen.bus_current_a, rows)
-        bank.show("HEATSINK_TEMPERATURE", seen.heatsink_degc, rows)
-        bank.show("POWER", seen.bus_power_w, rows)
-        bank.show("ENERGY_OUT", seen.energy_out_kwh - self._energy_zero_kwh[0], rows)
-        bank.show("ENERGY_IN", seen.energy_in_kwh - self._energy_zero_kwh[1], rows)
-        bank.show("LINK_VOLTAGE", np.where(self.closed, seen.string_voltage_v, self._link_v), rows)
-        bank.input[rows, 13] = counter & 0xFFFF
+        rows = ~self.faults.frozen
+        values = (
+            seen.string_voltage_v,
+            seen.string_current_a,
+            seen.bus_voltage_v,
+            seen.bus_current_a,
+            seen.heatsink_degc,
+            seen.bus_power_w,
+            seen.energy_out_kwh - self._energy_zero_kwh[0],
+            seen.energy_in_kwh - self._energy_zero_kwh[1],
+            np.where(self.closed, seen.string_voltage_v, self._link_v),
+        )
+        self._measurements.show(values, rows)
+        self.bank.input[rows, 13] = counter & 0xFFFF
 
     def show_state(self, seen: SensorValues, limiting: BoolArray, outside: BoolArray) -> None:
         """Status and echo, which never wait for a measurement set."""
         bank, rows = self.bank, ~self.faults.frozen
-        mode = self.drive()[0]
-        waiting = self._asked_closed & ~self._precharged & ~self._precharge_failed
-        status = np.zeros(rows.size, dtype=np.int64)
-        for bit, where in (
-            (Rc1Status.RUNNING, mode != ConverterMode.OFF),
-            (Rc1Status.CONTACTOR_CLOSED, self.closed),
-            (Rc1Status.PRECHARGING, waiting),
-            (Rc1Status.WATCHDOG_EXPIRED, self._watchdog_latch),
-            (Rc1Status.LIMITING, limiting),
-            (Rc1Status.OVER_TEMPERATURE, seen.heatsink_degc > HEATSINK_LIMIT_DEGC),
-            (Rc1Status.HARDWARE_FAULT, self._hardware_latch),
-            (Rc1Status.OUTSIDE_WINDOW, outside),
-            (Rc1Status.EMERGENCY_STOP, self.emergency_stop),
-            (Rc1Status.CONTACTOR_MISMATCH, self._differs_s > CONTACTOR_SETTLE_S),
-        ):
-            status = status | np.where(where, int(bit), 0)
-        bank.input[rows, 2] = status[rows]
+        flags = (
+            self.stage.mode != ConverterMode.OFF,
+            self.closed,
+            self._asked_closed & ~self._precharged & ~self._precharge_failed,
+            self._watchdog_latch,
+            limiting,
+            seen.heatsink_degc > HEATSINK_LIMIT_DEGC,
+            self._hardware_latch,
+            outside,
+            self.emergency_stop,
+            self._differs_s > CONTACTOR_SETTLE_S,
+        )
+        bank.input[rows, 2] = (SHOWN_BITS @ np.stack(flags))[rows]
         bank.input[rows, 8] = bank.holding[rows, rc1.HEARTBEAT]

@@ -126,31 +126,51 @@ class RegisterBank:
             word = np.where(word >= 1 << (bits - 1), word - (1 << bits), word)
         return word
 
-    def show(self, name: str, values: FloatArray | IntArray, rows: BoolArray) -> None:
-        """Put measured `values` [unit of the register] (N,) or (N, count) into the input registers of `rows`.
 
-        A node's firmware saturates what its register cannot hold and shows NaN as "not available".
-        """
-        register = self.profile.register("input", name)
-        width = register.count * register.type.words
-        words = measured_words(register, np.asarray(values, dtype=np.float64))
-        target = self.input[:, register.address : register.address + width]
-        target[rows] = words.reshape(words.shape[0], -1)[rows, :width]
+class InputEncoder:
+    """Puts the values of several input registers of all nodes into their image in one pass.
 
+    A node's firmware saturates what its register cannot hold and shows NaN as "not available".
+    """
 
-def measured_words(register: RegisterDef, values: FloatArray) -> IntArray:
-    """(N,) or (N, K) values -> (N, words): rounded, saturated, NaN as the "not available" pattern."""
-    low, high = raw_range(register.type)
-    if register.na_applies:
-        low, high = (low + 1, high) if low < 0 else (low, high - 1)
-    missing = np.isnan(values)
-    raw = np.clip(np.rint(np.where(missing, 0.0, values) / register.scale), low, high).astype(np.int64)
-    raw = np.where(missing, na_pattern(register.type), raw)
-    if register.type.words == 2:
-        raw = raw & 0xFFFF_FFFF
-        return np.stack([raw >> 16, raw & 0xFFFF], axis=-1)
-    masked: IntArray = raw & 0xFFFF
-    return masked
+    def __init__(self, bank: RegisterBank, names: Sequence[str]) -> None:
+        self._image = bank.input
+        at: list[int] = []
+        kinds: list[RegisterType] = []
+        scale: list[float] = []
+        applies: list[bool] = []
+        for name in names:
+            register = bank.profile.register("input", name)
+            for k in range(register.count):
+                at.append(register.address + k * register.type.words)
+                kinds.append(register.type)
+                scale.append(register.scale)
+                applies.append(register.na_applies)
+        ranges = [raw_range(kind) for kind in kinds]
+        # the pattern that means "not available" is no value a sensor may show
+        self._low = np.array(
+            [low + (low < 0 and na) for (low, _), na in zip(ranges, applies, strict=True)], dtype=np.float64
+        )
+        self._high = np.array(
+            [high - (low == 0 and na) for (low, high), na in zip(ranges, applies, strict=True)],
+            dtype=np.float64,
+        )
+        self._na = np.array([na_pattern(kind) for kind in kinds], dtype=np.float64)
+        self._per_unit = 1.0 / np.array(scale)
+        wide = np.array([kind.words == 2 for kind in kinds])
+        self._wide = wide
+        self._low_word = np.array(at) + wide
+        self._high_word = np.array(at)[wide]
+
+    def show(self, values: Sequence[FloatArray], rows: BoolArray) -> None:
+        """`values` (N,) or (N, count) [unit of each register], in the order of the names, for `rows`."""
+        table = np.column_stack(values)
+        raw = np.clip(np.rint(table * self._per_unit), self._low, self._high)
+        bits = np.where(np.isnan(table), self._na, raw).astype(np.int64)
+        chosen = np.flatnonzero(rows)[:, None]
+        self._image[chosen, self._low_word] = (bits & 0xFFFF)[rows]
+        if self._high_word.size:
+            self._image[chosen, self._high_word] = ((bits[:, self._wide] >> 16) & 0xFFFF)[rows]
 
 
 def _number(kind: RegisterType, words: Sequence[int]) -> int:

@@ -13,14 +13,27 @@ from reconf.devices.profile import DeviceProfile
 from reconf.devices.rm1 import Rm1Status
 from reconf.registers import encode_text
 from reconf.site import Chemistry, Site
-from reconf.twin.firmware_registers import RegisterBank
+from reconf.twin.firmware_registers import InputEncoder, RegisterBank
 from reconf.twin.observe import SensorValues
-from reconf.twin.plant_state import PlantInputs
 
 FIRMWARE_VERSION = 103
 """Register FIRMWARE: 1.03."""
 POWER_UP_WATCHDOG_S = 5.0
 INSERT_MODE, INSERT, DUTY, TRIM = 2, 3, 4, 5
+
+SHOWN_BITS = np.array(
+    [
+        Rm1Status.INSERTED,
+        Rm1Status.SWITCH_FAULT,
+        Rm1Status.WATCHDOG_EXPIRED,
+        Rm1Status.TRIM_RUNNING,
+        Rm1Status.TRIM_FAULT,
+        Rm1Status.CELL_SENSING_FAULT,
+        Rm1Status.TEMPERATURE_SENSOR_FAULT,
+    ],
+    dtype=np.int64,
+)
+"""STATUS bits in the order in which `show_state` finds them; the trips come as bits."""
 
 # Last resort of the hardware, beyond any operating limit: (cell max V, cell min V, max degC).
 TRIPS: dict[Chemistry, tuple[float, float, float]] = {
@@ -41,6 +54,16 @@ class SwitchFaults:
     """(M,) the trim converter does not run."""
     frozen: BoolArray
     """(M,) the measurement set, and its counter, stand still."""
+
+
+@dataclass(frozen=True, slots=True)
+class PowerStage:
+    """What the half bridges and trim converters do; (M,)."""
+
+    wanted: BoolArray
+    inserted: BoolArray
+    duty_frac: FloatArray
+    trim_a: FloatArray
 
 
 class Rm1Firmware:
@@ -70,8 +93,22 @@ class Rm1Firmware:
         self._was_in: BoolArray = np.zeros(m, dtype=np.bool_)
         trips = np.array([TRIPS[x.chemistry] for x in site.modules])
         self._cell_max_v, self._cell_min_v, self._hot_degc = trips[:, 0], trips[:, 1], trips[:, 2]
+        self._measurements = InputEncoder(
+            self.bank,
+            (
+                "MODULE_VOLTAGE",
+                "MODULE_CURRENT",
+                "TEMPERATURE_1",
+                "TEMPERATURE_2",
+                "TRIM_CURRENT",
+                "CHARGE_COUNTER",
+                "CELL_VOLTAGE",
+            ),
+        )
+        self._counters = InputEncoder(self.bank, ("UPTIME", "INSERT_COUNT", "DUTY_ECHO"))
         self._describe(site)
         self._power_up(np.ones(m, dtype=np.bool_))
+        self.stage = self.drive()
 
     def _describe(self, site: Site) -> None:
         """Identity registers, and what each node takes as a trim set point and as CLEAR."""
@@ -162,59 +199,64 @@ class Rm1Firmware:
         active: BoolArray = ~self._watchdog_latch & (self._trips == 0)
         return active
 
-    def drive(self) -> tuple[BoolArray, FloatArray, FloatArray]:
-        """(M,) what the hardware does now: inserted, duty, trim set point."""
-        pwm = self.bank.number(INSERT_MODE) == 1
-        duty = self.bank.number(DUTY) * 0.0001
-        wanted = np.where(pwm, duty > 0.0, self.bank.number(INSERT) == 1) & self._active
+    def drive(self) -> PowerStage:
+        """What the hardware does with the commands that stand now."""
+        active = self._active
+        pwm = self.bank.holding[:, INSERT_MODE] == 1
+        duty = self.bank.holding[:, DUTY] * 0.0001
+        wanted = np.where(pwm, duty > 0.0, self.bank.holding[:, INSERT] == 1) & active
         stuck = self.faults.stuck
-        inserted = np.where(stuck >= 0, stuck == 1, wanted)
-        fraction = np.where(pwm & (stuck < 0), duty, 1.0)
-        running = self._active & ~self.faults.trim_broken
-        return inserted, fraction, np.where(running, self.bank.number(TRIM) * 0.01, 0.0)
+        self.stage = PowerStage(
+            wanted=wanted,
+            inserted=np.where(stuck >= 0, stuck == 1, wanted),
+            duty_frac=np.where(pwm & (stuck < 0), duty, 1.0),
+            trim_a=np.where(active & ~self.faults.trim_broken, self.bank.number(TRIM) * 0.01, 0.0),
+        )
+        return self.stage
 
-    def count_switching(self, inputs: PlantInputs, dt_s: float) -> None:
+    def count_switching(self, dt_s: float) -> None:
         """INSERT_COUNT: transitions of the switch; PWM makes two a second."""
-        moved = inputs.inserted != self._was_in
-        pwm = inputs.inserted & (inputs.duty_frac > 0.0) & (inputs.duty_frac < 1.0)
+        stage = self.stage
+        moved = stage.inserted != self._was_in
+        pwm = stage.inserted & (stage.duty_frac > 0.0) & (stage.duty_frac < 1.0)
         self._insert_count += moved + np.where(pwm, round(2.0 * dt_s), 0)
-        self._was_in = inputs.inserted
+        self._was_in = stage.inserted
 
     # ---- showing -------------------------------------------------------------------------------
 
     def show_measurements(self, seen: SensorValues, counter: int) -> None:
         """A new measurement set."""
-        bank, rows = self.bank, ~self.faults.frozen
-        bank.show("MODULE_VOLTAGE", seen.module_voltage_v, rows)
-        bank.show("MODULE_CURRENT", seen.module_current_a, rows)
-        bank.show("TEMPERATURE_1", seen.temperature_degc[:, 0], rows)
-        bank.show("TEMPERATURE_2", seen.temperature_degc[:, 1], rows)
-        bank.show("TRIM_CURRENT", seen.trim_current_a, rows)
-        bank.show("CHARGE_COUNTER", seen.charge_counter_ah - self._charge_zero_ah, rows)
-        bank.input[rows, 16] = counter & 0xFFFF
+        rows = ~self.faults.frozen
         cells = np.full((rows.size, rm1.CELLS_MAX), np.nan)
         cells[:, : seen.cell_voltage_v.shape[1]] = seen.cell_voltage_v
-        bank.show("CELL_VOLTAGE", np.where(self._cells, cells, np.nan), rows)
+        cells[~self._cells] = np.nan
+        values = (
+            seen.module_voltage_v,
+            seen.module_current_a,
+            seen.temperature_degc,
+            seen.trim_current_a,
+            seen.charge_counter_ah - self._charge_zero_ah,
+            cells,
+        )
+        self._measurements.show(values, rows)
+        self.bank.input[rows, 16] = counter & 0xFFFF
 
-    def show_state(self, inputs: PlantInputs, seen: SensorValues, time_s: float) -> None:
+    def show_state(self, seen: SensorValues, time_s: float) -> None:
         """Status, echoes and counters, which never wait for a measurement set."""
-        bank, rows = self.bank, ~self.faults.frozen
-        inserted, _, trim = self.drive()
-        free = np.where(bank.number(INSERT_MODE) == 1, bank.number(DUTY) > 0, bank.number(INSERT) == 1)
-        disobeys = (free & self._active) != inserted
-        sensing = ((seen.cell_voltage_v <= 0.0) & self._cells[:, : seen.cell_voltage_v.shape[1]]).any(axis=1)
-        status = np.where(inserted, int(Rm1Status.INSERTED), 0) | self._trips
-        for bit, where in (
-            (Rm1Status.SWITCH_FAULT, disobeys),
-            (Rm1Status.WATCHDOG_EXPIRED, self._watchdog_latch),
-            (Rm1Status.TRIM_RUNNING, (trim != 0.0) & (np.abs(seen.trim_current_a) > 0.0)),
-            (Rm1Status.TRIM_FAULT, self.faults.trim_broken),
-            (Rm1Status.CELL_SENSING_FAULT, sensing),
-            (Rm1Status.TEMPERATURE_SENSOR_FAULT, np.isnan(seen.temperature_degc).any(axis=1)),
-        ):
-            status = status | np.where(where, int(bit), 0)
+        bank, rows, stage = self.bank, ~self.faults.frozen, self.stage
+        cells = self._cells[:, : seen.cell_voltage_v.shape[1]]
+        flags = (
+            stage.inserted,
+            stage.wanted != stage.inserted,
+            self._watchdog_latch,
+            (stage.trim_a != 0.0) & (seen.trim_current_a != 0.0),
+            self.faults.trim_broken,
+            ((seen.cell_voltage_v <= 0.0) & cells).any(axis=1),
+            np.isnan(seen.temperature_degc).any(axis=1),
+        )
+        status = SHOWN_BITS @ np.stack(flags) | self._trips
         bank.input[rows, 3] = status[rows]
         bank.input[rows, 9] = bank.holding[rows, rm1.HEARTBEAT]
-        bank.show("UPTIME", np.floor(time_s - self._born_s), rows)
-        bank.show("INSERT_COUNT", self._insert_count, rows)
-        bank.show("DUTY_ECHO", np.where(inputs.inserted, inputs.duty_frac, 0.0), rows)
+        duty = np.where(stage.inserted, stage.duty_frac, 0.0)
+        uptime = np.floor(time_s - self._born_s)
+        self._counters.show((uptime, self._insert_count.astype(np.float64), duty), rows)
