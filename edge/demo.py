@@ -65,7 +65,8 @@ class Commander:
 
     def __init__(self, site: Site, time_scale: float) -> None:
         self._site, self._time_scale = site, time_scale
-        self._sequence = 0
+        # strictly increasing over runs, as the contract asks: milliseconds of the date
+        self._sequence = int(datetime.now(UTC).timestamp() * 1000)
 
     async def send(self, action: str, args: dict[str, Any]) -> dict[str, Any]:
         """Give a command and return its reply.
@@ -187,7 +188,8 @@ async def _until(
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0.0:
             raise DemoError(
-                f"{live.phase}: not over after {timeout_s:.0f} s; the daemon says:\n{processes.tail('daemon')}"
+                f"{live.phase}: not over after {timeout_s:.0f} s; the daemon says:\n"
+                f"{processes.tail('daemon')}"
             )
         try:
             await asyncio.wait_for(live.heard.wait(), min(left, 1.0))

@@ -39,7 +39,7 @@ def demo(
     soc: Annotated[float, typer.Option(min=0.2, max=1.0, help="mean SOC at the start")] = 0.97,
     keep: Annotated[Path | None, typer.Option(help="keep logs and the daemon's state here")] = None,
 ) -> None:
-    """Start a simulated site, a broker and the daemon; discharge and recharge the pack at C/3; show what it gave."""
+    """Simulated site, broker and daemon in one: discharge and recharge the pack at C/3, show what it gave."""
     from rich.console import Console
 
     from edge.demo_processes import DemoSetup
@@ -53,8 +53,11 @@ def demo(
         raise typer.Exit(EXIT_WRONG) from error
     picture = png or (None if json_to and once else Path("demo.png"))
     with contextlib.ExitStack() as stack:
-        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconf-demo-")))
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconf-demo-")))
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="run-", dir=keep))
+            console.print(f"logs and state: {folder}")
         drawn = loaded.twin_seed if seed is None else seed
         setup = DemoSetup(path, loaded, time_scale, drawn, soc, folder)
         try:
@@ -84,15 +87,18 @@ async def _run(
             compared = loop.run_in_executor(
                 pool, baselines, setup.site, setup.seed, setup.soc_frac, c3_power_w(setup.site)
             )
-            with _progress(console) as told:
-                cycle = await run_cycle(processes, live, told)
-            listening.cancel()
+            try:
+                with _progress(console) as told:
+                    cycle = await run_cycle(processes, live, told)
+            finally:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
             console.print("the run is over; comparing")
             figures = plain(result(setup.site, cycle, setup.seed, setup.soc_frac, await compared))
             _show(console, figures)
             if picture is not None:
                 await asyncio.to_thread(_draw, processes, cycle, figures, picture)
-                console.print(f"picture: {picture.resolve()}")
+                console.print(f"picture: {picture}")
             _write_json(figures, json_to)
             if not once:
                 await _serve(console, processes)
@@ -126,16 +132,18 @@ def _progress(console: Console) -> Any:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.fields[phase]:<19}"),
-        BarColumn(bar_width=28),
-        TextColumn("SOC {task.fields[soc]:>5.1f} %"),
-        TextColumn("{task.fields[power]:>+7.1f} kW of {task.fields[asked]:>+7.1f}"),
-        TextColumn("spread {task.fields[spread]:>4.1f} points"),
-        TextColumn("bypassed {task.fields[bypassed]:>2d}"),
+        TextColumn("{task.fields[phase]}"),
+        BarColumn(bar_width=None),
+        TextColumn("SOC{task.fields[soc]:>5.1f}%"),
+        TextColumn("{task.fields[power]:>+6.1f}/{task.fields[asked]:+.1f} kW"),
+        TextColumn("spread {task.fields[spread]:.1f}%"),
+        TextColumn("{task.fields[bypassed]} out"),
         TimeElapsedColumn(),
     )
-    start = {"phase": "starting", "soc": 0.0, "power": 0.0, "asked": 0.0, "spread": 0.0, "bypassed": 0}
-    with Progress(*columns, console=console) as progress:
+    start: dict[str, Any] = {
+        "phase": "starting", "soc": 0.0, "power": 0.0, "asked": 0.0, "spread": 0.0, "bypassed": 0
+    }  # fmt: skip
+    with Progress(*columns, console=console, expand=True) as progress:
         task = progress.add_task("cycle", total=2.0, **start)
 
         def told(live: Live) -> None:
@@ -175,13 +183,13 @@ def _show(console: Console, f: dict[str, Any]) -> None:
         table.add_row(name, f"{f[key]:.2f}", f"{100 * f[key] / ideal:.1f} %")
     console.print(table)
     more = Table(show_header=False, box=None, pad_edge=False)
+    losses = (
+        f"cells {f['cell_heat_kwh']:.2f}, switches {f['switch_loss_kwh']:.2f}, "
+        f"trim {f['trim_loss_kwh']:.2f}, converters {f['converter_loss_kwh']:.2f} kWh"
+    )
     rows = (
         ("delivered at the bus", f"{f['delivered_bus_kwh']:.2f} kWh"),
-        (
-            "losses of the cycle",
-            f"cells {f['cell_heat_kwh']:.2f}, switches {f['switch_loss_kwh']:.2f}, "
-            f"trim {f['trim_loss_kwh']:.2f}, converters {f['converter_loss_kwh']:.2f} kWh",
-        ),
+        ("losses of the cycle", losses),
         ("recharged", f"{f['recharge_kwh']:.2f} kWh, round trip {100 * f['round_trip']:.1f} %"),
         ("limit violations", f"[{'green' if not f['violations'] else 'red'}]{f['violations']}[/]"),
         ("intervals", f"{f['intervals']}, of them on a fallback {f['fallback_intervals']}"),
@@ -203,8 +211,8 @@ def _draw(processes: Any, cycle: Any, figures: dict[str, Any], picture: Path) ->
     with Store.open(processes.state_dir, read_only=True) as store:
         entries = store.history.records(0, 1_000_000)
     title = (
-        f"{site.topology.n_modules} unequal modules give {100 * figures['utilisation']:.1f} % of their energy: "
-        "one discharge and recharge at C/3"
+        f"{site.topology.n_modules} unequal modules give {100 * figures['utilisation']:.1f} % "
+        "of their energy: one discharge and recharge at C/3"
     )
     draw_run(trace(site, entries, soh_of(cycle)), figures, picture, title)
 
