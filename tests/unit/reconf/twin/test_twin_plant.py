@@ -16,6 +16,7 @@ from reconf.site import (
     PositionSpec,
     Site,
     StringSpec,
+    ThermalSpec,
 )
 from reconf.twin.baselines import (
     fixed_series,
@@ -90,6 +91,39 @@ class TestTruth:
         assert all(np.array_equal(getattr(one, n), getattr(same, n)) for n in one.__dataclass_fields__)
         assert not np.array_equal(one.soh_frac, other.soh_frac)
 
+    def test_cells_in_parallel_even_each_other_out(self):
+        one = site_of(2, 40)
+        four = replace(
+            one,
+            strings=tuple(
+                replace(
+                    s,
+                    positions=tuple(replace(p, module=replace(p.module, n_parallel=4)) for p in s.positions),
+                )
+                for s in one.strings
+            ),
+        )
+
+        def spread(site):
+            truth = draw_truth(site, np.random.default_rng(1))
+            capacity = truth.capacity_ah / truth.capacity_ah.mean(axis=1, keepdims=True)
+            return capacity.std(), truth.branch_peak_frac
+
+        wide, alone = spread(one)
+        narrow, shared = spread(four)
+        assert narrow == pytest.approx(wide / 2.0, rel=0.15)
+        assert (alone == 1.0).all()
+        assert 1.02 < shared.mean() < 1.15
+
+    @pytest.mark.parametrize(
+        ("model", "chemistry", "sign"), [("nmc_generic", Chemistry.NMC, -1), ("leaf_lmo", Chemistry.LMO, 1)]
+    )
+    def test_resistance_goes_with_soh_as_in_retired_cells(self, model, chemistry, sign):
+        site = site_of(4, 50, model=model, chemistry=chemistry, cv=0.13)
+        truth = draw_truth(site, np.random.default_rng(1))
+        together = np.corrcoef(truth.soh_frac, truth.resistance_scale.mean(axis=1))[0, 1]
+        assert 0.35 < sign * together < 0.95
+
     def test_impossible_spread_is_refused(self):
         with pytest.raises(ParameterError, match="twin_soh_cv"):
             draw_truth(site_of(cv=0.9), np.random.default_rng(1))
@@ -118,18 +152,22 @@ class TestCells:
         assert moved[0] == pytest.approx(2.0)
         assert moved[1] == pytest.approx(-2.0 * 0.9995)
 
-    @pytest.mark.parametrize("dt_s", [0.5, 5.0, 60.0])
-    def test_step_length_changes_nothing_that_matters(self, dt_s):
+    def test_step_length_changes_nothing_that_matters(self):
         site = site_of(1, 3)
-        reference, other = plant_of(site, 7), plant_of(site, 7)
-        inputs = running(site, 600.0)
-        for plant, step in ((reference, 0.25), (other, dt_s)):
-            plant.apply(inputs)
-            for _ in range(int(600.0 / step)):
-                plant.step(step)
-        assert other.cells.soc_frac == pytest.approx(reference.cells.soc_frac, abs=2e-5)
-        assert other.core_degc == pytest.approx(reference.core_degc, abs=0.01)
-        assert other.true.module_voltage_v == pytest.approx(reference.true.module_voltage_v, abs=2e-3)
+
+        def after(dt_s):
+            plant = plant_of(site, 7)
+            plant.apply(running(site, 600.0))
+            for _ in range(int(300.0 / dt_s)):
+                plant.step(dt_s)
+            return plant
+
+        reference = after(0.25)
+        for dt_s in (1.0, 5.0, 60.0):
+            other = after(dt_s)
+            assert other.cells.soc_frac == pytest.approx(reference.cells.soc_frac, abs=2e-5)
+            assert other.core_degc == pytest.approx(reference.core_degc, abs=0.01)
+            assert other.true.module_voltage_v == pytest.approx(reference.true.module_voltage_v, abs=2e-3)
 
     def test_lfp_remembers_the_direction(self):
         site = site_of(1, 2, cv=0.0, model="lfp_generic", chemistry=Chemistry.LFP)
@@ -170,6 +208,25 @@ class TestHeat:
         for _ in range(600):
             y = short.advance(*y, np.array([15.0]), 10.0)
         assert np.ravel(x) == pytest.approx(np.ravel(y), abs=1e-9)
+
+    def test_a_fan_cools_and_neighbours_warm(self):
+        plain = site_of(1, 3)
+        fan = replace(plain, thermal=ThermalSpec(cooling="fan", cooling_ramp_s=10.0, cooling_power_w=40.0))
+        rack = replace(plain, thermal=ThermalSpec(neighbour_conductance_frac=0.5))
+        hot = {}
+        for name, site in (("plain", plain), ("fan", fan), ("rack", rack)):
+            plant = plant_of(site)
+            plant.faults.extra_heat_w[0] = 60.0
+            plant.apply(replace(plant.inputs, cooling_frac=1.0))
+            for _ in range(200):
+                plant.step(30.0)
+            hot[name] = plant.surface_degc
+            assert plant.energy.auxiliary_j == pytest.approx(
+                40.0 * 6000.0 if name == "fan" else 0.0, rel=0.01
+            )
+        assert hot["fan"][0] < hot["plain"][0] - 3.0
+        assert hot["rack"][1] > hot["plain"][1] + 1.0
+        assert hot["rack"][1] > hot["rack"][2]
 
     def test_failed_cooling_runs_hotter(self):
         site = site_of(1, 2)
@@ -368,8 +425,8 @@ class TestBaselines:
         truth = draw_truth(site, np.random.default_rng(4))
         ideal = ideal_energy(site, truth, 1.0 / 3.0)
         power = 24 * 4 * 3.7 * 20.0
-        fixed = fixed_series(site, truth, power)
-        by_size = sorted_series(site, truth, power)
+        fixed = fixed_series(site, truth, power, dt_s=20.0)
+        by_size = sorted_series(site, truth, power, dt_s=20.0)
         assert fixed.string_energy_kwh < by_size.string_energy_kwh < ideal.string_energy_kwh
         assert 0.6 < fixed.string_energy_kwh / ideal.string_energy_kwh < 0.9
         assert fixed.bus_energy_kwh < fixed.string_energy_kwh
@@ -390,13 +447,13 @@ class TestBaselines:
         )
         truth = draw_truth(site, np.random.default_rng(4), group_soc_std_frac=0.0)
         ideal = ideal_energy(site, truth, 1.0 / 3.0)
-        fixed = fixed_series(site, truth, 6 * 4 * 3.7 * 20.0)
+        fixed = fixed_series(site, truth, 6 * 4 * 3.7 * 20.0, dt_s=10.0)
         assert fixed.string_energy_kwh / ideal.string_energy_kwh > 0.985
 
     def test_a_module_alone_gives_the_charge_of_its_weakest_group(self):
         site = site_of(1, 4)
         truth = draw_truth(site, np.random.default_rng(4), soc_frac=1.0, group_soc_std_frac=0.0)
-        run = ideal_energy(site, truth, 0.05)
+        run = ideal_energy(site, truth, 0.05, dt_s=60.0)
         assert run.charge_ah == pytest.approx(truth.soh_frac * 60.0, rel=0.03)
 
     def test_sorting_goes_by_usable_charge(self):
