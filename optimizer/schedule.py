@@ -311,10 +311,18 @@ class _StringView:
                 break
         return chosen
 
+    def _window_limit_a(self, chosen: BoolArray) -> float:
+        """Current at which `chosen` reaches the edge of the window: less power rather than none."""
+        emf = self.voltage_v(chosen, 0.0)
+        ohm = float(self.r_ohm @ chosen) + self.r_on_ohm
+        room = emf - self.window_min_v if self.sign > 0 else self.window_max_v - emf
+        return max(room, 0.0) / max(ohm, 1e-9) if chosen.any() else 0.0
+
     def power_and_limit(self, chosen: BoolArray) -> tuple[float, float]:
         """Set point at the bus [W, signed] and the converter's current limit [A] for `chosen`."""
         limits = self.limit_both_a if self.master else self.limit_a
         limit = min(float(limits[chosen].min(initial=np.inf)), self.string_limit_a)
+        limit = min(limit, self._window_limit_a(chosen))
         current = self.current_a(chosen)
         if current <= limit:
             return self.sign * self.power_w, limit
