@@ -1,0 +1,162 @@
+"""Faulty nodes between the control core and the twin: silence, deafness, stuck switches, watchdogs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from edge.core import ControlCore
+from edge.core_values import TickOutcome
+from optimizer.result import AllocationInput, AllocationResult
+from reconf.actuation import SlotCommand
+from reconf.arrays import BoolArray, IntArray
+from reconf.devices.rc1 import Rc1Status
+from reconf.devices.rm1 import Rm1Status
+from reconf.readings import Channel, Quality, SiteImage
+from reconf.site import Site
+from reconf.twin.plant import Plant
+
+RC1_WATCHDOG_S = 3.0
+RM1_WATCHDOG_S = 6.0
+Answers = Callable[[AllocationInput, AllocationResult], AllocationResult]
+
+
+@dataclass(slots=True)
+class FaultyNodes:
+    """State of what is broken; the three hooks of the closed loop read it."""
+
+    silent_modules: BoolArray
+    silent_strings: BoolArray
+    frozen_modules: BoolArray
+    deaf_modules: BoolArray
+    """Take no writes, yet answer."""
+    deaf_strings: BoolArray
+    stuck: BoolArray
+    """Switch stands where it stood."""
+    taken_out: BoolArray
+    """An operator bypasses these at the time of the fault (so that a stuck switch shows)."""
+    welded: BoolArray
+    module_bits: IntArray
+    string_bits: IntArray
+    beaten_modules_s: list[float]
+    beaten_strings_s: list[float]
+    first_string_end: int
+    inputs: dict[str, object] = field(default_factory=dict)
+    bus_v: float = float("nan")
+    answers: Answers | None = None
+    held: SiteImage | None = None
+    """Last image before a module fell silent or froze."""
+    since_s: float = 0.0
+
+    @classmethod
+    def sound(cls, site: Site) -> FaultyNodes:
+        """Nothing is broken."""
+        t = site.topology
+        m, s = t.n_modules, t.n_strings
+
+        def none(size: int) -> BoolArray:
+            return np.zeros(size, dtype=np.bool_)
+
+        return cls(
+            silent_modules=none(m), silent_strings=none(s), frozen_modules=none(m), deaf_modules=none(m),
+            deaf_strings=none(s), stuck=none(m), taken_out=none(m), welded=none(s),
+            module_bits=np.zeros(m, dtype=np.int64), string_bits=np.zeros(s, dtype=np.int64),
+            beaten_modules_s=[0.0] * m, beaten_strings_s=[0.0] * s, first_string_end=int(t.start[1]),
+        )  # fmt: skip
+
+    # ---- hooks ---------------------------------------------------------------------------------
+
+    def on_image(self, image: SiteImage, plant: Plant) -> SiteImage:
+        """What the southbound side would give with these nodes."""
+        from edge.bench.fault_cases import unseen
+
+        quiet = self.silent_modules | self.frozen_modules
+        if not quiet.any() and not self.silent_strings.any():
+            self.since_s = image.time_s
+        age_s = image.time_s - self.since_s
+        image = self._statuses(image, plant)
+        image = unseen(image, self.silent_modules, self.frozen_modules, age_s)
+        image = self._strings(image, age_s)
+        return replace(image, inputs=replace(image.inputs, **self.inputs))  # type: ignore[arg-type]  # names of SiteInputs
+
+    def _statuses(self, image: SiteImage, plant: Plant) -> SiteImage:
+        """Latches, stuck switches, welded contactors."""
+        bits = image.modules.status | self.module_bits
+        fault = self.stuck & (plant.inputs.inserted == self.taken_out)
+        bits = np.where(fault, bits | int(Rm1Status.SWITCH_FAULT), bits)
+        status = image.strings.status | self.string_bits
+        live = self.welded & (plant.true.string_voltage_v > 1.0)
+        closed = np.where(live, status | int(Rc1Status.CONTACTOR_CLOSED), status)
+        mismatch = live & ~plant.inputs.contactor_closed
+        closed = np.where(mismatch, closed | int(Rc1Status.CONTACTOR_MISMATCH), closed)
+        return replace(
+            image,
+            modules=replace(image.modules, status=bits),
+            strings=replace(image.strings, status=closed),
+        )
+
+    def _strings(self, image: SiteImage, age_s: float) -> SiteImage:
+        """Silent converters, and the bus as they see it."""
+        s, quiet = image.strings, self.silent_strings
+        changes: dict[str, Channel] = {}
+        for name in s.__dataclass_fields__:
+            value = getattr(s, name)
+            if isinstance(value, Channel):
+                marks = value.quality.copy()
+                marks[quiet] = np.uint8(Quality.NO_ANSWER)
+                changes[name] = replace(value, quality=marks)
+        if np.isfinite(self.bus_v):
+            changes["bus_voltage_v"] = Channel.of(np.full(quiet.size, self.bus_v))
+        age = np.where(quiet, age_s, s.age_s)
+        answered = s.answered & ~quiet
+        return replace(image, strings=replace(s, answered=answered, age_s=age, **changes))  # type: ignore[arg-type]  # only channels are in `changes`
+
+    def on_write(self, command: SlotCommand, plant: Plant) -> tuple[BoolArray, BoolArray]:
+        """(M,), (S,) which nodes take and confirm a write."""
+        latched = self.module_bits != 0
+        same = command.inserted == plant.inputs.inserted
+        modules = ~(self.silent_modules | self.deaf_modules) & ~(latched & ~same)
+        return modules & ~(self.stuck & ~same), ~(self.silent_strings | self.deaf_strings)
+
+    def on_tick(self, outcome: TickOutcome, plant: Plant, core: ControlCore) -> None:
+        """Watchdogs of the nodes, and what a latched node does by itself."""
+        now_s = plant.time_s
+        beats = core.heartbeats
+        for index in np.flatnonzero(beats.modules & ~self.silent_modules):
+            self.beaten_modules_s[int(index)] = now_s
+        for index in np.flatnonzero(beats.strings & ~self.silent_strings):
+            self.beaten_strings_s[int(index)] = now_s
+        dead_m = now_s - np.array(self.beaten_modules_s) > RM1_WATCHDOG_S
+        dead_s = now_s - np.array(self.beaten_strings_s) > RC1_WATCHDOG_S
+        out = (dead_m | (self.module_bits != 0)) & ~self.stuck
+        off = (dead_s | (self.string_bits & int(Rc1Status.HARDWARE_FAULT) != 0)) & ~self.welded
+        held = plant.inputs
+        if (
+            (out & held.inserted).any()
+            or (off & held.contactor_closed).any()
+            or (off & (held.mode != 0)).any()
+        ):
+            plant.apply(
+                replace(
+                    held,
+                    inserted=held.inserted & ~out,
+                    trim_setpoint_a=np.where(out, 0.0, held.trim_setpoint_a),
+                    mode=np.where(off, 0, held.mode),
+                    power_setpoint_w=np.where(off, 0.0, held.power_setpoint_w),
+                    contactor_closed=held.contactor_closed & ~off,
+                )
+            )
+        # without heartbeats for so long the nodes latch
+        self.module_bits = np.where(
+            dead_m, self.module_bits | int(Rm1Status.WATCHDOG_EXPIRED), self.module_bits
+        )
+        self.string_bits = np.where(
+            dead_s, self.string_bits | int(Rc1Status.WATCHDOG_EXPIRED), self.string_bits
+        )
+        clears = outcome.actions
+        lone = self.module_bits == int(Rm1Status.WATCHDOG_EXPIRED)
+        self.module_bits = np.where(clears.clear_modules & lone & ~self.silent_modules, 0, self.module_bits)
+        lone = self.string_bits == int(Rc1Status.WATCHDOG_EXPIRED)
+        self.string_bits = np.where(clears.clear_strings & lone & ~self.silent_strings, 0, self.string_bits)
