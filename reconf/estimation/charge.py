@@ -38,6 +38,12 @@ class Moved:
     current_std_a: FloatArray
     """Doubt about the current that is not white: offset, or all of it when nothing was read."""
     inserted_frac: FloatArray
+    string_gap_a: FloatArray
+    """Module sensor less trim against the others of its string, NaN where that says nothing."""
+    quiet_gap_a: FloatArray
+    """Module sensor less its offset while no current can flow, else NaN."""
+    counter_gap_ah: FloatArray
+    """Counter against current of this tick, NaN without both."""
     jump_a: FloatArray
     """How far the current moved since the last image: a voltage may belong to either side."""
     steady: BoolArray
@@ -59,6 +65,7 @@ def measure(
     image: SiteImage,
     dt_s: float,
     untrue: BoolArray,
+    untrue_counter: BoolArray,
 ) -> tuple[ChargeState, Moved]:
     """Current and charge since the last tick; `untrue` (M,) marks current sensors not to be used."""
     tuning = constants.tuning
@@ -85,8 +92,19 @@ def measure(
         tuning.steady_current_c * constants.rated_ah, tuning.steady_current_frac * np.abs(current)
     )
     steady = (sensed | string_ok) & ~switched & (np.abs(current - state.current_a) <= bound)
-    counted = _count(constants, state, readings, current, dt_s, untrue)
+    counted = _count(constants, state, readings, current, dt_s, untrue | untrue_counter)
+    after = _learn_bias(constants, counted, image, site, dt_s, switched, untrue)
+    whole = readings.current_a.usable & readings.answered & ~switched & (duty > 0.999)
+    consensus, enough = _consensus(site, constants, own - trim, whole)
+    quiet = (after.quiet_s >= 2.0 * dt_s) & (after.quiet_s > 2.0) & readings.current_a.usable
+    counter = readings.charge_counter_ah
+    both = counter.usable & readings.current_a.usable & readings.answered & (state.counted_s == 0.0)
     moved = Moved(
+        string_gap_a=np.where(whole & enough & steady, own - trim - consensus, np.nan),
+        quiet_gap_a=np.where(quiet, own, np.nan),
+        counter_gap_ah=np.where(
+            both, counter.value - state.counter_ah - own * dt_s / SECONDS_PER_HOUR, np.nan
+        ),
         current_a=current,
         charge_ah=counted.counted_ah,
         current_std_a=std,
@@ -94,8 +112,7 @@ def measure(
         jump_a=np.abs(current - state.current_a),
         steady=steady,
     )
-    after = _learn_bias(constants, counted, image, site, dt_s, switched, untrue)
-    after = _learn_gain(site, after, current - trim, duty, sensed & steady, dt_s)
+    after = _learn_gain(after, current - trim, consensus, sensed & steady & whole & enough, constants, dt_s)
     after = _expect_load(constants, after, moved, sensed | string_ok, dt_s)
     return _settle(state, after), moved
 
@@ -172,30 +189,43 @@ def _learn_bias(
     return replace(state, bias_a=bias, bias_var=np.where(known, var * (1.0 - gain), var), quiet_s=quiet_s)
 
 
+def _consensus(
+    site: Site, constants: Constants, string_part_a: FloatArray, whole: BoolArray
+) -> tuple[FloatArray, BoolArray]:
+    """Mean of the sensors that carry the whole string current, without those far off; are there three?"""
+    topology = site.topology
+    value = np.where(whole, string_part_a, 0.0)
+
+    def mean(use: BoolArray) -> tuple[FloatArray, FloatArray]:
+        count = topology.sum_by_string(use.astype(np.float64))
+        total = topology.sum_by_string(np.where(use, value, 0.0))
+        average = np.divide(total, count, out=np.zeros_like(total), where=count > 0.5)
+        return average[topology.string_of], count[topology.string_of]
+
+    first, _ = mean(whole)
+    near = whole & (np.abs(value - first) <= 0.05 * np.abs(first) + 0.02 * constants.rated_ah)
+    second, count = mean(near)
+    return second, count > 2.5
+
+
 def _learn_gain(
-    site: Site,
     state: ChargeState,
     string_part_a: FloatArray,
-    duty: FloatArray,
-    sensed: BoolArray,
+    consensus_a: FloatArray,
+    usable: BoolArray,
+    constants: Constants,
     dt_s: float,
 ) -> ChargeState:
     """Gain of each sensor against the mean of the sensors that carry the same string current."""
-    topology = site.topology
-    whole = sensed & (duty > 0.999)
-    count = topology.sum_by_string(whole.astype(np.float64))
-    total = topology.sum_by_string(np.where(whole, string_part_a, 0.0))
-    mean = np.divide(total, count, out=np.zeros_like(total), where=count > 2.5)[topology.string_of]
-    size = np.abs(mean)
-    heavy = whole & (size > 0.05 * topology.rated_capacity_ah)
-    ratio = np.divide(string_part_a, mean, out=np.ones_like(mean), where=heavy) - 1.0
+    size = np.abs(consensus_a)
+    heavy = usable & (size > 0.05 * constants.rated_ah)
+    ratio = np.divide(string_part_a, consensus_a, out=np.ones_like(size), where=heavy) - 1.0
     var = state.gain_var + 1e-12 * dt_s
-    noise = np.divide(0.05, size, out=np.ones_like(size), where=heavy) ** 2
+    noise = np.divide(0.001 * constants.rated_ah, size, out=np.ones_like(size), where=heavy) ** 2
     weight = np.where(heavy & (np.abs(ratio) < GAIN_BOUND_FRAC), var / (var + noise), 0.0)
     gain = np.clip(state.gain_frac + weight * ratio, -GAIN_BOUND_FRAC, GAIN_BOUND_FRAC)
-    # the consensus carries the common error of all sensors, so it can never be removed from one
-    floor = (0.005**2) / np.maximum(count[topology.string_of], 1.0)
-    return replace(state, gain_frac=gain, gain_var=np.maximum(var * (1.0 - weight), floor))
+    # the consensus carries the common error of all sensors, which can never be removed from one
+    return replace(state, gain_frac=gain, gain_var=np.maximum(var * (1.0 - weight), 0.002**2))
 
 
 def _expect_load(

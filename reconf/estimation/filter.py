@@ -6,19 +6,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from reconf.arrays import BoolArray, FloatArray
+from reconf.arrays import FloatArray
 from reconf.cells.bank import BankPoint
 from reconf.estimation import charge as counting
-from reconf.estimation import circuit, groups, resistance
+from reconf.estimation import circuit, groups, integrity, resistance
 from reconf.estimation.constants import Constants
+from reconf.estimation.integrity import Untrue
 from reconf.estimation.memory import FilterState
-from reconf.estimation.remaining import Reach, pick, reach
+from reconf.estimation.remaining import reach
+from reconf.estimation.report import believed_temperatures, report
 from reconf.estimation.start import initial_state
 from reconf.estimation.state import Estimate
 from reconf.readings import SiteImage
 from reconf.site import Site
 
-__all__ = ["estimate", "initial_state"]
+__all__ = ["clear_findings", "estimate", "initial_state"]
 
 MIN_PLAUSIBLE_CELL_V = 0.5
 """Below this a cell reading is a fault (reversed, open wire), nothing to correct an SOC with."""
@@ -39,12 +41,20 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
     if not dt_s > 0.0:
         raise ValueError(f"dt_s must be positive, found {dt_s!r}")
     constants = state.constants
-    untrue_current = np.zeros(constants.rated_ah.size, dtype=np.bool_)
-    counted, moved = counting.measure(site, constants, state.charge, image, dt_s, untrue_current)
+    counted, moved = counting.measure(
+        site,
+        constants,
+        state.charge,
+        image,
+        dt_s,
+        untrue=state.integrity.is_untrue(Untrue.CURRENT),
+        untrue_counter=state.integrity.is_untrue(Untrue.COUNTER),
+    )
     state = _predict(constants, replace(state, charge=counted), moved, image, dt_s)
     point = constants.bank.at(state.groups.soc_frac)
-    voltage, voltage_std = _cell_voltages(constants, image)
-    state = _correct(constants, state, point, voltage, voltage_std, moved, dt_s)
+    voltage, voltage_std = _cell_voltages(constants, state, image)
+    state, steps, innovation = _correct(constants, state, point, voltage, voltage_std, moved, dt_s)
+    state = _watch(site, constants, state, moved, steps, innovation, image, dt_s)
     heard = np.isfinite(voltage).any(axis=1)
     state = replace(
         state,
@@ -54,7 +64,8 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
     )
     ends = reach(constants, state, state.cut_soc_frac)
     state = replace(state, cut_soc_frac=ends.cut_soc_frac)
-    return state, _estimate(constants, state, point, voltage, ends, image)
+    shift = _ocv_shift(constants, state, point)
+    return state, report(constants, state, point, shift, voltage, ends, image)
 
 
 def _predict(
@@ -82,28 +93,40 @@ def _predict(
     ohmic = amps * amps * point.r0_ohm * constants.bank.r0_factor(state.circuit.core_degc)
     lost = scale * (ohmic + amps * (inside.v1_v + inside.v2_v))
     reversible = -amps * (state.circuit.core_degc + 273.15) * point.entropy_v_per_k
-    sensors = image.modules.temperature_degc
-    usable = sensors.usable
+    value, usable = believed_temperatures(image, state)
     count = usable.sum(axis=1)
-    surface = np.where(usable, sensors.value, 0.0).sum(axis=1) / np.maximum(count, 1)
+    surface = np.where(usable, value, 0.0).sum(axis=1) / np.maximum(count, 1)
     ambient = image.inputs.ambient_degc
     around = circuit.Surroundings(surface, constants.ambient_degc if np.isnan(ambient) else ambient)
     heat = constants.bank.n_cells * (lost + reversible)
+    free = circuit.step_nodes(
+        constants,
+        state.integrity.core_degc,
+        state.integrity.surface_degc,
+        heat,
+        np.asarray(around.ambient_degc),
+        dt_s,
+    )
     return replace(
         state,
         groups=after,
         circuit=circuit.step_heat(constants, inside, heat, around, count > 0, dt_s),
+        integrity=replace(state.integrity, core_degc=free[0], surface_degc=free[1]),
     )
 
 
-def _cell_voltages(constants: Constants, image: SiteImage) -> tuple[FloatArray, FloatArray]:
+def _cell_voltages(
+    constants: Constants, state: FilterState, image: SiteImage
+) -> tuple[FloatArray, FloatArray]:
     """(M, C) voltages to compute with (NaN: none) and their white deviation.
 
     A group whose own reading is missing gets its share of the module voltage less the others.
     """
-    readings = image.modules
+    readings, watch = image.modules, state.integrity
     cells, whole = readings.cell_voltage_v, readings.voltage_v
     own = cells.usable & readings.answered[:, None] & (cells.value > MIN_PLAUSIBLE_CELL_V) & constants.mask
+    own &= ~watch.untrue_cells & ~watch.is_untrue(Untrue.CELL_VOLTAGES)[:, None]
+    whole_ok = whole.usable & readings.answered & ~watch.is_untrue(Untrue.MODULE_VOLTAGE)
     value = np.where(own, cells.value, np.nan)
     std = np.full(value.shape, constants.tuning.voltage_noise_v)
     missing = constants.mask & ~own
@@ -111,7 +134,7 @@ def _cell_voltages(constants: Constants, image: SiteImage) -> tuple[FloatArray, 
         count = missing.sum(axis=1)
         rest = whole.value - np.where(own, value, 0.0).sum(axis=1)
         share = rest / np.maximum(count, 1)
-        fits = whole.usable & readings.answered & (count > 0) & (share > MIN_PLAUSIBLE_CELL_V) & (share < 5.0)
+        fits = whole_ok & (count > 0) & (share > MIN_PLAUSIBLE_CELL_V) & (share < 5.0)
         fill = missing & fits[:, None]
         value = np.where(fill, share[:, None], value)
         std = np.where(fill, 0.02, std)
@@ -126,14 +149,14 @@ def _correct(
     voltage_std_v: FloatArray,
     moved: counting.Moved,
     dt_s: float,
-) -> FilterState:
+) -> tuple[FilterState, resistance.Steps, FloatArray]:
     """Use the cell voltages: resistance from steps, charge and capacity from steady samples."""
     tuning, inside = constants.tuning, state.circuit
     slow = inside.v1_v + inside.v2_v
     amps_factor = moved.current_a * constants.bank.r0_factor(inside.core_degc)
     drop = point.r0_ohm * amps_factor[:, None] + slow[:, None]
     shift = _ocv_shift(constants, state, point)
-    rho, _, _ = resistance.update(
+    rho, steps = resistance.update(
         constants,
         state.resistance,
         voltage_v=voltage_v,
@@ -156,7 +179,8 @@ def _correct(
         curve_std_v=_curve_std_v(constants, point),
     )
     corrected, _ = groups.correct(constants, state.groups, point, measurement)
-    return replace(state, groups=corrected, resistance=rho)
+    innovation = measurement.voltage_v - point.ocv_v - state.groups.ocv_error_v
+    return replace(state, groups=corrected, resistance=rho), steps, innovation
 
 
 def _curve_std_v(constants: Constants, point: BankPoint) -> FloatArray:
@@ -178,85 +202,50 @@ def _ocv_shift(constants: Constants, state: FilterState, point: BankPoint) -> Fl
     return shift
 
 
-def _sum(constants: Constants, values: FloatArray) -> FloatArray:
-    """Sum over the groups that a module has -> (M,)."""
-    total: FloatArray = np.where(constants.mask, values, 0.0).sum(axis=1)
-    return total
-
-
-def _estimate(
+def _watch(
+    site: Site,
     constants: Constants,
     state: FilterState,
-    point: BankPoint,
-    voltage_v: FloatArray,
-    ends: Reach,
+    moved: counting.Moved,
+    steps: resistance.Steps,
+    innovation_v: FloatArray,
     image: SiteImage,
-) -> Estimate:
-    """Gather what the rest of the house is told."""
-    held, inside, rho, bank = state.groups, state.circuit, state.resistance, constants.bank
-    tuning = constants.tuning
-    capacity = np.maximum(ends.weakest_ah + ends.room_ah, 0.05 * constants.rated_ah)
-    soc, std = held.soc_frac, held.soc_std_frac()
-    ocv = point.ocv_v + _ocv_shift(constants, state, point) - inside.hysteresis[:, None] * point.hysteresis_v
-    ocv = ocv + held.ocv_error_v
-    fast = rho.scale * point.r0_ohm * bank.r0_factor(inside.core_degc)[:, None]
-    settled = rho.scale * (point.r1_ohm + point.r2_ohm) * bank.rc_factor(inside.core_degc)[:, None]
-    polarisation = rho.scale * (inside.v1_v + inside.v2_v)[:, None]
-    polarisation -= inside.hysteresis[:, None] * point.hysteresis_v
-    resistance_all = _sum(constants, fast + settled)
-    relative = pick(np.sqrt(rho.var) / rho.scale, ends.weakest)
-    low, high = _temperature_bounds(image, state)
-    shown = np.where(
-        np.isfinite(voltage_v), voltage_v, ocv - polarisation - fast * state.charge.current_a[:, None]
-    )
-    cut_std = 0.25 * np.abs(ends.cut_soc_frac) * pick(held.capacity_ah, ends.weakest)
-    return Estimate(
-        time_s=image.time_s,
-        soc_frac=ends.weakest_ah / capacity,
-        soc_std_frac=pick(std, ends.weakest),
-        soc_weakest_frac=pick(soc, ends.weakest),
-        soc_strongest_frac=pick(soc, ends.strongest),
-        capacity_ah=capacity,
-        capacity_std_ah=np.sqrt(pick(held.var_qq, ends.weakest)),
-        remaining_ah=ends.remaining_ah,
-        remaining_std_ah=np.hypot(np.sqrt(pick(held.var_rr, ends.weakest)), cut_std),
-        chargeable_ah=ends.chargeable_ah,
-        ocv_v=_sum(constants, ocv),
-        ocv_slope_v_per_ah=_sum(constants, point.slope_v / held.capacity_ah),
-        polarisation_v=_sum(constants, polarisation),
-        r0_ohm=_sum(constants, fast),
-        resistance_ohm=resistance_all,
-        resistance_std_ohm=resistance_all * np.hypot(relative, tuning.polarisation_error_frac),
-        temperature_degc=inside.core_degc,
-        temperature_low_degc=low,
-        temperature_high_degc=high,
-        cell_voltage_min_v=np.where(constants.mask, shown, np.inf).min(axis=1),
-        cell_voltage_max_v=np.where(constants.mask, shown, -np.inf).max(axis=1),
-        trusted=_trusted(state, image),
-    )
-
-
-def _temperature_bounds(image: SiteImage, state: FilterState) -> tuple[FloatArray, FloatArray]:
-    """Lowest and highest temperature that sensors and observer allow (M,)."""
-    sensors = image.modules.temperature_degc
-    inside = state.circuit
-    doubt = 1.0 + np.minimum(0.01 * np.where(np.isfinite(state.unheard_s), state.unheard_s, 1e4), 10.0)
-    low = np.minimum(inside.core_degc, inside.surface_degc) - doubt
-    high = np.maximum(inside.core_degc, inside.surface_degc) + doubt
-    value = sensors.value
-    low = np.minimum(low, np.where(sensors.usable, value, np.inf).min(axis=1))
-    high = np.maximum(high, np.where(sensors.usable, value, -np.inf).max(axis=1))
-    return low, high
-
-
-def _trusted(state: FilterState, image: SiteImage) -> BoolArray:
-    """Voltage, current and a temperature fresh; the module has been seen since power-up."""
+    dt_s: float,
+) -> FilterState:
+    """Residuals of this tick to the integrity tests."""
     readings = image.modules
-    fresh = state.started & (readings.age_s <= state.constants.tuning.stale_after_s)
-    trusted: BoolArray = (
-        fresh
-        & readings.voltage_v.usable
-        & readings.current_a.usable
-        & readings.temperature_degc.usable.any(axis=1)
+    cells, whole = readings.cell_voltage_v, readings.voltage_v
+    known = (cells.usable | ~constants.mask).all(axis=1) & whole.usable & readings.answered & moved.steady
+    total = np.where(constants.mask, np.nan_to_num(cells.value), 0.0).sum(axis=1)
+    sensors = readings.temperature_degc
+    signals = integrity.Signals(
+        temperature_degc=np.where(sensors.usable & readings.answered[:, None], sensors.value, np.nan),
+        model_degc=state.integrity.surface_degc,
+        cell_sum_v=np.where(known, total - whole.value, np.nan),
+        innovation_v=innovation_v,
+        string_current_a=moved.string_gap_a,
+        quiet_current_a=moved.quiet_gap_a,
+        current_a=moved.current_a,
+        counter_ah=moved.counter_gap_ah,
+        current_ah=np.abs(moved.current_a) * dt_s / 3600.0,
+        step_xy=steps.xy,
+        step_xx=steps.xx,
+        ambient_known=bool(np.isfinite(image.inputs.ambient_degc)),
     )
-    return trusted
+    watched = integrity.watch(
+        constants, state.integrity, signals, site.topology.string_of, state.serials, image.time_s, dt_s
+    )
+    return replace(state, integrity=watched)
+
+
+def clear_findings(state: FilterState, serial: str) -> FilterState:
+    """Believe every sensor of module `serial` again (an operator's order, after the repair)."""
+    watched = state.integrity
+    row = state.serials.index(serial)
+    untrue, cells, scores = watched.untrue.copy(), watched.untrue_cells.copy(), watched.scores.copy()
+    untrue[row], cells[row], scores[:, :, row] = 0, False, 0.0
+    kept = tuple(f for f in watched.findings if f.serial != serial)
+    return replace(
+        state,
+        integrity=replace(watched, untrue=untrue, untrue_cells=cells, scores=scores, findings=kept),
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.estimation.constants import Constants
+from reconf.estimation.integrity import IntegrityState
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +128,14 @@ class SavedModule:
     uptime_s: int
     load_a: float
     load_mean_a: float
-    extra: Mapping[str, float | str] = field(default_factory=dict)
-    """Latched sensor findings and the like, by name."""
+    ratio_scale: float
+    """Long-term resistance scale of the module, against which temperatures are checked."""
+    ratio_var: float
+    untrue: int = 0
+    """`reconf.estimation.integrity.Untrue` bits."""
+    untrue_cells: tuple[int, ...] = ()
+    findings: tuple[tuple[str, str, float, str], ...] = ()
+    """(subject, test, since_s, evidence) of each latched finding."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict of numbers, lists and strings."""
@@ -137,8 +144,13 @@ class SavedModule:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SavedModule:
         """Inverse of `to_json`; unknown keys are an error, so that a changed store is noticed."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values: dict[str, Any] = {k: _tuples(v) for k, v in data.items()}
         return cls(**values)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists of lists, as JSON has them, as tuples of tuples."""
+    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +164,7 @@ class FilterState:
     resistance: ResistanceState
     charge: ChargeState
     circuit: CircuitState
+    integrity: IntegrityState
     cut_soc_frac: FloatArray
     """(M,) SOC of the weakest group at cut-off under the expected load."""
     unheard_s: FloatArray
@@ -191,4 +204,13 @@ class FilterState:
             uptime_s=int(charge.uptime_s[i]),
             load_a=float(charge.load_a[i]),
             load_mean_a=float(charge.load_mean_a[i]),
+            ratio_scale=float(self.integrity.ratio_scale[i]),
+            ratio_var=float(self.integrity.ratio_var[i]),
+            untrue=int(self.integrity.untrue[i]),
+            untrue_cells=tuple(int(k) for k in np.flatnonzero(self.integrity.untrue_cells[i])),
+            findings=tuple(
+                (f.subject, f.test, f.since_s, f.evidence)
+                for f in self.integrity.findings
+                if f.serial == serial
+            ),
         )

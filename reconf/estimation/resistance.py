@@ -11,11 +11,23 @@ linear in the scale rho of the group over the new cell model; its temperature de
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray
 from reconf.estimation.constants import Constants
 from reconf.estimation.memory import ResistanceState
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What the steps of this tick say of each module's resistance as a whole. (M,), 0 without a step."""
+
+    xy: FloatArray
+    """Sum over groups of drop * change / noise variance."""
+    xx: FloatArray
+    """Sum over groups of drop^2 / noise variance."""
 
 
 def update(
@@ -29,7 +41,7 @@ def update(
     current_a: FloatArray,
     steady: BoolArray,
     dt_s: float,
-) -> tuple[ResistanceState, FloatArray, FloatArray]:
+) -> tuple[ResistanceState, Steps]:
     """Use a step, if one lies between the last steady sample and this one.
 
     Args:
@@ -44,7 +56,7 @@ def update(
         dt_s: since the last image.
 
     Returns:
-        The new state, and of each step the residual y - rho*x and its variance (M, C), NaN without a step.
+        The new state, and the steps of this tick.
     """
     tuning = constants.tuning
     age = state.ref_age_s + dt_s
@@ -77,4 +89,6 @@ def update(
         ref_current_a=np.where(steady, current_a, state.ref_current_a),
         ref_age_s=np.where(steady, 0.0, age),
     )
-    return after, residual, np.where(usable, spread, np.nan)
+    weight = np.where(usable, 1.0 / noise[:, None], 0.0)
+    steps = Steps((weight * x * np.where(usable, y, 0.0)).sum(axis=1), (weight * x * x).sum(axis=1))
+    return after, steps

@@ -7,6 +7,7 @@ curve: mean and deviation are then right on a plateau too, where the inverse is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from reconf.arrays import BoolArray, FloatArray
 from reconf.cells.model import SOC_NODES, soc_grid
 from reconf.estimation.charge import BIAS_DRIFT_C
 from reconf.estimation.constants import Constants, constants_of
+from reconf.estimation.integrity import IntegrityState
 from reconf.estimation.memory import (
     ChargeState,
     CircuitState,
@@ -22,6 +24,7 @@ from reconf.estimation.memory import (
     ResistanceState,
     SavedModule,
 )
+from reconf.estimation.state import Finding
 from reconf.readings import SiteImage
 from reconf.site import Site
 
@@ -65,6 +68,7 @@ def initial_state(
         resistance=resistance,
         charge=charge,
         circuit=circuit,
+        integrity=_integrity(constants, circuit, resistance, rows, serials),
         cut_soc_frac=np.full(len(serials), 0.02),
         unheard_s=np.where(heard, 0.0, np.inf),
         started=heard,
@@ -149,6 +153,32 @@ def _resistance(constants: Constants, rows: Sequence[SavedModule | None]) -> Res
     )
 
 
+def _integrity(
+    constants: Constants,
+    circuit: CircuitState,
+    resistance: ResistanceState,
+    rows: Sequence[SavedModule | None],
+    serials: tuple[str, ...],
+) -> IntegrityState:
+    """What was latched stays latched; the free-running observer starts where the sensors are."""
+    mean = np.where(constants.mask, resistance.scale, 0.0).sum(axis=1) / constants.bank.n_cells
+    fresh = IntegrityState.start(constants, circuit.core_degc, mean)
+    cells = fresh.untrue_cells.copy()
+    findings: list[Finding] = []
+    for i, row in enumerate(rows):
+        if row is not None:
+            cells[i, list(row.untrue_cells)] = True
+            findings += [Finding(serials[i], *found) for found in row.findings]
+    return replace(
+        fresh,
+        ratio_scale=_column(rows, "ratio_scale", mean),
+        ratio_var=_column(rows, "ratio_var", fresh.ratio_var),
+        untrue=_column(rows, "untrue", np.zeros(mean.size)).astype(np.int64),
+        untrue_cells=cells,
+        findings=tuple(findings),
+    )
+
+
 def _rest_voltage(
     constants: Constants, image: SiteImage, circuit: CircuitState, resistance: ResistanceState
 ) -> tuple[FloatArray, BoolArray]:
@@ -178,7 +208,7 @@ def _doubt_v(constants: Constants, image: SiteImage) -> FloatArray:
     unknown = 0.8 * amps * (middle.r0_ohm + middle.r1_ohm + middle.r2_ohm) * constants.prior_resistance_scale
     unknown = np.where(amps > REST_CURRENT_C * constants.rated_ah, unknown, 0.0)
     doubt: FloatArray = np.sqrt(
-        tuning.rest_relaxation_std_v**2 + (0.6 * middle.hysteresis_v) ** 2 + unknown**2
+        tuning.rest_relaxation_std_v**2 + (1.2 * middle.hysteresis_v) ** 2 + unknown**2
     )
     return doubt
 
@@ -198,8 +228,10 @@ def _from_voltage(
     for first in np.unique(bank.row):
         # one pass per cell model; the grid is shared by all its modules
         members = np.flatnonzero((bank.row == first) & heard)
-        curve = bank.table[first : first + SOC_NODES, 0][inside]
-        misfit = (rest_v[members][:, :, None] - curve) / sigma[members][:, None, None]
+        lost = 1.0 - constants.prior_capacity_ah[members] / constants.rated_ah[members]
+        new, ageing = bank.table[first : first + SOC_NODES, 0], bank.table[first : first + SOC_NODES, 1]
+        curve = new[inside] + lost[:, None] * ageing[inside]
+        misfit = (rest_v[members][:, :, None] - curve[:, None, :]) / sigma[members][:, None, None]
         weight = np.exp(-0.5 * np.minimum(misfit, 60.0) ** 2 + 0.5 * (misfit**2).min(axis=2, keepdims=True))
         weight /= weight.sum(axis=2, keepdims=True)
         centre = weight @ nodes
@@ -215,7 +247,8 @@ def _assemble(constants: Constants, mean: FloatArray, std: FloatArray, sigma_v: 
     capacity = np.broadcast_to(constants.prior_capacity_ah[:, None], mean.shape).copy()
     var_q = np.broadcast_to(constants.prior_capacity_std_ah[:, None] ** 2, mean.shape).copy()
     middle = constants.bank.at(np.full(constants.rated_ah.size, 0.5))
-    unknown = constants.tuning.hysteresis_error_frac * middle.hysteresis_v
+    # nobody knows from which side the module came: all of the loop
+    unknown = 1.2 * middle.hysteresis_v
     var_e = np.broadcast_to((constants.ocv_std_v**2 + unknown**2)[:, None], mean.shape).copy()
     # an SOC read off the curve errs with the curve: cov(z, e) = -var_e / slope, slope = sigma_v / std
     informed = 1.0 - np.minimum(std / constants.tuning.unknown_start_std_frac, 1.0) ** 2

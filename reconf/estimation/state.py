@@ -8,6 +8,22 @@ from reconf.arrays import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """A sensor judged untrue or a cell judged abnormal: latched, with its evidence."""
+
+    serial: str
+    subject: str
+    """`temperature_1`, `temperature_2`, `current`, `charge_counter`, `module_voltage`, `cell_voltage_7`,
+    `cell_7`."""
+    test: str
+    """Stable id of the test, e.g. `sensor_pair`, `resistance`, `leakage`."""
+    since_s: float
+    """Control time of the judgement."""
+    evidence: str
+    """Measured against expected, with units, in one plain sentence."""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """State of every module at `time_s`. Standard deviations are one sigma. All arrays (M,)."""
 
@@ -49,3 +65,5 @@ class Estimate:
     cell_voltage_max_v: FloatArray
     trusted: BoolArray
     """Sensors fresh and judged true: the module may take part."""
+    findings: tuple[Finding, ...] = ()
+    """Everything latched now, in the order it was found."""

@@ -96,7 +96,7 @@ def without(image: SiteImage, rows) -> SiteImage:
 
 
 def finite(estimate_):
-    return all(np.isfinite(getattr(estimate_, f.name)).all() for f in fields(estimate_) if f.name != "events")
+    return all(np.isfinite(getattr(estimate_, f.name)).all() for f in fields(estimate_) if f.name != "findings")
 
 
 def test_silence_widens_and_never_poisons(site):

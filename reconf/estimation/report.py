@@ -1,0 +1,137 @@
+"""From the filter's state to the estimate that the rest of the house is told."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reconf.arrays import BoolArray, FloatArray
+from reconf.cells.bank import BankPoint
+from reconf.estimation.constants import Constants
+from reconf.estimation.integrity import BOTH_TEMPERATURES, Untrue
+from reconf.estimation.memory import FilterState
+from reconf.estimation.remaining import Reach, pick
+from reconf.estimation.state import Estimate
+from reconf.readings import SiteImage
+
+OBSERVER_DOUBT_K = 2.5
+"""Free-running observer against a true sensor, with the ambient measured, without heat."""
+AMBIENT_DOUBT_K = 15.0
+"""The same where the ambient is a number from the site file."""
+RISE_DOUBT_FRAC = 0.35
+"""Share of the heating that an unknown thermal resistance (or a fan) may be wrong by."""
+
+
+def report(
+    constants: Constants,
+    state: FilterState,
+    point: BankPoint,
+    shift_v: FloatArray,
+    voltage_v: FloatArray,
+    ends: Reach,
+    image: SiteImage,
+) -> Estimate:
+    """The estimate.
+
+    Args:
+        constants: of the site.
+        state: after this tick.
+        point: (M, C) cell models at the groups' SOC.
+        shift_v: (M, C) what temperature, age and hysteresis add to the OCV.
+        voltage_v: (M, C) cell voltages that were used, NaN where none was.
+        ends: weakest and strongest group, remaining charge.
+        image: for freshness.
+    """
+    held, inside, rho, bank = state.groups, state.circuit, state.resistance, constants.bank
+    capacity = np.maximum(ends.weakest_ah + ends.room_ah, 0.05 * constants.rated_ah)
+    soc, std = held.soc_frac, held.soc_std_frac()
+    hysteresis = inside.hysteresis[:, None] * point.hysteresis_v
+    ocv = point.ocv_v + shift_v - hysteresis + held.ocv_error_v
+    fast = rho.scale * point.r0_ohm * bank.r0_factor(inside.core_degc)[:, None]
+    settled = rho.scale * (point.r1_ohm + point.r2_ohm) * bank.rc_factor(inside.core_degc)[:, None]
+    polarisation = rho.scale * (inside.v1_v + inside.v2_v)[:, None] - hysteresis
+    resistance = _sum(constants, fast + settled)
+    relative = pick(np.sqrt(rho.var) / rho.scale, ends.weakest)
+    low, high = temperature_bounds(constants, image, state)
+    modelled = ocv - polarisation - fast * state.charge.current_a[:, None]
+    shown = np.where(np.isfinite(voltage_v), voltage_v, modelled)
+    cut_std = 0.25 * np.abs(ends.cut_soc_frac) * pick(held.capacity_ah, ends.weakest)
+    return Estimate(
+        time_s=image.time_s,
+        soc_frac=ends.weakest_ah / capacity,
+        soc_std_frac=pick(std, ends.weakest),
+        soc_weakest_frac=pick(soc, ends.weakest),
+        soc_strongest_frac=pick(soc, ends.strongest),
+        capacity_ah=capacity,
+        capacity_std_ah=np.sqrt(pick(held.var_qq, ends.weakest)),
+        remaining_ah=ends.remaining_ah,
+        remaining_std_ah=np.hypot(np.sqrt(pick(held.var_rr, ends.weakest)), cut_std),
+        chargeable_ah=ends.chargeable_ah,
+        ocv_v=_sum(constants, ocv),
+        ocv_slope_v_per_ah=_sum(constants, point.slope_v / held.capacity_ah),
+        polarisation_v=_sum(constants, polarisation),
+        r0_ohm=_sum(constants, fast),
+        resistance_ohm=resistance,
+        resistance_std_ohm=resistance * np.hypot(relative, constants.tuning.polarisation_error_frac),
+        temperature_degc=inside.core_degc,
+        temperature_low_degc=low,
+        temperature_high_degc=high,
+        cell_voltage_min_v=np.where(constants.mask, shown, np.inf).min(axis=1),
+        cell_voltage_max_v=np.where(constants.mask, shown, -np.inf).max(axis=1),
+        trusted=_trusted(state, image),
+        findings=state.integrity.findings,
+    )
+
+
+def _sum(constants: Constants, values: FloatArray) -> FloatArray:
+    """Sum over the groups that a module has -> (M,)."""
+    total: FloatArray = np.where(constants.mask, values, 0.0).sum(axis=1)
+    return total
+
+
+def believed_temperatures(image: SiteImage, state: FilterState) -> tuple[FloatArray, BoolArray]:
+    """(M, 2) temperatures and which of them are usable and judged true."""
+    sensors = image.modules.temperature_degc
+    watch = state.integrity
+    untrue = np.stack([watch.is_untrue(Untrue.TEMPERATURE_1), watch.is_untrue(Untrue.TEMPERATURE_2)], axis=1)
+    return sensors.value, sensors.usable & image.modules.answered[:, None] & ~untrue
+
+
+def temperature_bounds(
+    constants: Constants, image: SiteImage, state: FilterState
+) -> tuple[FloatArray, FloatArray]:
+    """Lowest and highest temperature (M,) that true sensors, observers and their doubts allow.
+
+    Both sensors bound it as long as they are believed, so that one lying sensor moves no limit the wrong
+    way. The free-running observer bounds it as far as it is sure itself, which limits what two lying
+    sensors can do before they are found; after that it stands alone with all of its doubt.
+    """
+    value, usable = believed_temperatures(image, state)
+    inside, free = state.circuit, state.integrity
+    known = np.isfinite(image.inputs.ambient_degc)
+    ambient = image.inputs.ambient_degc if known else constants.ambient_degc
+    rise = np.maximum(free.core_degc - ambient, 0.0)
+    doubt = (OBSERVER_DOUBT_K if known else AMBIENT_DOUBT_K) + RISE_DOUBT_FRAC * rise
+    blind = ~usable.any(axis=1)
+    free_low = np.minimum(free.core_degc, free.surface_degc)
+    free_high = np.maximum(free.core_degc, free.surface_degc)
+    low = np.minimum(inside.core_degc, np.where(usable, value, np.inf).min(axis=1))
+    high = np.maximum(inside.core_degc, np.where(usable, value, -np.inf).max(axis=1))
+    low = np.where(blind, np.minimum(low, free_low - doubt), np.minimum(low, free_low + doubt))
+    high = np.where(blind, np.maximum(high, free_high + doubt), np.maximum(high, free_high - doubt))
+    return low, high
+
+
+def _trusted(state: FilterState, image: SiteImage) -> BoolArray:
+    """Fresh voltages, a current (or its substitute) and a temperature that are judged true."""
+    readings, watch = image.modules, state.integrity
+    fresh = state.started & (readings.age_s <= state.constants.tuning.stale_after_s)
+    both_warm = (watch.untrue & BOTH_TEMPERATURES) == BOTH_TEMPERATURES
+    trusted: BoolArray = (
+        fresh
+        & (state.unheard_s <= state.constants.tuning.stale_after_s)
+        & (readings.current_a.usable | watch.is_untrue(Untrue.CURRENT))
+        & readings.temperature_degc.usable.any(axis=1)
+        & ~both_warm
+        & ~watch.is_untrue(Untrue.CELL_VOLTAGES)
+    )
+    return trusted
