@@ -19,11 +19,13 @@ from reconf.errors import DataFileError
 
 # Below the cut-off real cells dive within a few percent of their charge, and above full they climb; the
 # tables of the sources end there, so the curves go on at no less than these slopes [V per unit SOC].
-# Forced over-discharge reaches reversal near -10 % SOC: Guo et al., Sci. Rep. 6 (2016) 30248,
-# doi 10.1038/srep30248.
+# A cell that is forced on is reversed near -10 % SOC and stays on a plateau of copper dissolution:
+# Guo et al., Sci. Rep. 6 (2016) 30248, doi 10.1038/srep30248.
 DIVE_SLOPE_V = 20.0
-DIVE_CURVATURE_V = 200.0
+DIVE_CURVATURE_V = 300.0
 CLIMB_SLOPE_V = 4.0
+REVERSED_V = -1.4
+REVERSED_SLOPE_V = 0.5
 
 
 def cell_model_names() -> tuple[str, ...]:
@@ -139,7 +141,7 @@ def ocv_on_grid(soc: Any, ocv: Any) -> FloatArray:
     above = np.maximum(grid - 1.0, 0.0)
     start = max(float(shape(0.0, 1)), DIVE_SLOPE_V)
     end = max(float(shape(1.0, 1)), CLIMB_SLOPE_V)
-    result: FloatArray = (
-        shape(np.clip(grid, 0.0, 1.0)) + start * below - DIVE_CURVATURE_V * below**2 + end * above
-    )
+    inside = shape(np.clip(grid, 0.0, 1.0)) + end * above
+    dive = inside + start * below - DIVE_CURVATURE_V * below**2
+    result: FloatArray = np.where(grid < 0.0, np.maximum(dive, REVERSED_V + REVERSED_SLOPE_V * below), inside)
     return result

@@ -33,6 +33,7 @@ class TestEveryModel:
     def test_dives_below_empty(self, name):
         model = load_cell_model(name)
         assert model.ocv_v(np.array([-0.03]))[0] < model.voltage_min_v - 0.5
+        assert -1.6 < model.ocv_v(np.array([-0.12]))[0] < -1.0  # reversed, on the copper plateau
 
     def test_rises_with_age_and_heat_too(self, name):
         model = load_cell_model(name)
