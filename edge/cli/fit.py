@@ -45,13 +45,13 @@ def _write(out: Path | None, base: str, block: dict[str, Any], what: str, source
     typer.echo(f"written: {out}")
 
 
-def _picture(path: Path, panels: list[tuple[str, str, FloatArray, FloatArray, FloatArray]]) -> None:
-    """One row per panel (title, unit, x, measured, fitted): both curves, and their difference below."""
+def _picture(path: Path, panels: list[tuple[str, str, str, FloatArray, FloatArray, FloatArray]]) -> None:
+    """One row per panel (title, unit, x label, x, measured, fitted): both curves, and their difference below."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.6 * len(panels)), layout="constrained")
     axes = figure.subplots(2 * len(panels), 1, height_ratios=[3, 1] * len(panels), squeeze=False)[:, 0]
-    for k, (title, unit, x, measured, fitted) in enumerate(panels):
+    for k, (title, unit, label, x, measured, fitted) in enumerate(panels):
         top, low = axes[2 * k], axes[2 * k + 1]
         top.plot(x, measured, color="#1b1f24", lw=1.2, label="measured")
         top.plot(x, fitted, color="#D55E00", lw=0.9, label="fitted")
@@ -60,6 +60,7 @@ def _picture(path: Path, panels: list[tuple[str, str, FloatArray, FloatArray, Fl
         top.legend(frameon=False, fontsize=8)
         low.plot(x, 1e3 * (fitted - measured), color="#0072B2", lw=0.8)
         low.set_ylabel(f"error [m{unit}]" if unit == "V" else f"error [10⁻³ {unit}]")
+        low.set_xlabel(label)
         low.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
     typer.echo(f"picture: {path}")
@@ -113,7 +114,7 @@ def ecm(
             _picture(
                 plot,
                 [
-                    (d.name, "V", d.time_s / 3600.0, d.voltage_v, v)
+                    (d.name, "V", "h", d.time_s / 3600.0, d.voltage_v, v)
                     for d, v in zip(inputs, fit.predicted_v, strict=True)
                 ],
             )
@@ -144,7 +145,7 @@ def ocv(
                 f"{1e3 * fit.spread_v:.1f} mV rms; half of charge minus discharge at 50 % SOC "
                 f"{1e3 * float(np.interp(0.5, fit.soc_frac, fit.half_gap_v)):.1f} mV"
             )
-            panels.append((file.name, "V", fit.soc_frac, fit.ocv_v - fit.half_gap_v, fit.ocv_v))
+            panels.append((file.name, "V", "SOC", fit.soc_frac, fit.ocv_v - fit.half_gap_v, fit.ocv_v))
             _write(out, base, ocv_block(fit), "open-circuit voltage", source)
         if plot is not None:
             _picture(plot, panels)
@@ -188,6 +189,7 @@ def thermal(
                 (
                     file.name,
                     "K",
+                    "min",
                     log.time_s[keep] / 60.0,
                     log.temperature_degc.mean(axis=1)[keep],
                     fit.predicted_degc,
@@ -232,7 +234,9 @@ def score(
             weakest = int(np.argmin(result.capacity_ah))
             cells = log.cell_voltage_v if log.cell_voltage_v.shape[1] else log.voltage_v[:, None]
             title = f"{file.name}, cell {weakest + 1} (the weakest)"
-            panels.append((title, "V", log.time_s / 60.0, cells[:, weakest], result.simulated_v[:, weakest]))
+            panels.append(
+                (title, "V", "min", log.time_s / 60.0, cells[:, weakest], result.simulated_v[:, weakest])
+            )
         if plot is not None:
             _picture(plot, panels)
     except ReconfError as error:

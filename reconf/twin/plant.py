@@ -40,16 +40,6 @@ BUS_CAPACITANCE_F = 0.020
 HEATSINK_RISE_K = 35.0
 """Rise of a converter's heatsink at its full rating; a usual design point of fan-cooled converters."""
 HEATSINK_TIME_S = 600.0
-RULES = (
-    "cell_voltage_max",
-    "cell_voltage_min",
-    "temperature_max",
-    "temperature_min",
-    "discharge_current",
-    "charge_current",
-)
-MOVING_A = 0.05
-"""Below it a module rests, and cold alone does not hurt it."""
 TRIM_PASSES = 3
 """Passes of trim balance against string current; each shrinks the imbalance about a hundredfold."""
 
@@ -101,7 +91,6 @@ class Plant:
         self._power_w = np.zeros(s)
         self._string_a = np.zeros(s)
         self._constants: dict[float, StepConstants] = {}
-        self._excess = np.empty((len(RULES), m))
         self._rack = RackHeat(self.bank, self.topology, site.thermal)
         self._enthalpy_start_j = self.enthalpy_j()
         self.true = self._measures_at_rest()
@@ -319,7 +308,9 @@ class Plant:
             outside_window=solved.outside_window,
         )
         worst_a = np.where(duty > 0.0, string_a, 0.0) + trim
-        self._watch(behind - response.r0_ohm * worst_a[:, None], worst_a, dt_s)
+        warm = (self.core_degc, self.surface_degc)
+        worst_v = behind - response.r0_ohm * worst_a[:, None]
+        self.violations.watch(self.limits, self.bank.mask, worst_v, warm, worst_a, dt_s)
 
     def _advance_bus(self, solved: StringSolution, dt_s: float) -> None:
         """C V dV/dt = sum of RC1 powers - PCS power, where the PCS does not hold the bus."""
@@ -331,21 +322,6 @@ class Plant:
         # the PCS stops drawing (or feeding) where the bus leaves what any PCS works at
         low, high = 0.5 * self.site.bus.min_v, 1.2 * self.site.bus.max_v
         self.bus_voltage_v = float(np.sqrt(np.clip(squared, low**2, high**2)))
-
-    def _watch(self, cell_v: FloatArray, current_a: FloatArray, dt_s: float) -> None:
-        """Count what lies beyond the SAFETY tiers of the site."""
-        limits, mask = self.limits, self.bank.mask
-        excess = self._excess
-        excess[0] = np.where(mask, cell_v, -np.inf).max(axis=1) - limits.cell_voltage_max_v
-        excess[1] = limits.cell_voltage_min_v - np.where(mask, cell_v, np.inf).min(axis=1)
-        excess[2] = np.maximum(self.core_degc, self.surface_degc) - limits.temperature_max_degc
-        cold = limits.temperature_min_degc - np.minimum(self.core_degc, self.surface_degc)
-        excess[3] = np.where(np.abs(current_a) > MOVING_A, cold, -1.0)
-        excess[4] = current_a - limits.discharge_current_a
-        excess[5] = -current_a - limits.charge_current_a
-        if excess.max() > 0.0:
-            found = [self.violations.note(rule, excess[k], dt_s) for k, rule in enumerate(RULES)]
-            self.violations.steps += any(found)
 
     def observe(self, rng: np.random.Generator, tick: int = 0, time_s: float | None = None) -> SiteImage:
         """`reconf.twin.observe.observe` with the usual noise, at the plant's own time by default."""

@@ -11,6 +11,18 @@ from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.protection.limits import LimitTable, Tier
 from reconf.site import Chemistry, Site
 
+RULES = (
+    "cell_voltage_max",
+    "cell_voltage_min",
+    "temperature_max",
+    "temperature_min",
+    "discharge_current",
+    "charge_current",
+)
+"""Names in `ViolationCounter`, in the order they are watched."""
+MOVING_A = 0.05
+"""Below it a module rests, and cold alone does not hurt it."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlantInputs:
@@ -118,34 +130,6 @@ class EnergyLedger:
         return float(self.string_in_j.sum()) / 3.6e6
 
 
-@dataclass(slots=True)
-class ViolationCounter:
-    """Steps in which the true state passed a SAFETY limit, and by how much at worst."""
-
-    steps: int = 0
-    """Steps with any violation."""
-    by_rule: dict[str, int] = field(default_factory=dict)
-    """Module-steps (string-steps) by rule."""
-    worst: dict[str, float] = field(default_factory=dict)
-    """Largest excess by rule, in the rule's unit."""
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def total(self) -> int:
-        """All counts together."""
-        return sum(self.by_rule.values())
-
-    def note(self, rule: str, excess: FloatArray, dt_s: float) -> bool:
-        """Count every positive `excess`; whether there was one."""
-        high = float(excess.max(initial=-np.inf))
-        if high <= 0.0:
-            return False
-        self.by_rule[rule] = self.by_rule.get(rule, 0) + int((excess > 0.0).sum())
-        self.worst[rule] = max(self.worst.get(rule, 0.0), high)
-        self.seconds[rule] = self.seconds.get(rule, 0.0) + dt_s
-        return True
-
-
 @dataclass(frozen=True, slots=True)
 class SafetyLimits:
     """SAFETY tiers of every module, (M,); infinite where the site names none."""
@@ -178,6 +162,57 @@ class SafetyLimits:
             discharge_current_a=row("discharge_current_c", "max", np.inf) * rated,
             charge_current_a=row("charge_current_c", "max", np.inf) * rated,
         )
+
+
+@dataclass(slots=True)
+class ViolationCounter:
+    """Steps in which the true state passed a SAFETY limit, and by how much at worst."""
+
+    steps: int = 0
+    """Steps with any violation."""
+    by_rule: dict[str, int] = field(default_factory=dict)
+    """Module-steps (string-steps) by rule."""
+    worst: dict[str, float] = field(default_factory=dict)
+    """Largest excess by rule, in the rule's unit."""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """All counts together."""
+        return sum(self.by_rule.values())
+
+    def note(self, rule: str, excess: FloatArray, dt_s: float) -> bool:
+        """Count every positive `excess`; whether there was one."""
+        high = float(excess.max(initial=-np.inf))
+        if high <= 0.0:
+            return False
+        self.by_rule[rule] = self.by_rule.get(rule, 0) + int((excess > 0.0).sum())
+        self.worst[rule] = max(self.worst.get(rule, 0.0), high)
+        self.seconds[rule] = self.seconds.get(rule, 0.0) + dt_s
+        return True
+
+    def watch(
+        self,
+        limits: SafetyLimits,
+        mask: BoolArray,
+        cell_v: FloatArray,
+        core_and_surface_degc: tuple[FloatArray, FloatArray],
+        current_a: FloatArray,
+        dt_s: float,
+    ) -> None:
+        """Count what lies beyond the SAFETY tiers; `cell_v` (M, C), the others (M,)."""
+        core, surface = core_and_surface_degc
+        excess = np.empty((len(RULES), len(current_a)))
+        excess[0] = np.where(mask, cell_v, -np.inf).max(axis=1) - limits.cell_voltage_max_v
+        excess[1] = limits.cell_voltage_min_v - np.where(mask, cell_v, np.inf).min(axis=1)
+        excess[2] = np.maximum(core, surface) - limits.temperature_max_degc
+        cold = limits.temperature_min_degc - np.minimum(core, surface)
+        excess[3] = np.where(np.abs(current_a) > MOVING_A, cold, -1.0)
+        excess[4] = current_a - limits.discharge_current_a
+        excess[5] = -current_a - limits.charge_current_a
+        if excess.max() > 0.0:
+            found = [self.note(rule, excess[k], dt_s) for k, rule in enumerate(RULES)]
+            self.steps += any(found)
 
 
 @dataclass(slots=True)
