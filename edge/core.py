@@ -192,7 +192,9 @@ class ControlCore:
             estimate=looked.estimate,
             envelope=looked.envelope,
             dt_s=max(given.dt_s, self.site.timing.tick_s),
-            history=History(unsure=moved.actions.unsure_modules),
+            history=History(
+                unsure=moved.actions.unsure_modules, hold_s=max(given.dt_s, self.site.timing.tick_s)
+            ),
             out=moved.actions.modules_out,
         )
         judged = judge(self.site, self._case, looked.in_force, moved.command)

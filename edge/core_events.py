@@ -25,6 +25,22 @@ def refusal_text(refused: Refused | None) -> str:
     return "; ".join(parts) + (f"; {more} more" if more > 0 else "")
 
 
+def fault_events(time_s: float, faults: Sequence[FaultEvent]) -> list[Event]:
+    """Transitions of faults; the same on many subjects in one tick is one line."""
+    groups: dict[tuple[str, str], list[FaultEvent]] = {}
+    for event in faults:
+        groups.setdefault((event.change, event.fault), []).append(event)
+    told: list[Event] = []
+    for (change, fault), members in groups.items():
+        if len(members) <= TOLD:
+            told += [Event(time_s, f"fault_{change}", m.subject, f"{fault}: {m.evidence}") for m in members]
+            continue
+        names = ", ".join(m.subject for m in members[:TOLD])
+        text = f"{fault} on {len(members)}: {names}, ..."
+        told.append(Event(time_s, f"fault_{change}", "several", text))
+    return told
+
+
 def transitions(
     before: TickView | None,
     now: TickView,
@@ -34,10 +50,7 @@ def transitions(
     """What changed in this tick."""
     time_s = now.input.now_s
     events = [Event(time_s, "sequence", e.subject, f"{e.before} -> {e.after}: {e.why}") for e in sequence]
-    events += [
-        Event(time_s, f"fault_{f.change}", f.subject, f"{f.fault} {f.value:.4g} {f.unit}".strip())
-        for f in faults
-    ]
+    events += fault_events(time_s, faults)
     if before is None or before.rung != now.rung:
         events.append(Event(time_s, "rung", "site", f"{now.rung.name.lower()}: {now.rung_reason}"))
     was = refusal_text(before.refused) if before is not None else ""

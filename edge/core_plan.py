@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge.core_values import CoreState, SetLimits, TickInput
-from edge.interval import PlanBook, Rung, begin, due, overdue, settle
+from edge.interval import PlanBook, Rung, begin, due, given_up, overdue, settle
 from edge.setpoint import SetPoint
 from optimizer.fallback import largest_remaining
 from optimizer.result import AllocationInput, Infeasible, Plan, Request
@@ -78,12 +78,13 @@ def plan(
             reason="no string is connected", next_at_s=given.now_s,
         )  # fmt: skip
         return Planned(idle, None, connected, 0.0, power_w, began=False)
-    early = _moved(site, state.asked_w, power_w) and book.question is None
+    early = _moved(site, state.asked_w, power_w)
     changed = bool(np.any(known != connected)) or _turned(state.asked_w, power_w)
-    if not (due(book, given.now_s) or early or changed):
-        return Planned(book, None, known, state.asked_w, power_w, began=False)
-    if due(book, given.now_s):
+    if given_up(book, given.now_s, site.timing.interval_s):
         book = overdue(book, rule)
+    waits = book.question is not None
+    if not (changed or (not waits and (early or due(book, given.now_s)))):
+        return Planned(book, None, known, state.asked_w, power_w, began=False)
     question = AllocationInput(
         interval=book.interval + 1,
         estimate=estimate,

@@ -20,6 +20,8 @@ NOMINAL_CELL_V = 3.65
 SHORT_SHARE = 0.5
 SHORT_FOR_S = 60.0
 """The discharge counts until less than half of the request could be delivered for a minute."""
+FULL_SHARE = 0.2
+"""The recharge ends when less than this share still goes in (plating bounds the charge of full modules)."""
 JOIN_TIMEOUT_S = 40.0
 PHASE_TIMEOUT_S = 100.0
 """Wall time that one direction may take."""
@@ -140,10 +142,10 @@ async def run_cycle(processes: Processes, live: Live, told: Callable[[Live], Non
 
 
 class _Short:
-    """Less than half of what was asked has been delivered for a minute of control time."""
+    """Less than a share of what was asked has been delivered for a minute of control time."""
 
-    def __init__(self, time_scale: float) -> None:
-        self._scale = time_scale
+    def __init__(self, time_scale: float, share: float = SHORT_SHARE) -> None:
+        self._scale, self._share = time_scale, share
         self._began: datetime | None = None
         self._since: datetime | None = None
 
@@ -154,7 +156,7 @@ class _Short:
         asked = float(status["power_asked_w"])
         given = float(status["power_delivered_w"] or 0.0)
         settled = (at - self._began).total_seconds() * self._scale > SETTLE_S
-        short = asked == 0.0 or given / asked < SHORT_SHARE
+        short = asked == 0.0 or given / asked < self._share
         if not (settled and short):
             self._since = None
             return False
@@ -166,7 +168,7 @@ class _Full(_Short):
     """Full again as at the beginning, or nothing more goes in."""
 
     def __init__(self, time_scale: float, soc_frac: float) -> None:
-        super().__init__(time_scale)
+        super().__init__(time_scale, FULL_SHARE)
         self._soc = soc_frac
 
     def __call__(self, status: dict[str, Any]) -> bool:

@@ -18,6 +18,8 @@ from typing import TypeAlias, assert_never
 
 from optimizer.result import AllocationInput, AllocationResult, Inaccurate, Infeasible, Late, Plan
 
+GIVE_UP_INTERVALS = 10.0
+"""Intervals after which a question without any answer counts as missed."""
 HOLD_INTERVALS = 2
 """Intervals that a plan may outlive its own."""
 
@@ -42,6 +44,8 @@ class PlanBook:
     """The question that waits for its answer."""
     interval: int = 0
     """Number of the last interval begun."""
+    asked_at_s: float = 0.0
+    """Control time of the last question."""
     next_at_s: float = 0.0
     """Control time at which the next interval begins."""
     misses: int = 0
@@ -62,11 +66,20 @@ def due(book: PlanBook, now_s: float) -> bool:
     return now_s >= book.next_at_s - 1e-9
 
 
+def given_up(book: PlanBook, now_s: float, interval_s: float) -> bool:
+    """Whether the open question has waited too long.
+
+    Whoever asks the optimizer answers with `Late` at the deadline, which is wall time: against a twin that
+    runs fast an interval may be over before. Only an answer that never comes at all is given up here.
+    """
+    return book.question is not None and now_s - book.asked_at_s >= GIVE_UP_INTERVALS * interval_s - 1e-9
+
+
 def begin(book: PlanBook, question: AllocationInput, now_s: float, interval_s: float) -> PlanBook:
     """Begin an interval with `question`. The grid of intervals stays even unless one was cut short."""
     on_grid = book.next_at_s + interval_s
     next_at_s = on_grid if now_s < on_grid and now_s >= book.next_at_s - 1e-9 else now_s + interval_s
-    return replace(book, question=question, interval=question.interval, next_at_s=next_at_s)
+    return replace(book, question=question, interval=question.interval, asked_at_s=now_s, next_at_s=next_at_s)
 
 
 def overdue(book: PlanBook, fallback: Fallback) -> PlanBook:

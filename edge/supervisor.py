@@ -44,6 +44,10 @@ LEAVING_TICK_S = 0.4
 """Longest wall time between ticks while strings are being left."""
 LEAVING_MAX_S = 25.0
 """Wall time after which the process ends with strings not left: the nodes' watchdogs finish it."""
+READ_BUDGET_FRAC = 0.6
+READ_BUDGET_S = 1.0
+"""Wall time for reading all nodes: this share of a tick, or this where ticks are short. A late tick is better
+than half an image, as long as converters (3 s) do not run out of heartbeats."""
 FAILED_TICKS_MAX = 5
 """Ticks in a row that may fail before the process gives up (systemd starts it anew)."""
 RESTART_TASK_S = 2.0
@@ -208,7 +212,9 @@ class Daemon:
         tick_wall_s = parts.site.timing.tick_s / clock.scale
         began_s = clock.wall_s()
         now_s = clock.control_s()
-        image = await parts.south.read(now_s, self._tick_number, budget_s=max(0.5 * tick_wall_s, 0.1))
+        image = await parts.south.read(
+            now_s, self._tick_number, budget_s=max(READ_BUDGET_FRAC * tick_wall_s, READ_BUDGET_S)
+        )
         read_s = clock.wall_s()
         dt_s = 0.0 if self._last_control_s is None else now_s - self._last_control_s
         answer, self._answer = self._answer, None

@@ -110,7 +110,7 @@ def _gently() -> None:
     import os
 
     with contextlib.suppress(OSError):
-        os.nice(15)
+        os.nice(5)
 
 
 async def _serve(console: Console, processes: Any) -> None:

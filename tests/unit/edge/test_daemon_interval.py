@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.interval import HOLD_INTERVALS, PlanBook, Rung, begin, due, overdue, settle
+from edge.interval import HOLD_INTERVALS, PlanBook, Rung, begin, due, given_up, overdue, settle
 from optimizer.result import AllocationInput, Inaccurate, Infeasible, Late, Plan, Policy, Request
 
 
@@ -72,6 +72,8 @@ def test_the_ladder_is_descended_rung_by_rung_and_climbed_at_once(failure: Any) 
     for i in range(2, 6):
         book = begin(book, question(i), 30.0 * i, 30.0)
         if failure is None:
+            assert not given_up(book, 30.0 * i + 299.0, 30.0)
+            assert given_up(book, 30.0 * i + 300.0, 30.0)
             book = overdue(book, rule)
         else:
             from dataclasses import replace
