@@ -46,7 +46,7 @@ def _write(out: Path | None, base: str, block: dict[str, Any], what: str, source
 
 
 def _picture(path: Path, panels: list[tuple[str, str, str, FloatArray, FloatArray, FloatArray]]) -> None:
-    """One row per panel (title, unit, x label, x, measured, fitted): both curves, and their difference below."""
+    """One row per panel (title, unit, x label, x, measured, fitted): both curves, their difference below."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.6 * len(panels)), layout="constrained")
