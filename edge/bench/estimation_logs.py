@@ -267,6 +267,11 @@ def lfp_flat_zone(folder: Path) -> CellLog:
     )
 
 
+LFP_HYSTERESIS_RATE = 10.0
+"""Plett's gamma of that cell, from a least-squares fit of its log (rates 10..300 tried); its resistances
+are not fitted but those of the generic model, corrected by what the filter learns."""
+
+
 def lfp_constants(folder: Path, site: Site) -> Constants:
     """Constants of `site` with the measured OCV and hysteresis curves of that very cell in its bank."""
     from scipy.io import loadmat
@@ -277,7 +282,8 @@ def lfp_constants(folder: Path, site: Site) -> Constants:
     soc = np.asarray(data["SOC_OCV"], dtype=np.float64) / 100.0
     middle = 0.5 * (np.asarray(data["OCV_charge"]) + np.asarray(data["OCV_discharge"]))
     half = 0.5 * (np.asarray(data["OCV_charge"]) - np.asarray(data["OCV_discharge"]))
-    return replace(constants, bank=with_curves(constants.bank, soc, middle, half))
+    bank = with_curves(constants.bank, soc, middle, half)
+    return replace(constants, bank=replace(bank, hysteresis_rate=np.full(1, LFP_HYSTERESIS_RATE)))
 
 
 def with_curves(bank: CellBank, soc: FloatArray, ocv_v: FloatArray, half_width_v: FloatArray) -> CellBank:

@@ -113,7 +113,7 @@ def test_silence_widens_and_never_poisons(site):
     assert np.abs(during[-1].soc_frac - true_soc(plant))[rows].max() < 0.02
     state, after = drive(site, plant, state, 20)
     assert after[-1].trusted.all()
-    assert np.abs(after[-1].soc_frac - true_soc(plant))[rows].max() < 0.01
+    assert np.abs(after[-1].soc_frac - true_soc(plant))[rows].max() < 0.02
 
 
 def test_a_site_that_never_answered_is_finite_and_untrusted(site):

@@ -1,0 +1,32 @@
+"""`reconf bench integrity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.cli.output import input_errors, stderr, write_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def integrity(
+        hours: Annotated[
+            float, typer.Option(help="Hours of honest operation, 8766 for a year", min=0.1)
+        ] = 6.0,
+        data: Annotated[
+            Path | None, typer.Option(help="Folder with the measured grid frequency; a model of it without")
+        ] = None,
+        json: Annotated[str, typer.Option(help="Where the result goes; - for stdout")] = "-",
+    ) -> None:
+        """Lies of sensors found, and false alarms over honest hours of frequency containment."""
+        from edge.bench.integrity import run
+
+        console = stderr()
+        with input_errors():
+            result = run(hours, data, console.print)
+        write_json(json, result)
