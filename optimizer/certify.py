@@ -26,7 +26,7 @@ PREVIEW_STRING_SLOTS = 120
 """Slots times strings that are played through; large sites see fewer slots of the interval."""
 PRICE_TRIES = (1.0, 0.98)
 WIDE_FRAC = 0.1
-WIDE_TRIES = (0.2, 0.5, 1.0, 2.0, 5.0)
+WIDE_TRIES = (0.3, 0.8, 2.0)
 """Prices tried where the plan's own prices give a poor bound (every module of a string at its limit)."""
 PRICE_CEILING = 20.0
 """A site price above this [W/W] stands for unserved power, not for the cost of a watt that is served."""
@@ -66,7 +66,8 @@ def best_bound_w(model: Model, solution: Solution) -> float:
     tries = [p * f for p in {min(solution.price, PRICE_CEILING), mean} for f in PRICE_TRIES]
     best = max(lower_bound_w(model, solution, p) for p in tries)
     cost = cost_of(model, solution)
-    if cost.total_w - best > WIDE_FRAC * cost.loss_w:
+    at_limit = model.power_w >= (1.0 - 1e-6) * float(solution.deliverable_w.sum())
+    if not at_limit and cost.total_w - best > WIDE_FRAC * cost.loss_w:
         best = max(best, *(lower_bound_w(model, solution, p) for p in WIDE_TRIES))
     return best
 

@@ -1,8 +1,8 @@
 """Several intervals ahead: is what we do now still right given what is asked next?
 
 Loss is linear in duty and every module carries its share of the energy, so intervals of one direction couple
-only through what is left. The horizon is therefore rolled forward: plan an interval, take its charge out, plan
-the next. Where a later interval cannot be served, `shortfall_w` says so while there is still time.
+only through what is left. The horizon is therefore rolled forward: plan an interval, take its charge out,
+plan the next. Where a later interval cannot be served, `shortfall_w` says so while there is still time.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ import numpy as np
 from optimizer.kernels import compiled
 from reconf.arrays import FloatArray
 
-MAX_BRACKETS = 160
+MAX_BRACKETS = 70
 SPLIT = 5
-CYCLES = 4
+CYCLES = 3
 BISECTIONS = 18
 PRICE_MAX = 400.0
 """Prices beyond +-PRICE_MAX [W/W] are not tried; unserved power costs about 100."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from optimizer.currents import GRID, ZOOMS, Padded, best_currents, deliverable_w
 from optimizer.fixed import make
+from optimizer.jumps import better_currents, has_jumps
 from optimizer.model import Model
 from optimizer.result import AllocationInput
 from optimizer.share import share_by_weight
@@ -17,15 +18,21 @@ from optimizer.structured import Engine, engine_for, solve_fixed
 from optimizer.trim import plan_trim
 from reconf.arrays import FloatArray
 
-ROUNDS = 2
+ROUNDS = 4
 """Alternations between string currents and trim currents; each lowers the cost."""
+SHARE_ROUNDS = 8
+SHARE_SETTLED_FRAC = 0.002
+"""Power whose move between strings is not worth another look, as a share of the site's."""
+JUMP_ROUNDS = 12
+JUMP_GAIN_FRAC = 1e-4
+"""A change of current that saves less than this share of the cost is not tried."""
 TRIM_GAIN_FRAC = 1e-4
 """Trim that lowers the cost by less than this is left out."""
 
 
 def deliverable(model: Model, engine: Engine = "auto") -> FloatArray:
     """Most bus power of each string (S,) with trim idle."""
-    fast = engine_for(model.n_modules, engine) == "compiled"
+    fast = engine_for(engine) == "compiled"
     power, _ = _deliverable(model, Padded.of(model), np.zeros(model.n_modules), fast)
     return power
 
@@ -50,12 +57,84 @@ def solve(model: Model, asked: AllocationInput, engine: Engine = "auto") -> Solu
 
 
 def solve_currents(model: Model, padded: Padded, trim_a: FloatArray, engine: Engine = "auto") -> Solution:
-    """Share, currents and through-charge currents with trim held."""
-    fast = engine_for(model.n_modules, engine) == "compiled"
+    """Share, currents and through-charge currents with trim held.
+
+    The first share is by energy, at which all modules end together. Where limits make a watt dearer in one
+    string than in another, power moves along the strings' cost curves until their prices meet.
+    """
+    fast = engine_for(engine) == "compiled"
     limit_w, top_a = _deliverable(model, padded, trim_a, fast)
     bus = share_by_weight(model.string_sum(model.target_a * model.emf_v), limit_w, model.power_w)
-    current = _currents(model, padded, bus, top_a, trim_a, fast)
-    return at_currents(model, current, trim_a, limit_w, engine)
+    best = at_currents(model, _currents(model, padded, bus, top_a, trim_a, fast), trim_a, limit_w, engine)
+    if model.power_w >= (1.0 - 1e-6) * float(limit_w.sum()):
+        return best  # every string gives what it can: nothing to choose
+    value, step = cost_of(model, best).total_w, 1.0
+    for _ in range(SHARE_ROUNDS):
+        shift = _towards_one_price(model, best)
+        if float(np.abs(shift).max(initial=0.0)) < SHARE_SETTLED_FRAC * max(model.power_w, 1.0):
+            break
+        bus = share_by_weight(np.maximum(best.bus_w + step * shift, 0.0), limit_w, model.power_w)
+        current = _currents(model, padded, bus, top_a, trim_a, fast)
+        tried = at_currents(model, current, trim_a, limit_w, engine)
+        tried_value = cost_of(model, tried).total_w
+        if tried_value < value:
+            best, value = tried, tried_value
+        else:
+            step *= 0.4
+    return _jumped(model, padded, best, engine)
+
+
+def _jumped(model: Model, padded: Padded, best: Solution, engine: Engine) -> Solution:
+    """Let strings change to a better current across a module's limit while that lowers the whole cost."""
+    value, refused = cost_of(model, best).total_w, np.zeros(model.n_strings, dtype=np.bool_)
+    for _ in range(JUMP_ROUNDS):
+        if not has_jumps(model, best):
+            break
+        price = float(np.median(best.string_price[model.used])) if model.used.any() else best.price
+        current, saved = better_currents(model, padded, best, price)
+        saved = np.where(refused, 0.0, saved)
+        chosen = int(saved.argmax())
+        if saved[chosen] < JUMP_GAIN_FRAC * max(value, 1.0):
+            break
+        wanted = best.current_a.copy()
+        wanted[chosen] = current[chosen]
+        tried = _spread(model, padded, wanted, best, engine)
+        tried_value = cost_of(model, tried).total_w
+        if tried_value < value:
+            best, value = tried, tried_value
+            refused[:] = False
+        else:
+            refused[chosen] = True
+    return best
+
+
+def _spread(
+    model: Model, padded: Padded, current_a: FloatArray, before: Solution, engine: Engine
+) -> Solution:
+    """Answer with one string's current changed: the others take the difference at their own best currents."""
+    fast = engine_for(engine) == "compiled"
+    jumped = current_a != before.current_a
+    alone = at_currents(model, current_a, before.trim_a, before.deliverable_w, engine)
+    left = model.power_w - float(alone.bus_w[jumped].sum())
+    others = np.where(jumped, 0.0, np.maximum(before.bus_w, 0.0))
+    bus = share_by_weight(others, np.where(jumped, 0.0, before.deliverable_w), max(left, 0.0))
+    found = _currents(model, padded, bus, before.current_a, before.trim_a, fast)
+    found = np.where(jumped, current_a, found)
+    return at_currents(model, found, before.trim_a, before.deliverable_w, engine)
+
+
+def _towards_one_price(model: Model, found: Solution) -> FloatArray:
+    """(S,) bus power to move: price differences over the slopes of the strings' marginal costs."""
+    held = found.current_a[model.string_of]
+    free = (found.through_a > 1e-6) & (found.through_a < held * (1.0 - 1e-6)) & (held <= model.limit_now_a)
+    give_way = model.string_sum(np.where(free, model.emf_v**2 / model.weight_w_per_a2, 0.0))
+    able = model.used & (found.current_a > 0.0)
+    give_way = np.where(able, np.maximum(give_way, 1e-3 * give_way.max(initial=0.0)), 0.0)
+    if give_way.sum() <= 0.0:
+        return np.zeros(model.n_strings)
+    mean = float(give_way @ found.string_price) / float(give_way.sum())
+    shift: FloatArray = give_way * (mean - found.string_price)
+    return np.maximum(shift, -0.5 * np.maximum(found.bus_w, 0.0))
 
 
 def at_currents(

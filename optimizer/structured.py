@@ -6,11 +6,13 @@ with a price of its own. The delivered power P(lambda) is piecewise linear and n
 bracket that only shrinks is both fast and sure: a plain semismooth Newton cycles when several strings change
 their active sets at once.
 
-Two engines with one interface: numpy for small sites, compiled loops (`optimizer/kernels.py`) for large ones.
+Two engines with one interface: compiled loops (`optimizer/kernels.py`), and numpy where they cannot be
+had; tests hold them against each other.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Literal
 
 import numpy as np
@@ -19,21 +21,19 @@ from optimizer.fixed import Fixed, FixedSolution, objective, unserved_w
 from reconf.arrays import FloatArray
 
 Engine = Literal["auto", "numpy", "compiled"]
-COMPILED_FROM = 300
-"""Modules from which the compiled engine is worth its memory (about 60 MiB)."""
 MAX_STEPS = 200
 
 
-def engine_for(n_modules: int, engine: Engine) -> Literal["numpy", "compiled"]:
-    """The engine that `auto` means."""
+def engine_for(engine: Engine) -> Literal["numpy", "compiled"]:
+    """The engine that `auto` means: compiled loops wherever numba can be imported."""
     if engine == "auto":
-        return "compiled" if n_modules >= COMPILED_FROM else "numpy"
+        return "compiled" if importlib.util.find_spec("numba") is not None else "numpy"
     return engine
 
 
 def solve_fixed(fixed: Fixed, engine: Engine = "auto") -> FixedSolution:
     """Exact answer to `fixed`."""
-    if engine_for(fixed.v.size, engine) == "compiled":
+    if engine_for(engine) == "compiled":
         from optimizer import kernels
 
         q, price, string_price = kernels.solve_fixed(

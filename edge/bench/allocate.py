@@ -1,8 +1,9 @@
 """Time and truth of the structured solver against cvxpy on the identical problem, and the certified gap.
 
 Both solve the fixed-current problem of the same interval (`optimizer.fixed`): the reference through cvxpy
-with PIQP, the faster of its parametrised form (DPP) and of `ignore_dpp`, re-solved in the same process with every
-parameter changed; the structured solver beside it. Times are medians over seeds of the best of several runs.
+with PIQP, the faster of its parametrised form (DPP) and of `ignore_dpp`, re-solved in the same process with
+every parameter changed; the structured solver beside it. Times are medians over seeds of the best of several
+runs.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def draw_case(modules: int, strings: int, seed: int) -> tuple[Site, AllocationIn
     capacity = RATED_AH * np.clip(rng.normal(0.8, 0.104, n), 0.4, 1.1)
     soc = np.clip(rng.uniform(0.05, 0.95) + 0.02 * rng.standard_normal(n), 0.01, 0.99)
     estimate = drawn_estimate(soc, capacity, R_OHM * rng.lognormal(0.0, 0.15, n))
-    c_rate = rng.uniform(0.05, 0.6) * (1.0 if rng.random() < 0.6 else -1.0)
+    c_rate = rng.uniform(0.05, 0.5) * (1.0 if rng.random() < 0.6 else -1.0)
     request = Request(
         power_w=c_rate * float(estimate.ocv_v @ capacity), connected=np.ones(strings, dtype=np.bool_)
     )
