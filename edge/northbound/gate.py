@@ -183,7 +183,8 @@ class CommandGate:
             self._sequences[envelope.issuer] = max(envelope.sequence, -1 if before is None else before)
         self._pending[envelope.id] = accepted.digest
         try:
-            outcome = await asyncio.wait_for(answered, ANSWER_TIMEOUT_S)
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                outcome = await answered
         except TimeoutError:
             outcome = Outcome(
                 "refused", "no_answer", "control did not answer in time; it may still act on it"

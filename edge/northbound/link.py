@@ -26,6 +26,7 @@ from edge.northbound.mqtt_client import (
 )
 from edge.northbound.outgoing import Message, Outgoing
 from edge.northbound.payloads import Availability, Heartbeat, Link, Reply
+from edge.northbound.renewal import CertificateWatch
 from edge.northbound.topics import Topics
 from edge.store.store import Store
 from reconf.errors import ConfigError, StoreError
@@ -36,6 +37,9 @@ T = TypeVar("T")
 BACKOFF_FIRST_S = 0.5
 BACKOFF_LAST_S = 30.0
 GOODBYE_TIMEOUT_S = 2.0
+STOP_TIMEOUT_S = 4.0
+"""Wall time for a goodbye; a broker that does not answer gets none."""
+CANCEL_AGAIN_S = 0.5
 COMMAND_TASKS_MAX = 64
 """Commands looked at or waiting for control at once; more are dropped."""
 
@@ -74,7 +78,9 @@ class MqttLink:
         self._site, self._executor = site, executor
         self._rng = rng or random.Random()
         self._text = ""
+        self._stop = asyncio.Event()
         self._heartbeat_s: float | None = None
+        self._certificate = CertificateWatch(site.mqtt, self.around.utc)
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("northbound")
 
@@ -105,20 +111,54 @@ class MqttLink:
             publish_refused=self.outgoing.refused,
             commands_refused=self.gate.refused.total() + self.gate.dropped + self._shed(),
             insecure=self._site.mqtt.insecure and not is_loopback(self._site.mqtt.host),
-            text=self._text,
+            certificate_days=self._certificate.days,
+            text=self._text or self._certificate.text,
         )
 
     async def run(self) -> None:
         """Stay connected until cancelled; then say offline, and put what is left on disk."""
         pump = asyncio.create_task(self.outgoing.pump())
+        serve = asyncio.create_task(self._serve(pump))
         try:
-            await self._load()
-            await self._stay_connected(pump)
+            # aiomqtt does not bear a cancellation while it connects: the task is asked to end instead
+            await asyncio.shield(serve)
         finally:
-            for task in (*self._tasks, pump):
-                task.cancel()
-            await asyncio.gather(*self._tasks, pump, return_exceptions=True)
+            self._stop.set()
+            await asyncio.wait({serve}, timeout=STOP_TIMEOUT_S)
+            await end_tasks({serve, pump, *self._tasks})
             await self.outgoing.close()
+
+    # connection -----------------------------------------------------------------------------------
+
+    async def _serve(self, pump: asyncio.Task[None]) -> None:
+        """Connect, serve, wait, again, until asked to stop. Raises only errors of our own."""
+        await self._load()
+        wait_s = BACKOFF_FIRST_S
+        while not pump.done() and not self._stop.is_set():
+            began_s = self.around.wall_s()
+            try:
+                await self._connection()
+            except (aiomqtt.MqttError, OSError, ConfigError) as error:
+                self._lost(str(error) or type(error).__name__)
+            if self.around.wall_s() - began_s > BACKOFF_LAST_S:
+                wait_s = BACKOFF_FIRST_S
+            # spread over time what many sites do after one broker's restart
+            await self._stopped_within(wait_s * self._rng.uniform(0.5, 1.0))
+            wait_s = min(2.0 * wait_s, BACKOFF_LAST_S)
+        if pump.done():
+            pump.result()
+
+    async def _stopped(self) -> None:
+        """Wait for the request to stop."""
+        await self._stop.wait()
+
+    async def _stopped_within(self, seconds: float) -> None:
+        """Wait, but not past the request to stop."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return
 
     async def _load(self) -> None:
         """What earlier runs remember of commands; without it, sequences start anew and that is told."""
@@ -128,42 +168,32 @@ class MqttLink:
             self.gate.store_text = str(error)
             self._log.error("ledger_not_read", error=str(error))
 
-    # connection -----------------------------------------------------------------------------------
-
-    async def _stay_connected(self, pump: asyncio.Task[None]) -> None:
-        """Connect, serve, wait, again. Ends only with an error of our own."""
-        wait_s = BACKOFF_FIRST_S
-        while not pump.done():
-            began_s = self.around.wall_s()
-            try:
-                await self._connection()
-            except (aiomqtt.MqttError, OSError, ConfigError) as error:
-                self._lost(str(error) or type(error).__name__)
-            if self.around.wall_s() - began_s > BACKOFF_LAST_S:
-                wait_s = BACKOFF_FIRST_S
-            # spread over time what many sites do after one broker's restart
-            await asyncio.sleep(wait_s * self._rng.uniform(0.5, 1.0))
-            wait_s = min(2.0 * wait_s, BACKOFF_LAST_S)
-        pump.result()
-
     async def _connection(self) -> None:
         """One connection from CONNECT to its loss."""
         will = aiomqtt.Will(
             self.topics.availability, self._availability("offline", dated=False), 1, retain=True
         )
         client = make_client(self._site.mqtt, identifier=f"reconf-{self._site.name}", will=will)
+        seen = self._certificate.look()
+        self._certificate.tell()
         async with client:
             await self._announce(client)
             self._found()
             self.outgoing.client = client
             drain = asyncio.create_task(self.outgoing.drain(client))
+            receive = asyncio.create_task(self._receive(client))
+            renewed = asyncio.create_task(self._certificate.renewed(seen))
+            stop = asyncio.create_task(self._stopped())
+            tasks = {drain, receive, renewed, stop}
             try:
-                await self._receive(client)
+                await asyncio.wait({receive, renewed, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if receive.done():
+                    receive.result()
+                self.connected = False
             finally:
                 self.outgoing.client = None
                 self.gate.dropped += client.shed
-                drain.cancel()
-                await asyncio.gather(drain, return_exceptions=True)
+                await end_tasks(tasks)
                 await self._goodbye(client)
 
     async def _announce(self, client: CheckedClient) -> None:
@@ -247,3 +277,18 @@ class MqttLink:
     async def _blocking(self, work: Callable[[], T]) -> T:
         """Run what waits for the disk in the executor's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+async def end_tasks(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended, whatever they end with.
+
+    Once is not always enough: before Python 3.12 `asyncio.wait_for`, which aiomqtt uses, can swallow a
+    cancellation.
+    """
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        done, tasks = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # looked at, so that asyncio does not complain

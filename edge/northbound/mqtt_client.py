@@ -92,7 +92,11 @@ class CheckedClient(aiomqtt.Client):
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._acknowledged[info.mid] = future
         try:
-            return await self._wait_for(future, timeout=None)
+            # not asyncio.wait_for: before Python 3.12 it can swallow a cancellation
+            async with asyncio.timeout(self.timeout):
+                return await future
+        except TimeoutError as error:
+            raise aiomqtt.MqttError("the broker did not acknowledge in time") from error
         finally:
             self._acknowledged.pop(info.mid, None)
 
@@ -105,7 +109,8 @@ class CheckedClient(aiomqtt.Client):
         super()._on_publish(client, userdata, mid, reason_code, properties)
 
     def _on_disconnect(self, *args: Any, **keywords: Any) -> None:
-        super()._on_disconnect(*args, **keywords)
+        if not self._connected.cancelled():  # a connect that was given up: aiomqtt would raise
+            super()._on_disconnect(*args, **keywords)
         for future in self._acknowledged.values():
             if not future.done():
                 future.set_exception(aiomqtt.MqttError("connection lost"))

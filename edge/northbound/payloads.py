@@ -84,7 +84,10 @@ class Link(Payload):
     publish_refused: int = Field(default=0, ge=0, description="publishes the broker refused since start")
     commands_refused: int = Field(default=0, ge=0, description="commands refused since start")
     insecure: bool = Field(default=False, description="plain text to an address that is not loopback")
-    text: str = ""
+    certificate_days: float | None = Field(
+        default=None, description="until the client certificate ends; null without one"
+    )
+    text: str = Field(default="", description="what is wrong, empty when nothing is")
 
 
 class Health(Payload):

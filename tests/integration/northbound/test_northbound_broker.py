@@ -307,3 +307,12 @@ async def test_replies_come_at_once(broker: Mosquitto, tmp_path: Path) -> None:
             worst_ms.append(max(taken_ms))
     print(f"command to reply, worst of 60, three runs: {[round(w, 1) for w in worst_ms]} ms")
     assert min(worst_ms) < 100.0  # on a test machine that does other things as well
+
+
+async def test_link_stops_at_whatever_moment_it_is_asked(broker: Mosquitto, tmp_path: Path) -> None:
+    """Also while it connects: `asyncio.wait_for` before Python 3.12 can swallow a cancellation."""
+    broker.start()
+    for hundredth in range(40):
+        async with asyncio.timeout(5.0), running(broker.port, tmp_path) as link:
+            link.publish(link.topics.event, event(hundredth))
+            await asyncio.sleep(hundredth / 4_000)

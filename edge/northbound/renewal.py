@@ -1,0 +1,66 @@
+"""The client certificate: how long it is good for, and when its files were renewed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+
+from edge.pki import days_left
+from reconf.site import MqttSpec
+
+ALARM_DAYS = 30.0
+LOOK_S = 30.0
+"""How often the files are looked at."""
+
+
+class CertificateWatch:
+    """Watches the TLS files of one site."""
+
+    def __init__(self, mqtt: MqttSpec, utc: Callable[[], datetime]) -> None:
+        self.days: float | None = None
+        """Until the client certificate ends; None without one."""
+        self._mqtt, self._utc = mqtt, utc
+        self._log = structlog.get_logger("northbound")
+
+    @property
+    def text(self) -> str:
+        """The alarm ahead of the end; empty when there is time."""
+        if self.days is None or self.days >= ALARM_DAYS:
+            return ""
+        return f"the client certificate ends in {self.days:.0f} days"
+
+    def look(self) -> tuple[int, ...]:
+        """Read the certificate anew; returns when the files were last changed, 0 for one that is not there.
+
+        Raises:
+            ConfigError: the certificate cannot be read.
+        """
+        if self._mqtt.cert_file:
+            self.days = days_left(Path(self._mqtt.cert_file), self._utc())
+        return self._changed_ns()
+
+    def tell(self) -> None:
+        """Log the alarm, once a connection."""
+        if self.text:
+            self._log.warning("certificate_ends", text=self.text, file=self._mqtt.cert_file)
+
+    async def renewed(self, seen: tuple[int, ...]) -> None:
+        """Return when the files are no longer those of `seen`.
+
+        Raises:
+            ConfigError: the certificate cannot be read any more.
+        """
+        while self._changed_ns() == seen:
+            await asyncio.sleep(LOOK_S)
+            self.look()
+        self._log.info("certificates_renewed")
+
+    def _changed_ns(self) -> tuple[int, ...]:
+        """Times of the last change."""
+        names = (self._mqtt.ca_file, self._mqtt.cert_file, self._mqtt.key_file)
+        paths = [Path(name) for name in names if name]
+        return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
