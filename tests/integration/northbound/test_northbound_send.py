@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from northbound_broker_tools import Mosquitto
 from test_northbound_broker import connected, running
+from typer.testing import CliRunner
 
+from edge.cli.main import app
 from edge.store import Store
 from reconf.site import IssuerSpec
 
@@ -24,19 +24,14 @@ pytestmark = pytest.mark.needs_mosquitto
 DOC = Path(__file__).resolve().parents[3] / "docs" / "protocols" / "mqtt.md"
 
 
-async def run(*words: str, home: Path, **changes: str) -> tuple[int, str, str]:
-    environment = os.environ | {"XDG_STATE_HOME": str(home)} | changes
-    process = await asyncio.create_subprocess_exec(
-        *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    )
-    out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
-
-
 async def send(broker: Mosquitto, home: Path, *words: str) -> tuple[int, str, str]:
-    code = "from edge.cli.main import main; main()"
+    """The command in a thread of this process: exit code, last line of stdout, stderr."""
     at = ["--site", "demo", "--broker", f"127.0.0.1:{broker.port}"]
-    return await run(sys.executable, "-c", code, "send", *words, *at, home=home)
+    environment = {"XDG_STATE_HOME": str(home)}
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["send", *words, *at], env=environment)
+    # the link of the same process logs to the same stdout
+    lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
+    return result.exit_code, lines[-1] if lines else "", result.stderr
 
 
 async def test_send_gives_a_command_and_prints_the_reply(broker: Mosquitto, tmp_path: Path) -> None:
@@ -95,6 +90,9 @@ async def test_worked_example_of_the_docs(broker: Mosquitto, tmp_path: Path) -> 
         await connected(link)
         script = script.replace("BROKER=127.0.0.1", f"BROKER=127.0.0.1; PORT={broker.port}")
         script = script.replace("-h $BROKER", "-h $BROKER -p $PORT")
-        code, out, err = await run("bash", "-euc", script, home=tmp_path)
-        assert code == 0, out + err
-        assert json.loads(out.strip().splitlines()[-1])["result"] == "accepted"
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-euc", script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0, out.decode()
+        assert json.loads(out.decode().strip().splitlines()[-1])["result"] == "accepted"
