@@ -46,10 +46,13 @@ class Node:
     prefix: bytes
     """First bytes of every genuine input block."""
     busy: bool = False
+    """It is being read, or waits to be."""
     failures: int = 0
     """Failures in a row."""
     next_try_s: float = 0.0
     """Wall time of the next probe while `failures` > 0."""
+    registers: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while its holding registers are read or written, so that what is known of them is true."""
 
     @property
     def suspect(self) -> bool:
@@ -145,11 +148,14 @@ class Line:
         """Computed wire time used so far (serial lines only) [s]."""
         return sum(link.wire_s for link in self.all_links)
 
-    def submit(self, works: Sequence[Work]) -> Batch:
-        """Have `works` done by whichever connection is free first."""
+    def submit(self, works: Sequence[Work], *, urgent: bool = False) -> Batch:
+        """Have `works` done by whichever connection is free first; urgent ones before what waits already."""
         self._raise_if_broken()
         batch = Batch(len(works))
-        self._normal.extend((work, batch) for work in works)
+        if urgent:
+            self._normal.extendleft((work, batch) for work in reversed(works))
+        else:
+            self._normal.extend((work, batch) for work in works)
         if works:
             self._wake.set()
         return batch

@@ -73,6 +73,8 @@ class Reader:
         batches: list[Batch] = []
         for index, line in enumerate(self._lines):
             due = [node for node in line.nodes if not node.suspect and not node.busy]
+            for node in due:
+                node.busy = True  # from now on: what waits past this tick's budget is not asked for twice
             works = [partial(self._read_node, node) for node in due]
             if due and self._scrub_due(index):
                 works.append(partial(self._scrub, due[self._scrub_at[index] % len(due)]))
@@ -86,7 +88,6 @@ class Reader:
     async def _read_node(self, node: Node, link: Link) -> None:
         """Read one node's input block; a failure that came at once is tried again once."""
         asked_s = self._now_s
-        node.busy = True
         try:
             for attempt in (1, 2):
                 try:

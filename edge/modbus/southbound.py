@@ -171,7 +171,11 @@ class Southbound:
             else:
                 jobs.append((self._reader.line_of(node), node))
         await finished(
-            [line.submit([partial(one, n) for at, n in jobs if at is line]) for line in self._lines], None
+            [
+                line.submit([partial(one, n) for at, n in jobs if at is line], urgent=True)
+                for line in self._lines
+            ],
+            None,
         )
         n = len(self._modules)
         return Receipt(verified.time_s, confirmed[:n], confirmed[n:], written, tuple(failures))
@@ -278,7 +282,7 @@ class Southbound:
             else:
                 tried.append(node)
         batches = [
-            line.submit([partial(guarded, n) for n in tried if self._reader.line_of(n) is line])
+            line.submit([partial(guarded, n) for n in tried if self._reader.line_of(n) is line], urgent=True)
             for line in self._lines
         ]
         await finished(batches, None)

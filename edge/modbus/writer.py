@@ -103,6 +103,10 @@ class Writer:
 
     async def refresh(self, node: Node, link: Link) -> None:
         """Read what stands in the node's writable registers."""
+        async with node.registers:
+            await self._refresh(node, link)
+
+    async def _refresh(self, node: Node, link: Link) -> None:
         shadow = self.shadows[node.kind]
         shadow.learn(node.row, await link.read(node.unit, "holding", 0, shadow.words.shape[1]))
         shadow.watchdog_s[node.row] = 0.1 * float(shadow.words[node.row, 1])
@@ -113,11 +117,15 @@ class Writer:
         Raises:
             NodeError: not acknowledged, not read back as asked, or put off by the write budget.
         """
+        async with node.registers:
+            return await self._write_node(node, targets, link)
+
+    async def _write_node(self, node: Node, targets: Targets, link: Link) -> int:
         shadow = self.shadows[node.kind]
         wanted = targets.words[node.kind][node.row]
         relevant = targets.relevant[node.kind][node.row]
         if not shadow.known[node.row]:
-            await self.refresh(node, link)
+            await self._refresh(node, link)
         addresses = shadow.differing(node.row, 2, wanted, relevant)
         if not addresses:
             return 0
@@ -140,7 +148,7 @@ class Writer:
         self.forget(node)  # until it is read back, nobody knows what the node took
         for address, count in runs:
             await link.write(node.unit, address, goal[address : address + count].tolist())
-        await self.refresh(node, link)
+        await self._refresh(node, link)
         return sum(count for _, count in runs)
 
     def _runs(self, node: Node, addresses: Sequence[int], goal: IntArray) -> tuple[tuple[int, int], ...]:
@@ -177,9 +185,13 @@ class Writer:
         Raises:
             NodeError: not acknowledged.
         """
+        async with node.registers:
+            await self._feed(node, link, wall)
+
+    async def _feed(self, node: Node, link: Link, wall: Callable[[], float]) -> None:
         shadow = self.shadows[node.kind]
         if shadow.fed_value[node.row] < 0 or not shadow.known[node.row]:
-            await self.refresh(node, link)  # the value must differ from what stands there
+            await self._refresh(node, link)  # the value must differ from what stands there
         value = (int(shadow.words[node.row, 0]) + 1) % 0x10000
         sent_s = wall()
         await link.write(node.unit, 0, [value])
@@ -196,12 +208,16 @@ class Writer:
         """
         codec = self._rm1 if node.kind == "rm1" else self._rc1
         word = encode_value(codec.profile.register("holding", "WATCHDOG"), seconds)[0]
+        async with node.registers:
+            await self._set_watchdog(node, word, link)
+
+    async def _set_watchdog(self, node: Node, word: int, link: Link) -> None:
         shadow = self.shadows[node.kind]
-        await self.refresh(node, link)
+        await self._refresh(node, link)
         if shadow.words[node.row, 1] == word:
             return
         await link.write(node.unit, 1, [word])
-        await self.refresh(node, link)
+        await self._refresh(node, link)
         if shadow.words[node.row, 1] != word:
             raise NodeError(FailureKind.REFUSED, f"unit {node.unit}: WATCHDOG does not read back")
 
@@ -214,13 +230,17 @@ class Writer:
         Raises:
             NodeError: some part of it was not confirmed; CLEAR was then not written, or not acknowledged.
         """
+        async with node.registers:
+            await self._clear(node, link, wall)
+
+    async def _clear(self, node: Node, link: Link, wall: Callable[[], float]) -> None:
         shadow = self.shadows[node.kind]
         count = rm1.COMMAND_COUNT if node.kind == "rm1" else rc1.COMMAND_COUNT
         wanted = np.zeros(count, dtype=np.int64)
         relevant = np.ones(count, dtype=np.bool_)
         if node.kind == "rc1":
             relevant[rc1.BUS_VOLTAGE_COLUMN] = False
-        await self.refresh(node, link)
+        await self._refresh(node, link)
         addresses = shadow.differing(node.row, 2, wanted, relevant)
         if addresses:
             goal = shadow.words[node.row].copy()
@@ -228,5 +248,5 @@ class Writer:
             await self._write_runs(node, goal, self._runs(node, addresses, goal), link)
         if shadow.differing(node.row, 2, wanted, relevant):
             raise NodeError(FailureKind.REFUSED, f"unit {node.unit}: command registers do not read back as 0")
-        await self.feed(node, link, wall)
+        await self._feed(node, link, wall)
         await link.write(node.unit, CLEAR_ADDRESS[node.kind], [rm1.CLEAR_CODE])

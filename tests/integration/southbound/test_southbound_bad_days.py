@@ -294,3 +294,24 @@ async def test_read_only_never_writes_a_register() -> None:
         with pytest.raises(Exception, match="read-only"):
             await rig.south._lines[0].links[0].write(1, 3, [1])
         assert {r[2][0] for r in rig.requests} == {3, 4}
+
+
+async def test_reads_that_outlast_their_tick_do_not_pile_up_and_writes_go_first() -> None:
+    async with running(small_site("rtu", n_modules=10), options=SouthboundOptions(scrub_every_s=0.0)) as rig:
+        await rig.read()
+        await rig.south.clear(rig.all_modules, rig.all_strings)
+        for unit in range(1, 11):
+            rig.server.faults.unit("line-0", unit).delay_s = 0.03
+        rig.requests.clear()
+        for _ in range(10):
+            await rig.read(budget_s=0.01)
+        reads = [u for _, u, p in rig.requests if p[0] == 4]
+        assert len(reads) <= 10, "ten ticks in 0.1 s leave time for a handful of answers"
+        rig.requests.clear()
+        inserted = np.zeros(10, dtype=np.bool_)
+        inserted[0] = True
+        receipt = await rig.south.write(rig.command(inserted=inserted))
+        assert receipt.module_confirmed.all()
+        before_write = [p[0] for _, _, p in rig.requests][: [p[0] for _, _, p in rig.requests].index(6)]
+        assert before_write.count(4) <= 1, "a write waits for the request under way, not for the queue"
+        await asyncio.sleep(0.5)

@@ -251,3 +251,21 @@ async def test_identify_and_identities() -> None:
         assert first.r_on_ohm == pytest.approx(0.0005)
         assert converter.voltage_max_v == pytest.approx(103.2)
         assert converter.power_rating_w == pytest.approx(4000.0)
+
+
+async def test_reading_back_never_overtakes_a_write() -> None:
+    """A read-back that was asked for before a write must not be remembered after it."""
+    async with running(small_site(connections=4), options=QUIET_SOUTH) as rig:
+        await rig.wake()
+        node = rig.south._modules[0]
+        fast, slow = rig.south._lines[0].links[:2]
+        writer = rig.south._writer
+        for value in (1, 0) * 10:
+            inserted = rig.all_modules
+            inserted[0] = bool(value)
+            targets = writer.targets(rig.command(inserted=inserted))
+            await asyncio.gather(
+                writer.refresh(node, slow), writer.write_node(node, targets, fast), writer.refresh(node, slow)
+            )
+            assert rig.bank.rm1.bank.holding[0, 3] == value
+            assert writer.shadows["rm1"].words[0, 3] == value
