@@ -14,6 +14,7 @@ from edge.bench.duty_clairvoyant import best_wh, mean_module
 from edge.bench.duty_profiles import DAY_S, Duty, cold, desert, frequency, frequency_trace, peak_shaving
 from edge.bench.protect_site import bench_site, true_estimate
 from reconf.errors import DataFileError
+from reconf.protection.limits import site_limits
 from reconf.site import Site, ThermalSpec, TimingSpec
 from reconf.twin.plant import Plant
 from reconf.twin.truth import draw_truth
@@ -125,7 +126,11 @@ def _piece(loop: Loop, duty: Duty, start_s: float, until_s: float, books: _Books
     books.given_wh += (float(plant.energy.bus_out_j.sum()) - before_j) / 3600.0
     grid = np.arange(from_s, until_s - 1e-6, CLAIRVOYANT_STEP_S)
     n = plant.topology.n_modules
-    asked_w = np.array([duty.power_w(start_s + t) for t in grid]) / n
+    # he has the same converters
+    most_w = site_limits()["string_power_frac", "max"].operating * float(
+        plant.converters.power_rating_w.sum()
+    )
+    asked_w = np.clip([duty.power_w(start_s + t) for t in grid], -most_w, most_w) / n
     if (asked_w > 0.0).any():
         ambient = np.array([duty.ambient_degc(start_s + t) for t in grid])
         books.bound_wh += n * best_wh(module, asked_w, ambient, CLAIRVOYANT_STEP_S)
@@ -136,10 +141,9 @@ def _site(modules: int, tick_s: float, *, cooling: bool) -> Site:
     """One string; at long ticks a slot is one tick and an interval is one slot."""
     thermal = ThermalSpec(cooling="fan", cooling_power_w=150.0) if cooling else ThermalSpec()
     site = bench_site(modules, thermal=thermal)
-    slot_s = tick_s if tick_s >= 30.0 else 2.0 * tick_s
-    return replace(
-        site, timing=TimingSpec(tick_s=tick_s, slot_s=slot_s, interval_s=max(slot_s, 30.0 * min(tick_s, 2.0)))
-    )
+    slot_s = tick_s if tick_s >= 15.0 else 2.0 * tick_s
+    interval_s = slot_s * max(1, round(60.0 / slot_s))
+    return replace(site, timing=TimingSpec(tick_s=tick_s, slot_s=slot_s, interval_s=interval_s))
 
 
 def _duty(name: str, energy_wh: float, data: Path | None) -> Duty:

@@ -52,8 +52,11 @@ def mean_module(plant: Plant, limit_degc: float) -> MeanModule:
     curve = bank.ocv_v(np.broadcast_to(grid, (bank.n_modules, 41)).copy())
     mean_v = curve.mean(axis=1) * bank.n_cells
     below = np.where(grid <= soc[:, None], curve, 0.0).sum(axis=1) / (grid <= soc[:, None]).sum(axis=1)
-    point = bank.at(np.full(bank.n_modules, 0.5))
-    ohm = (point.r0_ohm + point.r1_ohm + point.r2_ohm) * bank.n_cells
+    # the least resistance over the charge and at the highest temperature: a bound must not heat too much
+    point = bank.at(np.broadcast_to(grid, (bank.n_modules, 41)).copy())
+    hottest = np.full(bank.n_modules, limit_degc)
+    slow = ((point.r1_ohm + point.r2_ohm).T * bank.rc_factor(hottest)).T
+    ohm = ((point.r0_ohm.T * bank.r0_factor(hottest)).T + slow).min(axis=1) * bank.n_cells
     scale = np.where(mask, plant.truth.resistance_scale, 0.0).sum(axis=1) / bank.n_cells
     outer = bank.conductance_surface_ambient_w_per_k * plant.truth.cooling_scale
     inner = bank.conductance_core_surface_w_per_k

@@ -58,7 +58,7 @@ def cold_degc(time_s: float) -> float:
 
 
 def desert(energy_wh: float) -> Duty:
-    """A day at up to 45 degC: fifty minutes at 0.95 C in the heat, C/6 in the evening, charged slowly at night."""
+    """A day at up to 45 degC: fifty minutes at 0.95 C in the heat, C/6 in the evening, charged at night."""
 
     def power_w(time_s: float) -> float:
         hour = (time_s % DAY_S) / 3600.0

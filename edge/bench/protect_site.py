@@ -46,7 +46,7 @@ def bench_site(
     for first in range(0, modules, POSITIONS):
         count = min(POSITIONS, modules - first)
         converter = ConverterSpec(
-            gateway="twin", unit_id=201, power_rating_w=1_700.0 * count, current_rating_a=120.0,
+            gateway="twin", unit_id=201, power_rating_w=2_200.0 * count, current_rating_a=120.0,
             voltage_min_v=0.85 * low * CELLS * count, voltage_max_v=1.01 * high * CELLS * count,
             loss_fixed_w=40.0, loss_linear_frac=0.008, loss_quadratic_w_per_a2=0.02,
         )  # fmt: skip

@@ -135,8 +135,8 @@ class Asked:
 
     string_current_a: FloatArray
     """(M,) magnitude of each module's string current now."""
-    heat_limit_w: FloatArray
-    """(M,) from the thermal forecast."""
+    heat_limits_w: tuple[FloatArray, FloatArray]
+    """(M,) from the thermal forecast, discharging and charging."""
     slope_v_per_ah: FloatArray
     """(M,) OCV slope of the module that a discharge has to reckon with."""
     hold_s: float
@@ -152,7 +152,9 @@ def current_stacks(constants: Constants, belief: Belief, asked: Asked) -> Curren
     """Every rule's current limits."""
     now = [_now(constants, belief, asked, direction) for direction in (0, 1)]
     worst_ohm = belief.resistance_ohm + RESISTANCE_SIGMAS * belief.resistance_std_ohm
-    warm = thermal.average_current_a(asked.heat_limit_w, worst_ohm, asked.string_current_a)
+    warm = [
+        thermal.average_current_a(heat, worst_ohm, asked.string_current_a) for heat in asked.heat_limits_w
+    ]
     hours = asked.interval_s / 3600.0
     low = np.maximum(constants.limits["soc_frac", "min"].operating, asked.soc_window_frac[0])
     high = np.minimum(constants.limits["soc_frac", "max"].operating, asked.soc_window_frac[1])
@@ -165,8 +167,8 @@ def current_stacks(constants: Constants, belief: Belief, asked: Asked) -> Curren
     return CurrentStacks(
         discharge_now_a=now[0],
         charge_now_a=now[1],
-        discharge_avg_a=np.array([now[0].min(axis=0), warm, left / hours, above / hours]),
-        charge_avg_a=np.array([now[1].min(axis=0), warm, space / hours, below / hours]),
+        discharge_avg_a=np.array([now[0].min(axis=0), warm[0], left / hours, above / hours]),
+        charge_avg_a=np.array([now[1].min(axis=0), warm[1], space / hours, below / hours]),
     )
 
 

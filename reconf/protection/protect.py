@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from reconf.arrays import BoolArray
+from reconf.arrays import BoolArray, FloatArray
 from reconf.estimation.state import Estimate
 from reconf.protection import conditions
 from reconf.protection.assembly import assemble_envelope, explain, string_limits
@@ -38,7 +38,7 @@ from reconf.protection.state import (
     clear_fault,
     initial_protection,
 )
-from reconf.protection.thermal import ThermalState, Warmth, look_ahead
+from reconf.protection.thermal import ThermalState, Warmth, horizons_s, look_ahead
 from reconf.readings import SiteImage
 from reconf.site import Site
 
@@ -69,6 +69,12 @@ class _Tick:
     belief: Belief
     operator: OperatorLimits
     dt_s: float
+
+    @property
+    def string_current_a(self) -> FloatArray:
+        """(M,) magnitude of each module's string current."""
+        current: FloatArray = np.abs(np.nan_to_num(self.seen.string_current_a))
+        return current[self.constants.topology.string_of]
 
     @property
     def stale_s(self) -> float:
@@ -211,11 +217,10 @@ def _limits(tick: _Tick, state: ProtectionState) -> tuple[KneeState, ThermalStat
     thermal, ahead = look_ahead(
         constants.bank, constants.topology, site.thermal, state.thermal, _warmth(tick), tick.dt_s
     )
-    string_a = np.abs(np.nan_to_num(tick.seen.string_current_a))[constants.topology.string_of]
     operator = tick.operator
     asked = Asked(
-        string_current_a=string_a,
-        heat_limit_w=ahead.heat_limit_w(constants.limits["temperature_degc", "max"].operating),
+        string_current_a=tick.string_current_a,
+        heat_limits_w=ahead.heat_limits_w(constants.limits["temperature_degc", "max"].operating),
         slope_v_per_ah=steeper_v_per_ah(belief.slope_v_per_ah / n_cells, knee) * n_cells,
         hold_s=site.timing.slot_s + site.timing.tick_s,
         interval_s=site.timing.interval_s,
@@ -237,4 +242,7 @@ def _warmth(tick: _Tick) -> Warmth:
         ambient_degc=np.full(core.shape, ambient),
         limit_degc=tick.constants.limits["temperature_degc", "max"].operating,
         heat_w=belief.resistance_ohm * belief.current_a**2,
+        horizon_s=horizons_s(
+            belief.remaining_ah, belief.chargeable_ah, belief.remaining_std_ah, tick.string_current_a
+        ),
     )

@@ -11,7 +11,8 @@ For constant heat P the core after a time H is T_free(H) + g(H) P, so the heat t
     P <= [T_lim - T_a - (T_0 - T_a) e^(-H/tau)] / [R_th (1 - e^(-H/tau))].
 
 Asked again every tick, the limit falls smoothly and settles at (T_lim - T_a) / R_th: no bang-bang. The
-forecast is also held at a short horizon, as a core that is warmer than its shell peaks early.
+forecast reaches half an hour ahead; a module that is empty (or full) before makes no heat after, so its long
+horizon ends there. It is also held at a short horizon, as a core warmer than its shell peaks early.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from reconf.arrays import FloatArray
 from reconf.cells.bank import CellBank
 from reconf.site import ThermalSpec, Topology
 
-HORIZONS_S: Final = (300.0, 1800.0)
+SHORT_S: Final = 300.0
+LONG_S: Final = 1800.0
+EMPTY_MARGIN: Final = 1.25
+"""A module counts as making heat for this much longer than its charge lasts at the present current."""
 HEAT_MEMORY_S: Final = 300.0
 """Time constant of the mean heat that the cooling system is asked for by."""
 COOLING_ON_K: Final = 3.0
@@ -36,15 +40,18 @@ COOLING_OFF_K: Final = 6.0
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Core temperature after each of `HORIZONS_S` as free + gain * heat; (H, M)."""
+    """Core temperature at each horizon as free + gain * heat; (3, M): short, end of discharge, of charge."""
 
     free_degc: FloatArray
     gain_k_per_w: FloatArray
 
-    def heat_limit_w(self, limit_degc: FloatArray) -> FloatArray:
-        """(M,) largest constant heat that keeps the core below `limit_degc` at every horizon; not below 0."""
-        heat: FloatArray = np.maximum((limit_degc - self.free_degc) / self.gain_k_per_w, 0.0).min(axis=0)
-        return heat
+    def heat_limits_w(self, limit_degc: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """(M,) largest constant heat, discharging and charging, that keeps the core below `limit_degc`.
+
+        Held at the short horizon and at the direction's own; not below 0.
+        """
+        heat = np.maximum((limit_degc - self.free_degc) / self.gain_k_per_w, 0.0)
+        return np.minimum(heat[0], heat[1]), np.minimum(heat[0], heat[2])
 
     def core_degc(self, heat_w: FloatArray) -> FloatArray:
         """(M,) highest forecast core temperature under constant `heat_w`."""
@@ -58,8 +65,9 @@ def forecast(
     surface_degc: FloatArray,
     surroundings_degc: FloatArray,
     conductance_w_per_k: FloatArray,
+    horizon_s: FloatArray,
 ) -> Forecast:
-    """Exact response of the two nodes over `HORIZONS_S`.
+    """Exact response of the two nodes.
 
     Args:
         bank: heat capacities and the conductance between core and surface.
@@ -67,6 +75,7 @@ def forecast(
         surface_degc: (M,) now.
         surroundings_degc: (M,) what the surface looses its heat to.
         conductance_w_per_k: (M,) between surface and surroundings.
+        horizon_s: (3, M) how far ahead.
     """
     cc, cs = bank.heat_capacity_core_j_per_k, bank.heat_capacity_surface_j_per_k
     inner, outer = bank.conductance_core_surface_w_per_k, conductance_w_per_k
@@ -76,17 +85,30 @@ def forecast(
     fast, slow = mean - half, mean + half
     x_core, x_surface = core_degc - surroundings_degc, surface_degc - surroundings_degc
     full = 1.0 / inner + 1.0 / outer
-    frees, gains = [], []
-    for horizon in HORIZONS_S:
-        e_fast, e_slow = np.exp(fast * horizon), np.exp(slow * horizon)
-        # Sylvester's formula for a 2x2 matrix: exp(A t) = p I + q A
-        q = (e_slow - e_fast) / (slow - fast)
-        p = e_slow - slow * q
-        phi_cc, phi_cs = p - a * q, a * q
-        frees.append(surroundings_degc + phi_cc * x_core + phi_cs * x_surface)
-        # x(H) = phi x0 + (I - phi) x_inf, where x_inf = P [1/k_cs + 1/k_sa, 1/k_sa]
-        gains.append((1.0 - phi_cc) * full - phi_cs / outer)
-    return Forecast(free_degc=np.array(frees), gain_k_per_w=np.array(gains))
+    e_fast, e_slow = np.exp(fast * horizon_s), np.exp(slow * horizon_s)
+    # Sylvester's formula for a 2x2 matrix: exp(A t) = p I + q A
+    q = (e_slow - e_fast) / (slow - fast)
+    p = e_slow - slow * q
+    phi_cc, phi_cs = p - a * q, a * q
+    # x(H) = phi x0 + (I - phi) x_inf, where x_inf = P [1/k_cs + 1/k_sa, 1/k_sa]
+    return Forecast(
+        free_degc=surroundings_degc + phi_cc * x_core + phi_cs * x_surface,
+        gain_k_per_w=(1.0 - phi_cc) * full - phi_cs / outer,
+    )
+
+
+def horizons_s(
+    remaining_ah: FloatArray, chargeable_ah: FloatArray, doubt_ah: FloatArray, current_a: FloatArray
+) -> FloatArray:
+    """(3, M) horizons: short, and as long as charge lasts at `current_a` (M,), at most `LONG_S`."""
+    lasts = EMPTY_MARGIN * 3600.0 / np.maximum(current_a, 1e-6)
+    return np.array(
+        [
+            np.full(current_a.shape, SHORT_S),
+            np.clip((remaining_ah + 2.0 * doubt_ah) * lasts, SHORT_S, LONG_S),
+            np.clip((chargeable_ah + 2.0 * doubt_ah) * lasts, SHORT_S, LONG_S),
+        ]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +140,8 @@ class Warmth:
     limit_degc: FloatArray
     heat_w: FloatArray
     """Made now."""
+    horizon_s: FloatArray
+    """(3, M) of `horizons_s`."""
 
 
 def conductance_w_per_k(bank: CellBank, spec: ThermalSpec, level_frac: float) -> FloatArray:
@@ -171,7 +195,9 @@ def _with_neighbours(
     A neighbour counts as warm as it will be at the end of the horizon under its present heat.
     """
     outer = conductance_w_per_k(bank, spec, level_frac)
-    alone = forecast(bank, warmth.core_degc, warmth.surface_degc, warmth.ambient_degc, outer)
+    alone = forecast(
+        bank, warmth.core_degc, warmth.surface_degc, warmth.ambient_degc, outer, warmth.horizon_s
+    )
     share = spec.neighbour_conductance_frac
     if share <= 0.0:
         return alone
@@ -184,7 +210,7 @@ def _with_neighbours(
     warm[:-1] += np.where(same, later[1:], 0.0)
     weight = 1.0 + share * touching
     around = (warmth.ambient_degc + share * warm) / weight
-    return forecast(bank, warmth.core_degc, warmth.surface_degc, around, outer * weight)
+    return forecast(bank, warmth.core_degc, warmth.surface_degc, around, outer * weight, warmth.horizon_s)
 
 
 def average_current_a(

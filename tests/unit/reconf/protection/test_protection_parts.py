@@ -63,7 +63,7 @@ def test_the_allowed_current_keeps_the_true_cells_inside(sign, soc):
     limit = np.full(24, 3.0 if sign > 0 else 4.2)
     charge = estimate.remaining_ah if sign > 0 else estimate.chargeable_ah
     allowed = np.minimum(current_to_voltage_a(group, limit, sign, 15.0), charge * 3600.0 / 15.0)
-    allowed = np.minimum(allowed, 180.0)
+    allowed = np.minimum(allowed, 2.0 * estimate.capacity_ah)
     plant.step_alone(sign * allowed, 15.0)
     cells = np.where(plant.bank.mask, plant.true.cell_voltage_v, np.nan)
     worst = np.nanmin(cells, axis=1) - 3.0 if sign > 0 else 4.2 - np.nanmax(cells, axis=1)
@@ -73,6 +73,9 @@ def test_the_allowed_current_keeps_the_true_cells_inside(sign, soc):
 
 
 # ---- thermal ---------------------------------------------------------------------------------------
+
+
+LONG = np.outer([300.0, 1800.0, 1800.0], np.ones(4))
 
 
 @pytest.fixture(scope="module")
@@ -95,30 +98,48 @@ def core_after(bank, core, surface, ambient, heat, seconds):
 @pytest.mark.parametrize(("core", "surface", "ambient"), [(25, 25, 25), (40, 36, 30), (30, 34, 45)])
 def test_forecast_solves_the_two_nodes(bank, core, surface, ambient):
     full = np.full(4, 1.0)
+    horizon = np.outer([300.0, 1800.0, 900.0], full)
     ahead = thermal.forecast(
-        bank, core * full, surface * full, ambient * full, bank.conductance_surface_ambient_w_per_k
+        bank, core * full, surface * full, ambient * full, bank.conductance_surface_ambient_w_per_k, horizon
     )
-    for h, seconds in enumerate(thermal.HORIZONS_S):
+    for h, seconds in enumerate(horizon[:, 0]):
         mine = ahead.free_degc[h, 0] + ahead.gain_k_per_w[h, 0] * 40.0
         assert mine == pytest.approx(core_after(bank, core, surface, ambient, 40.0, seconds), abs=1e-5)
 
 
 def test_heat_limit_reaches_the_limit_and_no_more(bank):
     full = np.full(4, 1.0)
-    ahead = thermal.forecast(bank, 40 * full, 38 * full, 35 * full, bank.conductance_surface_ambient_w_per_k)
-    heat = ahead.heat_limit_w(48.0 * full)
-    reached = [core_after(bank, 40, 38, 35, heat[0], t) for t in thermal.HORIZONS_S]
-    assert max(reached) == pytest.approx(48.0, abs=1e-4)
+    outer = bank.conductance_surface_ambient_w_per_k
+    ahead = thermal.forecast(bank, 40 * full, 38 * full, 35 * full, outer, LONG)
+    for heat in ahead.heat_limits_w(48.0 * full):
+        reached = [core_after(bank, 40, 38, 35, heat[0], t) for t in LONG[:, 0]]
+        assert max(reached) == pytest.approx(48.0, abs=1e-4)
+
+
+def test_what_is_soon_empty_may_make_more_heat(bank):
+    full = np.full(4, 1.0)
+    horizon = thermal.horizons_s(5.0 * full, 40.0 * full, 0.5 * full, 30.0 * full)
+    assert horizon[0, 0] == thermal.SHORT_S
+    assert horizon[1, 0] == pytest.approx(1.25 * 3600.0 * 6.0 / 30.0)
+    assert horizon[2, 0] == thermal.LONG_S
+    outer = bank.conductance_surface_ambient_w_per_k
+    dis, cha = thermal.forecast(bank, 40 * full, 38 * full, 35 * full, outer, horizon).heat_limits_w(
+        48 * full
+    )
+    assert (dis > cha).all()
+    idle = thermal.horizons_s(5.0 * full, 40.0 * full, 0.5 * full, 0.0 * full)
+    assert (idle[1:] == thermal.LONG_S).all()
 
 
 def test_no_heat_is_allowed_when_the_air_is_too_warm(bank):
     full = np.full(4, 1.0)
-    ahead = thermal.forecast(bank, 49 * full, 49 * full, 50 * full, bank.conductance_surface_ambient_w_per_k)
-    assert (ahead.heat_limit_w(48.0 * full) == 0.0).all()
+    outer = bank.conductance_surface_ambient_w_per_k
+    ahead = thermal.forecast(bank, 49 * full, 49 * full, 50 * full, outer, LONG)
+    assert all((heat == 0.0).all() for heat in ahead.heat_limits_w(48.0 * full))
 
 
 def test_horizon_is_at_least_twenty_minutes():
-    assert max(thermal.HORIZONS_S) >= 1200.0
+    assert thermal.LONG_S >= 1200.0
 
 
 def test_closing_in_on_the_limit_is_smooth(bank):
@@ -128,9 +149,9 @@ def test_closing_in_on_the_limit_is_smooth(bank):
     k_cs, k_sa = bank.conductance_core_surface_w_per_k[0], bank.conductance_surface_ambient_w_per_k[0]
     for _ in range(1080):
         ahead = thermal.forecast(
-            bank, core * full, surface * full, 40 * full, bank.conductance_surface_ambient_w_per_k
+            bank, core * full, surface * full, 40 * full, bank.conductance_surface_ambient_w_per_k, LONG
         )
-        heats.append(float(ahead.heat_limit_w(48.0 * full)[0]))
+        heats.append(float(ahead.heat_limits_w(48.0 * full)[0][0]))
         flow = k_cs * (core - surface)
         core += 10.0 * (heats[-1] - flow) / bank.heat_capacity_core_j_per_k[0]
         surface += 10.0 * (flow - k_sa * (surface - 40.0)) / bank.heat_capacity_surface_j_per_k[0]
@@ -164,6 +185,7 @@ def drive_cooling(bank, spec, heats, dt=10.0, ambient=30.0):
             ambient_degc=ambient * full,
             limit_degc=48 * full,
             heat_w=heat * full,
+            horizon_s=LONG,
         )
         state, _ = thermal.look_ahead(bank, topology, spec, state, warmth, dt)
         story.append(state.cooling_asked)
@@ -184,11 +206,11 @@ def test_cooling_is_asked_first_and_keeps_its_minimum_run(bank):
 def test_cooling_allows_more_heat_than_none(bank):
     full = np.full(4, 1.0)
     topology = bench_site(4).topology
-    warmth = thermal.Warmth(40 * full, 38 * full, 35 * full, 48 * full, 500.0 * full)
+    warmth = thermal.Warmth(40 * full, 38 * full, 35 * full, 48 * full, 500.0 * full, LONG)
     start = thermal.ThermalState.start(4)
     none = thermal.look_ahead(bank, topology, ThermalSpec(), start, warmth, 3600.0)[1]
     fan = thermal.look_ahead(bank, topology, cooled(), start, warmth, 3600.0)[1]
-    assert (fan.heat_limit_w(warmth.limit_degc) > 1.1 * none.heat_limit_w(warmth.limit_degc)).all()
+    assert (fan.heat_limits_w(warmth.limit_degc)[0] > 1.1 * none.heat_limits_w(warmth.limit_degc)[0]).all()
 
 
 def test_a_hot_neighbour_takes_room_away(bank):
@@ -197,10 +219,16 @@ def test_a_hot_neighbour_takes_room_away(bank):
     spec = ThermalSpec(neighbour_conductance_frac=0.3)
     heat = np.array([0.0, 200.0, 0.0, 0.0])
     warmth = thermal.Warmth(
-        np.array([35.0, 47.0, 35.0, 35.0]), np.array([35.0, 46.0, 35.0, 35.0]), 35 * full, 48 * full, heat
+        np.array([35.0, 47.0, 35.0, 35.0]),
+        np.array([35.0, 46.0, 35.0, 35.0]),
+        35 * full,
+        48 * full,
+        heat,
+        LONG,
     )
     state = thermal.ThermalState(heat, cooling_asked=False, ran_s=0.0, level_frac=0.0)
-    limit = thermal.look_ahead(bank, topology, spec, state, warmth, 1.0)[1].heat_limit_w(warmth.limit_degc)
+    ahead = thermal.look_ahead(bank, topology, spec, state, warmth, 1.0)[1]
+    limit = ahead.heat_limits_w(warmth.limit_degc)[0]
     assert limit[0] < limit[3]
     assert limit[2] < limit[3]
 

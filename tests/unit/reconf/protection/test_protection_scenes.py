@@ -111,6 +111,14 @@ def inputs(**change):
 S2 = "M00002"
 
 
+def numeric(estimate):
+    """Names of the estimate's numbers by module."""
+    values = {name: getattr(estimate, name) for name in estimate.__slots__}
+    return [
+        n for n, v in values.items() if isinstance(v, np.ndarray) and v.shape == (8,) and v.dtype == float
+    ]
+
+
 def test_a_quiet_site_has_no_fault_and_no_reason():
     world = World()
     envelope = world.repeat(5)
@@ -264,11 +272,7 @@ def test_estimate_of_nan_forbids_and_never_travels_on():
         nothing = np.where(np.arange(8) == 2, np.nan, 1.0)
         return replace(
             estimate,
-            **{
-                name: getattr(estimate, name) * nothing
-                for name in estimate.__slots__
-                if name not in ("time_s", "trusted")
-            },
+            **{name: getattr(estimate, name) * nothing for name in numeric(estimate)},
         )
 
     envelope = world.look(change=blank)
@@ -315,9 +319,7 @@ def test_nothing_read_at_all_forbids_everything_without_a_warning():
     nothing = np.full(8, np.nan)
     envelope = world.look(
         dead,
-        change=lambda e: replace(
-            e, **{n: nothing for n in e.__slots__ if n not in ("time_s", "trusted")}, trusted=nothing > 0
-        ),
+        change=lambda e: replace(e, **dict.fromkeys(numeric(e), nothing), trusted=nothing > 0),
     )
     assert (envelope.insertion == Insertion.FORBIDDEN).all()
     assert not envelope.string_usable.any()

@@ -1,0 +1,130 @@
+"""Samples of the long duties, and the clairvoyant's bound by itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.bench.duty import DUTIES, START_DAY, run
+from edge.bench.duty_clairvoyant import MeanModule, best_wh
+from edge.bench.duty_profiles import DAY_S, cold_degc, desert_degc, season_degc
+from edge.bench.protect import run as run_protect
+from reconf.errors import DataFileError
+
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
+needs_data = pytest.mark.skipif(not (DATA / "grid_duty").is_dir(), reason=f"no {DATA / 'grid_duty'}")
+
+
+def mean(**change):
+    values = {
+        "energy_wh": 2000.0,
+        "stored_wh": 2000.0,
+        "voltage_v": 45.0,
+        "resistance_ohm": 0.03,
+        "capacity_j_per_k": 20_000.0,
+        "conductance_w_per_k": 6.0,
+        "temperature_degc": 25.0,
+        "limit_degc": 48.0,
+        "loss_linear_frac": 0.0,
+        "loss_fixed_w": 0.0,
+    }
+    return MeanModule(**(values | change))
+
+
+def test_bound_is_the_request_where_nothing_binds():
+    asked = np.full(12, 300.0)
+    assert best_wh(mean(), asked, np.full(12, 25.0), 300.0) == pytest.approx(300.0)
+
+
+def test_bound_is_the_charge_where_that_binds():
+    asked = np.full(24, 2000.0)
+    bound = best_wh(mean(stored_wh=500.0, resistance_ohm=1e-6), asked, np.full(24, 25.0), 300.0)
+    assert bound == pytest.approx(500.0, rel=1e-3)
+
+
+def test_bound_rides_the_thermal_limit_for_long_duties():
+    """In the long run the heat is what the limit lets through."""
+    asked = np.full(500, 5000.0)
+    cool = mean(energy_wh=1e9, stored_wh=1e9, temperature_degc=48.0, resistance_ohm=0.2)
+    bound = best_wh(cool, asked, np.full(500, 40.0), 300.0) / (500 / 12.0)
+    steady = 45.0 * np.sqrt(8.0 * 6.0 / 0.2)
+    assert steady <= bound <= 1.3 * steady
+
+
+def test_weather():
+    hours = np.arange(0.0, DAY_S, 600.0)
+    assert max(map(desert_degc, hours)) == pytest.approx(45.0, abs=0.01)
+    assert min(map(cold_degc, hours)) == pytest.approx(-10.0, abs=0.01)
+    year = [season_degc(t) for t in np.arange(0.0, 365 * DAY_S, 7200.0)]
+    assert -10.0 < min(year) < -3.0
+    assert 25.0 < max(year) < 30.0
+
+
+def test_unknown_duties_and_missing_data_are_named():
+    with pytest.raises(DataFileError, match="no duty"):
+        run("siesta")
+    with pytest.raises(DataFileError, match="needs --data"):
+        run("peak_shaving")
+    with pytest.raises(DataFileError, match="no trace"):
+        run("peak_shaving", data=Path("nowhere"))
+    with pytest.raises(DataFileError, match="no grid frequency"):
+        run("frequency", data=Path("nowhere"))
+
+
+def test_the_hot_hours_of_the_desert_day():
+    result = run("desert", hour=14.4, days=0.042, modules=8, tick_s=20.0)
+    assert result["violations"] == 0
+    assert result["hottest_core_degc"] < 48.5
+    assert 0.95 < result["energy_ratio_to_clairvoyant"] <= 1.0
+
+
+def test_a_cold_morning():
+    result = run("cold", hour=6.9, days=0.035, modules=8, tick_s=30.0)
+    assert result["violations"] == 0
+    assert result["delivered_kwh"] > 0.0
+
+
+@needs_data
+@pytest.mark.needs_data
+@pytest.mark.parametrize(("name", "season"), [("peak_shaving", "winter"), ("frequency", "summer")])
+def test_an_hour_of_the_recorded_duties(name, season):
+    result = run(name, data=DATA, season=season, hour=9.0, days=1.0 / 24.0, modules=6)
+    assert result["violations"] == 0
+    assert result["ticks"] >= 60
+
+
+@needs_data
+@pytest.mark.needs_data
+@pytest.mark.soak
+@pytest.mark.timeout(6 * 3600)
+@pytest.mark.parametrize("name", ["peak_shaving", "frequency", "frequency_year"])
+def test_a_year(name):
+    assert run(name, data=DATA, modules=12)["violations"] == 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3 * 3600)
+@pytest.mark.parametrize("name", ["desert", "cold"])
+def test_a_day_at_short_ticks(name):
+    result = run(name, tick_s=5.0, modules=24)
+    assert result["violations"] == 0
+    assert result["energy_ratio_to_clairvoyant"] >= (0.98 if name == "desert" else 0.5)
+
+
+@needs_data
+@pytest.mark.needs_data
+@pytest.mark.soak
+@pytest.mark.timeout(6 * 3600)
+@pytest.mark.parametrize("season", sorted(START_DAY))
+def test_a_day_of_each_season_at_one_second(season):
+    assert run("frequency", data=DATA, season=season, days=1.0, tick_s=1.0, modules=24)["violations"] == 0
+
+
+def test_duties_are_listed():
+    assert set(DUTIES) == {"desert", "cold", "peak_shaving", "frequency", "frequency_year"}
+
+
+def test_protect_bench_has_its_keys():
+    result = run_protect(48, ticks=10)
+    assert result["ms_per_tick"] > 0.0
+    assert result["refused"] == 0
