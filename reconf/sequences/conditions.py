@@ -72,6 +72,8 @@ class View:
     """An operator cleared the welded contactor."""
     pattern_found: BoolArray
     """The joining pattern meets the window."""
+    at_risk: BoolArray
+    """Joined, and without the modules that are silent now the window cannot be reached."""
     wall_s: float
 
 

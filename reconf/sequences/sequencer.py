@@ -39,6 +39,8 @@ from reconf.sequences.state import (
 from reconf.site import Site
 from reconf.verify.tables import build_tables
 
+SLOW_TICK_S = 1.5
+"""Two ticks longer than this take longer than RC1's watchdog."""
 UNSEEN_S = 3.0
 """A string found closed at a restart is left if no plausible image comes within this wall time."""
 
@@ -93,7 +95,7 @@ class Sequencer:
         unsure = self._unsure(state, inputs)
         modules_out = state.modules.out_of_service | self._latched_modules(inputs.image)
         command = overlay(self.site, state.phase, state.mode, state.pattern, modules_out, inputs)
-        beats_m, beats_s = self._earned(state, inputs)
+        beats_m, beats_s = self._earned(state, view, inputs)
         state = replace(
             state,
             modules=replace(state.modules.clear(clear_modules, inputs.wall_s), earned=beats_m),
@@ -183,14 +185,18 @@ class Sequencer:
         choosing = np.isin(state.phase, [Phase.OPEN, Phase.CLEARING])
         pattern = np.where(choosing[t.string_of], fresh_pattern, state.pattern)
         state = replace(state, pattern=pattern)
-        lost = window_lost(t, image, envelope, inputs.in_force, out)
+        at_risk = state.joined & window_lost(
+            t, image, envelope, inputs.in_force, out | ~image.modules.answered
+        )
+        lost = state.joined & window_lost(t, image, envelope, inputs.in_force, out)
         seen = image.strings.answered & ~t.any_by_string(inputs.in_force.inserted & ~image.modules.answered)
         found_closed = state.found_closed & ~seen
         unseen = found_closed & (inputs.wall_s - state.began_wall_s >= UNSEEN_S)
         state = replace(state, found_closed=found_closed)
         stays = state.mode in CONNECTING
         leave = ~envelope.string_usable | envelope.site_open | (not stays) | unseen
-        leave |= state.joined & lost
+        # one missed answer may pass where the next tick comes well before any watchdog runs out
+        leave |= lost | (at_risk & (inputs.wall_s - state.wall_s > SLOW_TICK_S))
         cleared = inputs.clear_strings
         view = View(
             tables=t,
@@ -208,6 +214,7 @@ class Sequencer:
             start=state.starting,
             weld_cleared=np.zeros(t.n_strings, dtype=np.bool_) if cleared is None else cleared,
             pattern_found=found | ~choosing,
+            at_risk=at_risk,
             wall_s=inputs.wall_s,
         )
         return view, state
@@ -278,14 +285,20 @@ class Sequencer:
         mask: BoolArray = image.modules.answered & ((image.modules.status & bits) != 0)
         return mask
 
-    def _earned(self, state: SequencerState, inputs: SequencerInputs) -> tuple[BoolArray, BoolArray]:
-        """Heartbeats are earned: fresh image, verified command, confirmed receipt, for that very node."""
+    def _earned(
+        self, state: SequencerState, view: View, inputs: SequencerInputs
+    ) -> tuple[BoolArray, BoolArray]:
+        """Heartbeats are earned: fresh image, verified command, confirmed receipt, for that very node.
+
+        A converter above modules that are silent and without which its string has no window gets none: the
+        modules' own watchdogs are running, and the converter's must be ahead of them.
+        """
         image = inputs.image
         modules = image.modules.answered & (state.modules.unconfirmed_ticks == 0) & inputs.verified
         strings = image.strings.answered & (state.strings.unconfirmed_ticks == 0) & inputs.verified
         # ticks slower than the converter's watchdog cannot open it in time by command: let it open itself
-        slow = inputs.wall_s - state.wall_s > UNSEEN_S / 2.0
-        strings &= ~(slow & np.isin(state.phase, [Phase.RAMP_DOWN, Phase.OPENING]))
+        slow = inputs.wall_s - state.wall_s > SLOW_TICK_S
+        strings &= ~view.at_risk & ~(slow & np.isin(state.phase, [Phase.RAMP_DOWN, Phase.OPENING]))
         return modules, strings
 
 

@@ -18,7 +18,8 @@ from reconf.verify import History, verify_steps
 class Loop:
     """One site under the sequences; `tick` is one tick of 1 s."""
 
-    def __init__(self, site: Site, nodes: Nodes, saved_mode=None) -> None:
+    def __init__(self, site: Site, nodes: Nodes, saved_mode=None, tick_s: float = 1.0) -> None:
+        self.tick_s = tick_s
         self.site, self.nodes = site, nodes
         t = site.topology
         self.none_m, self.none_s = np.zeros(t.n_modules, np.bool_), np.zeros(t.n_strings, np.bool_)
@@ -78,7 +79,7 @@ class Loop:
             safe = self.nodes.clear(actions.clear_modules, actions.clear_strings)
             self.in_force = self._merged(safe, actions.clear_modules, actions.clear_strings)
         self.phases.append(tuple(Phase(int(p)) for p in self.state.phase))
-        self.nodes.tick(1.0)
+        self.nodes.tick(self.tick_s)
         return self.outcome
 
     def _judge(self, seen, allowed, history):
@@ -87,7 +88,7 @@ class Loop:
         for _ in range(2):
             steps = stage(self.site, seen, believed, allowed, self.in_force, wanted) or (wanted,)
             answer = verify_steps(
-                self.site, seen, believed, allowed, self.in_force, steps, dt_s=1.0, history=history
+                self.site, seen, believed, allowed, self.in_force, steps, dt_s=self.tick_s, history=history
             )
             if not isinstance(answer, Refused):
                 return answer
@@ -99,7 +100,7 @@ class Loop:
             self.in_force = self_force
         calm = hold_zero(self.in_force)
         answer = verify_steps(
-            self.site, seen, believed, allowed, self.in_force, (calm,), dt_s=1.0, history=history
+            self.site, seen, believed, allowed, self.in_force, (calm,), dt_s=self.tick_s, history=history
         )
         assert not isinstance(answer, Refused), "power 0 was refused"
         return answer

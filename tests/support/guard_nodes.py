@@ -32,6 +32,7 @@ class Nodes:
         self.beaten_m, self.beaten_s = np.zeros(t.n_modules), np.zeros(t.n_strings)
         self.welded = np.zeros(t.n_strings, np.bool_)
         self.now_s = 0.0
+        self.beating = (np.zeros(t.n_modules, np.bool_), np.zeros(t.n_strings, np.bool_))
         self.closings: list[tuple[float, int]] = []
         """(time, string) of every contactor that closed."""
         self.shorted = 0
@@ -76,6 +77,8 @@ class Nodes:
         return Receipt(self.now_s, ~lost_m, ~lost_s, 0)
 
     def beat(self, modules: np.ndarray, strings: np.ndarray) -> None:
+        """Heartbeats of these nodes, now and until the next call."""
+        self.beating = (modules, strings)
         self.beaten_m = np.where(modules, self.now_s, self.beaten_m)
         self.beaten_s = np.where(strings, self.now_s, self.beaten_s)
 
@@ -89,8 +92,14 @@ class Nodes:
         return SlotCommand.safe(self.inserted.size, self.closed.size)
 
     def tick(self, dt_s: float) -> None:
-        """Time passes: precharge ends, watchdogs expire, the converter's first."""
+        """Time passes in small parts: precharge ends, watchdogs expire; earned heartbeats go on coming."""
+        parts = max(1, round(dt_s / 0.5))
+        for _ in range(parts):
+            self._pass(dt_s / parts)
+
+    def _pass(self, dt_s: float) -> None:
         self.now_s += dt_s
+        self.beat(*self.beating)
         closes = self.precharging & self.window()
         self.closings += [(self.now_s, int(s)) for s in np.flatnonzero(closes & ~self.closed)]
         self.closed = self.closed | closes

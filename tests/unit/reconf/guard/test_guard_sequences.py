@@ -211,6 +211,22 @@ def test_a_string_whose_window_fails_without_its_silent_modules_is_left():
     assert loop.nodes.shorted == 0
 
 
+@pytest.mark.parametrize("tick_s", [1.0, 2.0, 2.9, 5.0])
+def test_a_converter_is_open_before_its_silent_modules_bypass_themselves_at_any_tick(tick_s):
+    site = guard_site()
+    loop = Loop(site, Nodes(site), tick_s=tick_s)
+    loop.run(3)
+    loop.run(12, request=SiteMode.RUN)
+    assert loop.state.joined.all()
+    loop.nodes.shorted = 0
+    quiet = np.ones(12, np.bool_)
+    for _ in range(12):
+        loop.tick(quiet_m=quiet)
+    assert not loop.nodes.inserted.any()
+    assert not loop.nodes.closed.any()
+    assert loop.nodes.shorted == 0
+
+
 def test_at_a_restart_open_stays_open():
     site = guard_site()
     loop = Loop(site, Nodes(site, latched=False), saved_mode=SiteMode.RUN)
