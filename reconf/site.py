@@ -198,6 +198,25 @@ class MqttSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SunSpecSpec:
+    """The SunSpec Modbus server northbound."""
+
+    port: int = 0
+    """0: not served."""
+    host: str = "127.0.0.1"
+    writer: str = ""
+    """Address of the one client that may write the set point; empty: read-only."""
+    issuer: str = "sunspec"
+    """Name of that client in the command contract."""
+    cert_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+    """Serve TLS and let in clients with a certificate of this CA only (Modbus/TCP Security)."""
+    insecure: bool = False
+    """Plain text on an address that is not loopback."""
+
+
+@dataclass(frozen=True, slots=True)
 class FallbackSpec:
     """What follows when the last command has expired or the SCADA heartbeat is missing."""
 
@@ -249,6 +268,7 @@ class Site:
     economics: EconomicsSpec = EconomicsSpec()
     allocator: AllocatorSpec = AllocatorSpec()
     mqtt: MqttSpec = MqttSpec()
+    sunspec: SunSpecSpec = SunSpecSpec()
     fallback: FallbackSpec = FallbackSpec()
     thermal: ThermalSpec = ThermalSpec()
     inputs: InputsSpec = InputsSpec()

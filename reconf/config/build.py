@@ -31,6 +31,7 @@ from reconf.site import (
     PositionSpec,
     Site,
     StringSpec,
+    SunSpecSpec,
     ThermalSpec,
     TimingSpec,
 )
@@ -103,6 +104,7 @@ def build_site(model: SiteFile, source_file: str = "") -> Site:
         economics=EconomicsSpec(**model.economics.model_dump()),
         allocator=AllocatorSpec(**model.allocator.model_dump()),
         mqtt=_mqtt(model.mqtt),
+        sunspec=SunSpecSpec(**model.sunspec.model_dump()),
         fallback=FallbackSpec(
             action=model.fallback.action,
             heartbeat_timeout_s=model.fallback.heartbeat_timeout_s,

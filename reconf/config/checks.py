@@ -12,7 +12,7 @@ from reconf.config.checks_strings import check_strings
 from reconf.config.draft import Draft
 from reconf.config.findings import Complaint, KeyPath
 from reconf.config.messages import near
-from reconf.config.model import ACTIONS, Bus, Fallback, Mqtt, RtuGateway, Timing
+from reconf.config.model import ACTIONS, Bus, Fallback, Mqtt, RtuGateway, SunSpec, Timing
 from reconf.loopback import is_loopback
 from reconf.protection.limits import check_tiers, default_limits
 
@@ -29,6 +29,8 @@ def cross_check(draft: Draft) -> list[Complaint]:
         found += _timing(draft.timing, draft)
     if draft.mqtt:
         found += _mqtt(draft.mqtt)
+    if draft.sunspec:
+        found += _sunspec(draft.sunspec)
     if draft.fallback:
         found += _fallback(draft.fallback, draft)
     if draft.allocator and draft.allocator.soc_min_frac >= draft.allocator.soc_max_frac:
@@ -133,6 +135,17 @@ def _mqtt(mqtt: Mqtt) -> Iterator[Complaint]:
     names = [((("mqtt", "issuers", i, "name")), issuer.name) for i, issuer in enumerate(mqtt.issuers)]
     yield from twice(names, "issuer")
     yield from _signatures(mqtt)
+
+
+def _sunspec(sunspec: SunSpec) -> Iterator[Complaint]:
+    """The server is secured, or says that it is not."""
+    files = {name: getattr(sunspec, name) for name in ("cert_file", "key_file", "client_ca_file")}
+    given = [name for name, path in files.items() if path]
+    if given and len(given) < len(files):
+        yield Complaint(("sunspec", given[0]), f"{' and '.join(given)} alone", f"{', '.join(files)} together")
+    if sunspec.port and not given and not sunspec.insecure and not is_loopback(sunspec.host):
+        allowed = f"{', '.join(files)}, or insecure: true on a network nobody else is on"
+        yield Complaint(("sunspec", "host"), f"{sunspec.host!r} without TLS", allowed)
 
 
 def _signatures(mqtt: Mqtt) -> Iterator[Complaint]:

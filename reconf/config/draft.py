@@ -25,6 +25,7 @@ from reconf.config.model import (
     SiteFile,
     String,
     StringBase,
+    SunSpec,
     Timing,
 )
 from reconf.config.walk import place_of, plain_path, value_at
@@ -51,6 +52,7 @@ class Draft:
     timing: Timing | None = None
     allocator: Allocator | None = None
     mqtt: Mqtt | None = None
+    sunspec: SunSpec | None = None
     fallback: Fallback | None = None
     names: dict[str, list[str]] = field(default_factory=dict)
     """Names defined in `gateways`, `module_types` and `strings`, broken entries included."""
@@ -66,7 +68,18 @@ class Draft:
         return true
 
 
-SECTIONS = ("gateways", "bus", "module_types", "strings", "limits", "timing", "allocator", "mqtt", "fallback")
+SECTIONS = (
+    "gateways",
+    "bus",
+    "module_types",
+    "strings",
+    "limits",
+    "timing",
+    "allocator",
+    "mqtt",
+    "sunspec",
+    "fallback",
+)
 """Sections that are checked against each other."""
 
 

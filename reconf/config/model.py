@@ -248,6 +248,21 @@ class Mqtt(Section):
     issuers: list[Issuer] = Field(default=[], description="empty: any issuer (loopback brokers only)")
 
 
+class SunSpec(Section):
+    """The SunSpec Modbus server."""
+
+    port: int = Field(default=0, ge=0, le=65535, description="0: not served")
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    writer: str = Field(default="", description="address of the one client that may write; empty: read-only")
+    issuer: Name = Field(default="sunspec", description="that client's name among `mqtt.issuers`")
+    cert_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = Field(
+        default="", description="CA of the clients' certificates; together with the two before: TLS"
+    )
+    insecure: bool = Field(default=False, description="plain text on an address that is not loopback")
+
+
 class ScheduleStep(Section):
     """One step of the local schedule."""
 
@@ -306,6 +321,7 @@ class SiteFile(Section):
     economics: Economics = Economics()
     allocator: Allocator = Allocator()
     mqtt: Mqtt = Mqtt()
+    sunspec: SunSpec = SunSpec()
     fallback: Fallback = Fallback()
     thermal: Thermal = Thermal()
     twin: Twin = Twin()
