@@ -9,6 +9,9 @@ import numpy as np
 
 from edge.supervisor import Daemon
 
+RECENT_TICKS = 2_000
+"""Ticks whose times are told one by one, so that a window of a run can be looked at."""
+
 
 def percentile(values: Iterable[float], share: float) -> float:
     """Percentile of `values`, NaN of none."""
@@ -39,6 +42,7 @@ def report(daemon: Daemon) -> dict[str, Any]:
         "failed_ticks": figures.failed_ticks,
         "tick_ms_p50": percentile(figures.tick_ms, 50),
         "tick_ms_p99": percentile(figures.tick_ms, 99),
+        "tick_ms_recent": [round(ms, 2) for ms in list(figures.tick_ms)[-RECENT_TICKS:]],
         "read_ms_p50": percentile(figures.read_ms, 50),
         "core_ms_p50": percentile(figures.core_ms, 50),
         "write_ms_p50": percentile(figures.write_ms, 50),
