@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from optimizer.certify import certify
+from optimizer.explain import bindings
 from optimizer.model import Model, at_power, build
-from optimizer.result import AllocationInput, AllocationResult, Binding, Inaccurate, Infeasible, Plan, Policy
+from optimizer.result import AllocationInput, AllocationResult, Inaccurate, Infeasible, Plan, Policy
 from optimizer.solution import Solution, cost_of
 from optimizer.solve import deliverable, solve
 from reconf.protection.envelope import Insertion
@@ -81,11 +82,6 @@ def to_plan(site: Site, model: Model, asked: AllocationInput, solution: Solution
     planned = float(solution.bus_w.sum())
     cost = cost_of(model, solution)
     unserved = short_w + max(cost.unserved_w, 0.0)
-    bindings = (
-        (Binding("site_power", "site", model.unserved_price, "W/W"),)
-        if unserved > 1e-6 * max(planned, 1.0)
-        else ()
-    )
     return Plan(
         interval=asked.interval,
         policy=Policy.STRUCTURED,
@@ -100,6 +96,6 @@ def to_plan(site: Site, model: Model, asked: AllocationInput, solution: Solution
         cost_w=cost.total_w + model.unserved_price * short_w,
         lower_bound_w=float("nan"),
         gap_frac=float("nan"),
-        bindings=bindings,
+        bindings=bindings(site, model, solution, short_w),
         solve_ms=0.0,
     )

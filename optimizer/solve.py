@@ -46,7 +46,7 @@ def solve(model: Model, asked: AllocationInput, engine: Engine = "auto") -> Solu
         trim = plan_trim(model, padded, asked, best.through_a)
         if not trim.any() or np.array_equal(trim, best.trim_a):
             break
-        tried = solve_currents(model, padded, trim, engine)
+        tried = _near(model, padded, trim, best, engine)
         if asked.request.balance and model.power_w == 0.0:
             return tried
         tried_value = cost_of(model, tried).total_w
@@ -68,8 +68,26 @@ def solve_currents(model: Model, padded: Padded, trim_a: FloatArray, engine: Eng
     best = at_currents(model, _currents(model, padded, bus, top_a, trim_a, fast), trim_a, limit_w, engine)
     if model.power_w >= (1.0 - 1e-6) * float(limit_w.sum()):
         return best  # every string gives what it can: nothing to choose
+    best = _shared(model, padded, best, top_a, SHARE_ROUNDS, engine)
+    return _jumped(model, padded, best, engine)
+
+
+def _near(model: Model, padded: Padded, trim_a: FloatArray, before: Solution, engine: Engine) -> Solution:
+    """The same with new trim currents, begun at the share that was best before."""
+    fast = engine_for(engine) == "compiled"
+    limit_w, top_a = _deliverable(model, padded, trim_a, fast)
+    bus = share_by_weight(np.maximum(before.bus_w, 0.0), limit_w, model.power_w)
+    found = at_currents(model, _currents(model, padded, bus, top_a, trim_a, fast), trim_a, limit_w, engine)
+    return _shared(model, padded, found, top_a, 2, engine)
+
+
+def _shared(
+    model: Model, padded: Padded, best: Solution, top_a: FloatArray, rounds: int, engine: Engine
+) -> Solution:
+    """Power moved between strings while that lowers the cost."""
+    fast, trim_a, limit_w = engine_for(engine) == "compiled", best.trim_a, best.deliverable_w
     value, step = cost_of(model, best).total_w, 1.0
-    for _ in range(SHARE_ROUNDS):
+    for _ in range(rounds):
         shift = _towards_one_price(model, best)
         if float(np.abs(shift).max(initial=0.0)) < SHARE_SETTLED_FRAC * max(model.power_w, 1.0):
             break
@@ -81,7 +99,7 @@ def solve_currents(model: Model, padded: Padded, trim_a: FloatArray, engine: Eng
             best, value = tried, tried_value
         else:
             step *= 0.4
-    return _jumped(model, padded, best, engine)
+    return best
 
 
 def _jumped(model: Model, padded: Padded, best: Solution, engine: Engine) -> Solution:
@@ -93,9 +111,10 @@ def _jumped(model: Model, padded: Padded, best: Solution, engine: Engine) -> Sol
         price = float(np.median(best.string_price[model.used])) if model.used.any() else best.price
         current, saved = better_currents(model, padded, best, price)
         saved = np.where(refused, 0.0, saved)
-        chosen = int(saved.argmax())
-        if saved[chosen] < JUMP_GAIN_FRAC * max(value, 1.0):
+        if saved.max() < JUMP_GAIN_FRAC * max(value, 1.0):
             break
+        chosen = np.argsort(-saved)[: 1 + model.n_strings // 8]
+        chosen = chosen[saved[chosen] > 0.1 * saved.max()]
         wanted = best.current_a.copy()
         wanted[chosen] = current[chosen]
         tried = _spread(model, padded, wanted, best, engine)
