@@ -22,9 +22,11 @@ SHORT_FOR_S = 60.0
 """The discharge counts until less than half of the request could be delivered for a minute."""
 FULL_SHARE = 0.2
 """The recharge ends when less than this share still goes in (plating bounds the charge of full modules)."""
+WARM_TIMEOUT_S = 90.0
+"""The first run on a machine compiles the optimizer's kernels."""
 JOIN_TIMEOUT_S = 40.0
-PHASE_TIMEOUT_S = 100.0
-"""Wall time that one direction may take."""
+PHASE_TIMEOUT_CONTROL_S = 8.0 * 3600.0
+"""Control time that one direction may take; and a minute of wall time on top."""
 SETTLE_S = 120.0
 """Control time after a command in which a shortfall does not count yet."""
 
@@ -115,19 +117,22 @@ async def run_cycle(processes: Processes, live: Live, told: Callable[[Live], Non
     site, scale = processes.site, processes.setup.time_scale
     commander = Commander(site, scale)
     power_w = c3_power_w(site)
+    live.phase = "warming up"
+    await _until(processes, live, told, lambda s: bool(s["health"]["optimizer_ready"]), WARM_TIMEOUT_S)
     live.phase = "connecting"
     await commander.send("set_mode", {"mode": "run"})
     await _until(processes, live, told, lambda s: s.get("mode") == "run", JOIN_TIMEOUT_S)
     began_soc = float(live.status.get("soc_frac") or 1.0)
     start = await processes.ledger()
+    patience_s = 60.0 + PHASE_TIMEOUT_CONTROL_S / scale
     live.phase = "discharging at C/3"
     await commander.send("set_power", {"power_w": power_w})
-    await _until(processes, live, told, _Short(scale), PHASE_TIMEOUT_S)
+    await _until(processes, live, told, _Short(scale), patience_s)
     turned = await processes.ledger()
     live.phase = "recharging at C/3"
     await commander.send("set_power", {"power_w": -power_w})
     full = _Full(scale, began_soc)
-    await _until(processes, live, told, full, PHASE_TIMEOUT_S)
+    await _until(processes, live, told, full, patience_s)
     live.phase = "resting"
     await commander.send("set_power", {"power_w": 0.0})
     ledger = await processes.ledger()

@@ -13,10 +13,12 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
 import structlog
 
 from edge.clock import Clock
 from edge.core import ControlCore
+from edge.core_plan import rated_w
 from edge.core_state import SavedCore
 from edge.core_values import Answer, EmergencyStop, Heartbeats, Order, SetMode, TickInput, TickOutcome
 from edge.keeper import Keeper
@@ -31,7 +33,7 @@ from edge.publisher import Publisher
 from edge.setpoint import PowerCommand
 from edge.status import Stamp, delivered_w
 from edge.worker import OptimizerWorker
-from optimizer.result import AllocationInput, AllocationResult
+from optimizer.result import AllocationInput, AllocationResult, Request
 from reconf.actuation import VerifiedCommand
 from reconf.sequences import SiteMode
 from reconf.site import Site
@@ -73,6 +75,16 @@ class Figures:
     overruns: int = 0
     """Ticks that were skipped because the one before took too long."""
     failed_ticks: int = 0
+    reads_before: int = 0
+    forgotten_s: float = float("nan")
+    """Wall time of the last `forget`."""
+
+    def forget(self, reads: int = 0, wall_s: float = float("nan")) -> None:
+        """Begin to measure anew."""
+        for series in (self.tick_ms, self.core_ms, self.read_ms, self.write_ms, self.solve_ms):
+            series.clear()
+        self.overruns = 0
+        self.reads_before, self.forgotten_s = reads, wall_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,7 @@ class Daemon:
         self.outcome: TickOutcome | None = None
         self._answer: AllocationResult | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._beats = Heartbeats.none(parts.site.topology.n_modules, parts.site.topology.n_strings)
         self._completed_s = float("-inf")
         self._hurry = asyncio.Event()
@@ -154,8 +167,9 @@ class Daemon:
                 )
                 for helper in helpers:
                     helper.cancel()
-                if self._asking is not None:
-                    self._asking.cancel()
+                for task in (self._asking, self._warming):
+                    if task is not None:
+                        task.cancel()
         self.parts.keeper.save_estimates(self.core.state)
         await self.parts.keeper.flush()
 
@@ -245,6 +259,8 @@ class Daemon:
         self.figures.write_ms.append(1e3 * (self._completed_s - core_s))
         if outcome.question is not None:
             self._ask(outcome.question)
+        elif self.figures.ticks == 1:
+            self._warm_up(outcome)
         self._tell(outcome)
 
     async def _act(self, outcome: TickOutcome) -> None:
@@ -272,6 +288,15 @@ class Daemon:
             self.figures.solve_ms.append(1e3 * (self.parts.clock.wall_s() - began_s))
 
         self._asking = asyncio.create_task(ask())
+
+    def _warm_up(self, outcome: TickOutcome) -> None:
+        """Have the optimizer compile before it is needed: a question as if every string were connected."""
+        site, view = self.parts.site, outcome.view
+        request = Request(
+            power_w=0.1 * rated_w(site), connected=np.ones(site.topology.n_strings, dtype=np.bool_)
+        )
+        question = AllocationInput(0, view.estimate, view.envelope, request, view.in_force.inserted)
+        self._warming = asyncio.create_task(self.parts.worker.warm_up(question))
 
     def _left(self) -> bool:
         """Whether a stop was asked for and every string is left."""
@@ -342,6 +367,7 @@ class Daemon:
             store_ok=not self.parts.keeper.trouble,
             store_text=self.parts.keeper.trouble,
             clock_synchronised=self.parts.clock_trusted,
+            optimizer_ready=self.parts.worker.warm,
             ticks_overrun=self.figures.overruns,
         )
 

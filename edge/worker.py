@@ -88,17 +88,22 @@ class OptimizerWorker:
         self._awake = asyncio.Event()
         self._number = 0
         self._unanswered_since_s: float | None = None
+        self._patience_s = self._deadline_s
+        self.warm = False
+        """Has answered: everything is compiled and loaded."""
         self.restarts = 0
         self.thrown_away = 0
 
     async def __aenter__(self) -> Self:
-        self._start()
+        await self._start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        process = self._let_go()
+        if process is not None:
+            await asyncio.to_thread(process.join, 2.0)
 
     @property
     def pid(self) -> int | None:
@@ -118,23 +123,40 @@ class OptimizerWorker:
             return False
         return True
 
+    async def warm_up(self, question: AllocationInput) -> None:
+        """Let the worker compile and load what it needs, on a question whose answer nobody waits for."""
+        if not await self.wait_ready() or self._pipe is None:
+            return
+        answer = await self._put(question, START_TIMEOUT_S)
+        self.warm = not isinstance(answer, Late)
+
     async def ask(self, question: AllocationInput) -> AllocationResult:
         """The answer to `question`, or `Late` at the deadline (wall time)."""
         started_s = self._clock.wall_s()
-        self._revive(started_s)
+        await self._revive(started_s)
         if not self.ready:  # still importing: that is nobody's fault, but there is no answer
             await self._sleep_until_ready()
         await self._finish_old(started_s)
-        if not self.ready or self._pipe is None or self._unanswered_since_s is not None:
+        if not self.ready or self._unanswered_since_s is not None:
             return Late(interval=question.interval, waited_s=self._clock.wall_s() - started_s)
+        answer = await self._put(question, self._deadline_s - (self._clock.wall_s() - started_s))
+        self.warm = self.warm or not isinstance(answer, Late)
+        return answer
+
+    async def _put(self, question: AllocationInput, patience_s: float) -> AllocationResult:
+        """Send a question and wait for its answer."""
+        started_s = self._clock.wall_s()
+        if self._pipe is None:
+            return Late(interval=question.interval, waited_s=0.0)
         self._number += 1
+        self._patience_s = patience_s
         self._unanswered_since_s = started_s
         try:
             self._pipe.send((self._number, question))
         except (BrokenPipeError, OSError):
-            self._restart("pipe broken")
+            await self._restart("pipe broken")
             return Late(interval=question.interval, waited_s=self._clock.wall_s() - started_s)
-        return await self._wait_answer(question, started_s)
+        return await self._wait_answer(question, started_s, patience_s)
 
     async def _sleep_until_ready(self) -> None:
         await self.wait_ready(self._deadline_s)
@@ -149,8 +171,10 @@ class OptimizerWorker:
                 await asyncio.wait_for(self._answers.get(), left_s)
                 self.thrown_away += 1
 
-    async def _wait_answer(self, question: AllocationInput, started_s: float) -> AllocationResult:
-        while (left_s := started_s + self._deadline_s - self._clock.wall_s()) > 0.0:
+    async def _wait_answer(
+        self, question: AllocationInput, started_s: float, patience_s: float
+    ) -> AllocationResult:
+        while (left_s := started_s + patience_s - self._clock.wall_s()) > 0.0:
             try:
                 answer = await asyncio.wait_for(self._answers.get(), left_s)
             except TimeoutError:
@@ -162,34 +186,37 @@ class OptimizerWorker:
             self.thrown_away += 1
         return Late(interval=question.interval, waited_s=self._clock.wall_s() - started_s)
 
-    def _revive(self, now_s: float) -> None:
+    async def _revive(self, now_s: float) -> None:
         """Kill a worker that owes an answer for too long; throw away answers nobody waits for."""
         while not self._answers.empty():
             if self._answers.get_nowait() is not None:
                 self.thrown_away += 1
-        hung = (
-            self._unanswered_since_s is not None
-            and now_s - self._unanswered_since_s > KILL_AFTER * self._deadline_s
+        hung = self._unanswered_since_s is not None and now_s - self._unanswered_since_s > KILL_AFTER * max(
+            self._deadline_s, self._patience_s
         )
         if hung:
-            self._restart("no answer")
+            await self._restart("no answer")
         elif self._process is None or not self._process.is_alive():
-            self._restart("process gone")
+            await self._restart("process gone")
 
-    def _restart(self, why: str) -> None:
+    async def _restart(self, why: str) -> None:
+        """A new process for the old one; the loop (and with it every heartbeat) does not wait for either."""
         log.warning("worker_restart", why=why, restarts=self.restarts + 1)
         self.restarts += 1
-        self._stop()
-        self._start()
+        process = self._let_go()
+        if process is not None:
+            await asyncio.to_thread(process.join, 2.0)
+        await self._start()
 
-    def _start(self) -> None:
+    async def _start(self) -> None:
         self._awake.clear()
+        self.warm = False
         self._unanswered_since_s = None
         ours, theirs = self._context.Pipe(duplex=True)
         process = self._context.Process(
             target=serve, args=(theirs, self._site, self._allocate), name="reconf-optimizer", daemon=True
         )
-        process.start()
+        await asyncio.to_thread(process.start)
         theirs.close()
         self._process, self._pipe = process, ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._receive, ours)
@@ -208,13 +235,14 @@ class OptimizerWorker:
         self._unanswered_since_s = None
         self._answers.put_nowait(message)
 
-    def _stop(self) -> None:
+    def _let_go(self) -> mp.process.BaseProcess | None:
+        """Kill the process (it holds nothing that could be lost), close the pipe; who it was, to be joined."""
         if self._pipe is not None:
             with contextlib.suppress(ValueError, OSError):
                 asyncio.get_running_loop().remove_reader(self._pipe.fileno())
             self._pipe.close()
             self._pipe = None
-        if self._process is not None:
-            self._process.kill()  # it holds nothing that could be lost
-            self._process.join(timeout=2.0)
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+        return process

@@ -149,7 +149,12 @@ def _progress(console: Console) -> Any:
         def told(live: Live) -> None:
             status = live.status
             soc = float(status.get("soc_frac") or 0.0)
-            done = {"connecting": 0.0, "discharging at C/3": 1.0 - soc, "recharging at C/3": 1.0 + soc}
+            done = {
+                "warming up": 0.0,
+                "connecting": 0.0,
+                "discharging at C/3": 1.0 - soc,
+                "recharging at C/3": 1.0 + soc,
+            }
             progress.update(
                 task,
                 completed=done.get(live.phase, 2.0),

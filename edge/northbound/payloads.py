@@ -96,6 +96,7 @@ class Health(Payload):
     store_ok: bool = True
     store_text: str = ""
     clock_synchronised: bool = True
+    optimizer_ready: bool = Field(default=True, description="the worker has answered since it was started")
     ticks_overrun: int = Field(default=0, ge=0)
     audit_head: str = Field(default="", description="hash of the last entry of the audit log")
 
