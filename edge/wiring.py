@@ -21,6 +21,7 @@ from edge.northbound.gate import Surroundings
 from edge.northbound.link import MqttLink
 from edge.notify import Notifier
 from edge.store.store import Store
+from edge.sunspec_feed import sunspec_feed
 from edge.supervisor import Daemon, Parts
 from edge.worker import Allocate, OptimizerWorker, default_allocate
 from reconf.errors import ConfigError, StoreError
@@ -174,7 +175,14 @@ async def daemon(
                 )
             )
             held.append(made)
-            yield made
+            async with sunspec_feed(
+                site,
+                lambda: None if made.outcome is None else made.outcome.view,
+                None if link is None or options.read_only else link.gate,
+                wall=clock.wall_s,
+                utc=clock.utc,
+            ):
+                yield made
     finally:
         executor.shutdown(wait=True)
         if store is not None:

@@ -15,8 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from reconf.errors import RegisterError
-
 Value: TypeAlias = float | int | str | None
 Values: TypeAlias = Mapping[str, Value]
 
@@ -86,10 +84,8 @@ class Model:
     def encode(self, values: Values, repeated: Mapping[str, Sequence[Values]] | None = None) -> bytes:
         """The whole model as big-endian words, ID and length filled in.
 
-        What is not given reads as "not implemented".
-
-        Raises:
-            RegisterError: a value that does not fit its point at its scale.
+        What is not given, and what does not fit its point at its scale, reads as "not implemented": no
+        number is better than a wrong one.
         """
         body = b"".join(_encode(p, values, values) for p in self.points[2:])
         for group in self.groups:
@@ -108,9 +104,7 @@ def _encode(point: Point, values: Values, scales: Values) -> bytes:
         return struct.pack(">" + code, missing)
     exponent = scales.get(point.scale) if point.scale else 0
     raw = round(float(value) / 10.0 ** int(exponent or 0))
-    if not low <= raw <= high:
-        raise RegisterError(f"SunSpec point {point.name}: {value:g} does not fit at scale {exponent}")
-    return struct.pack(">" + code, raw)
+    return struct.pack(">" + code, raw if low <= raw <= high else missing)
 
 
 def decode_integer(point: Point, data: bytes) -> int | None:

@@ -23,7 +23,6 @@ from edge.northbound.sunspec.layout import load_models, scale_for
 from edge.northbound.sunspec.server import SunSpecOptions, SunSpecServer
 from edge.northbound.sunspec.view import SiteState
 from reconf.config import load_site
-from reconf.errors import RegisterError
 from reconf.estimation.filter import estimate, initial_state
 from reconf.protection.envelope import FaultStatus
 from reconf.protection.protect import initial_protection, protect
@@ -284,5 +283,6 @@ def test_scales_and_values_that_do_not_fit() -> None:
     assert scale_for(60.0) == -3
     assert scale_for(126_144.0) == 1
     assert scale_for(40_000.0, "int16") == 1
-    with pytest.raises(RegisterError, match="does not fit"):
-        load_models()[713].encode({"SoC": 7000.0, "Pct_SF": -1})
+    words = load_models()[713].encode({"SoC": 7000.0, "SoH": 98.7, "Pct_SF": -1})
+    at = 2 * load_models()[713].offset("SoC")
+    assert words[at : at + 4] == b"\xff\xff" + (987).to_bytes(2, "big")

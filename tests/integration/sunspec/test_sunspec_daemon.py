@@ -1,0 +1,101 @@
+"""SunSpec on the running daemon, and its set points before the command contract."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sunspec2.modbus.client as sunspec_client
+
+from edge.modbus.pacer import Pacer
+from edge.modbus.server import TwinServer
+from edge.northbound.actions import SetPower
+from edge.northbound.contract import Accept, Known, judge
+from edge.northbound.sunspec.devices import Devices
+from edge.northbound.sunspec.server import SunSpecOptions, SunSpecServer
+from edge.supervisor import Daemon
+from edge.wiring import RunOptions, daemon
+from reconf.site import IssuerSpec, Site, SunSpecSpec
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "southbound"))
+from southbound_rig import attached, make_bank, small_site
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def running_daemon(site: Site) -> AsyncIterator[Daemon]:
+    bank = make_bank(site)
+    async with TwinServer(bank, any_port=True) as twin:
+        pacer = asyncio.create_task(Pacer(bank, 1.0, time.monotonic).run())
+        options = RunOptions(gateways={}, northbound=False)
+        try:
+            async with daemon(attached(site, twin), options) as made:
+                task = asyncio.create_task(made.run())
+                yield made
+                made.stop()
+                await asyncio.wait_for(task, 40.0)
+        finally:
+            pacer.cancel()
+
+
+async def test_daemon_shows_its_last_tick_and_is_read_only_without_a_contract() -> None:
+    port = free_port()
+    site = replace(small_site(n_modules=4), sunspec=SunSpecSpec(port=port, writer="127.0.0.1"))
+    async with running_daemon(site) as made:
+        for _ in range(200):
+            await asyncio.sleep(0.05)
+            if made.figures.ticks >= 3:
+                break
+        await asyncio.sleep(1.2)
+
+        def look() -> tuple[list[int], float, int]:
+            device = sunspec_client.SunSpecModbusClientDeviceTCP(slave_id=1, ipaddr="127.0.0.1", ipport=port)
+            device.scan()
+            battery = device.battery[0]
+            battery.read()
+            first = battery.Hb.cvalue
+            time.sleep(2.1)
+            battery.read()
+            device.close()
+            return [m.model_id for m in device.model_list], battery.SoC.cvalue, battery.Hb.cvalue - first
+
+        models, soc, beats = await asyncio.to_thread(look)
+        assert models == [1, 704, 713, 714, 802, 803]
+        assert 30.0 < soc < 90.0
+        assert 1 <= beats <= 4, "the heartbeat counts seconds"
+
+
+@pytest.mark.parametrize(("watts", "revert_s"), [(-5000, 90), (12_345, 0)])
+async def test_set_point_passes_the_contract(watts: int, revert_s: int) -> None:
+    site = small_site()
+    taken: list[bytes] = []
+
+    async def submit(payload: bytes) -> None:
+        taken.append(payload)
+
+    options = SunSpecOptions(port=0, writer="127.0.0.1", issuer="plc")
+    async with SunSpecServer(Devices(site), options, submit, time.monotonic) as server:
+        server._take({"WSet": watts, "WSetRvrtTms": revert_s, "WSetEna": 1})
+        await asyncio.sleep(0)
+    issuers = {"plc": IssuerSpec("plc", "operator")}
+    known = Known(site=site.name, utc=datetime.now(UTC), issuers=issuers)
+    verdict = judge(taken[0], retained=False, known=known)
+    assert isinstance(verdict, Accept)
+    assert isinstance(verdict.args, SetPower)
+    assert verdict.args.power_w == watts
+    assert verdict.args.revert_s == (revert_s or None)
+    observer = replace(known, issuers={"plc": IssuerSpec("plc", "observer")})
+    assert not isinstance(judge(taken[0], retained=False, known=observer), Accept), "its role counts"
