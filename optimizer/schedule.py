@@ -20,7 +20,7 @@ from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope, Insertion
 from reconf.site import Site
 
-BAND_FRAC = 0.004
+BAND_FRAC = 0.006
 """Residual that is allowed to stand, as a share of the module's remaining charge."""
 BAND_MIN_SLOTS = 1.0
 BAND_MAX_SLOTS = 12.0
