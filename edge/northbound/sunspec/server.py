@@ -30,6 +30,9 @@ ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE, BUSY, TARGET_SILENT = 1, 2, 3,
 COMMAND_LIFE_S = 86_400.0
 """A set point without a revert time ends after a day: no client may hold a site for ever by one write."""
 
+GATHER_S = 0.1
+"""Wall time for the rest of a set point to be written."""
+
 Submit = Callable[[bytes], Awaitable[None]]
 """Takes a command of the contract, as bytes."""
 
@@ -107,6 +110,7 @@ class SunSpecServer:
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _writable: dict[int, WritablePoint] = field(default_factory=dict)
     _pending: set[asyncio.Task[None]] = field(default_factory=set)
+    _due: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         self._writable = self.devices.writable()
@@ -122,6 +126,8 @@ class SunSpecServer:
     ) -> None:
         for client in tuple(self._clients):
             client.writer.close()
+        if self._due is not None:
+            self._due.cancel()
         for task in self._pending:
             task.cancel()
         await self._stack.aclose()
@@ -257,10 +263,16 @@ class SunSpecServer:
             points.reverts_at_s = (
                 now + points.revert_s if points.enabled and points.revert_s else float("inf")
             )
-            self._submit()
+            self._submit_soon()
+
+    def _submit_soon(self) -> None:
+        """Clients write the points of one set point in several requests: wait for the last of them."""
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(GATHER_S, self._submit)
 
     def _submit(self) -> None:
         """Hand the set point to the command contract: 0 W once it is disabled."""
+        self._due = None
         points, utc = self.points, self.utc()
         args: dict[str, float] = {"power_w": points.watts if points.enabled else 0.0}
         life_s = COMMAND_LIFE_S

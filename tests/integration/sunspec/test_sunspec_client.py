@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from sunspec2.modbus.modbus import ModbusClientException
 
 from edge.northbound.sunspec.devices import BASE, Devices
 from edge.northbound.sunspec.layout import load_models, scale_for
-from edge.northbound.sunspec.server import SunSpecOptions, SunSpecServer
+from edge.northbound.sunspec.server import GATHER_S, SunSpecOptions, SunSpecServer
 from edge.northbound.sunspec.view import SiteState
 from reconf.config import load_site
 from reconf.estimation.filter import estimate, initial_state
@@ -34,6 +35,7 @@ from reconf.twin.plant_state import PlantInputs
 from reconf.twin.truth import draw_truth
 
 SITE = load_site(find_site_file("demo"))
+DOCUMENT = (Path(__file__).resolve().parents[3] / "docs" / "protocols" / "sunspec.md").read_text()
 
 
 def make_state(power_w: float = 10_000.0) -> SiteState:
@@ -200,7 +202,7 @@ async def test_set_point_becomes_a_command_of_the_contract_with_its_revert_time(
         assert await asyncio.to_thread(write_points, server.port, WSetMod=1, WSet=-5000, WSetRvrtTms=90) == ""
         assert commands == [], "not enabled yet"
         assert await asyncio.to_thread(write_points, server.port, WSetEna=1) == ""
-        await asyncio.sleep(0)
+        await asyncio.sleep(2 * GATHER_S)
         assert [c["action"] for c in commands] == ["set_power"]
         assert commands[0]["args"] == {"power_w": -5000.0, "revert_s": 90.0}
         assert commands[0]["issuer"] == "sunspec"
@@ -211,7 +213,7 @@ async def test_set_point_becomes_a_command_of_the_contract_with_its_revert_time(
         assert device.DERCtlAC[0].WSet.cvalue == -5000
         close(device)
         assert await asyncio.to_thread(write_points, server.port, WSetEna=0) == ""
-        await asyncio.sleep(0)
+        await asyncio.sleep(2 * GATHER_S)
         assert commands[-1]["args"] == {"power_w": 0.0}
         assert commands[-1]["sequence"] > commands[0]["sequence"]
 
@@ -286,3 +288,17 @@ def test_scales_and_values_that_do_not_fit() -> None:
     words = load_models()[713].encode({"SoC": 7000.0, "SoH": 98.7, "Pct_SF": -1})
     at = 2 * load_models()[713].offset("SoC")
     assert words[at : at + 4] == b"\xff\xff" + (987).to_bytes(2, "big")
+
+
+async def test_example_of_the_docs_runs() -> None:
+    example = DOCUMENT.split("```python\n")[1].split("```")[0]
+    async with serving(writer="127.0.0.1") as (server, commands):
+        assert "ipport=8502" in example
+        done = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", example.replace("8502", str(server.port)), stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await asyncio.wait_for(done.communicate(), 60.0)
+        await asyncio.sleep(2 * GATHER_S)
+        assert done.returncode == 0
+        assert out.startswith(b"SOC ")
+        assert [c["args"] for c in commands] == [{"power_w": 20_000.0, "revert_s": 300.0}]

@@ -20,7 +20,7 @@ from edge.modbus.server import TwinServer
 from edge.northbound.actions import SetPower
 from edge.northbound.contract import Accept, Known, judge
 from edge.northbound.sunspec.devices import Devices
-from edge.northbound.sunspec.server import SunSpecOptions, SunSpecServer
+from edge.northbound.sunspec.server import GATHER_S, SunSpecOptions, SunSpecServer
 from edge.supervisor import Daemon
 from edge.wiring import RunOptions, daemon
 from reconf.site import IssuerSpec, Site, SunSpecSpec
@@ -89,7 +89,7 @@ async def test_set_point_passes_the_contract(watts: int, revert_s: int) -> None:
     options = SunSpecOptions(port=0, writer="127.0.0.1", issuer="plc")
     async with SunSpecServer(Devices(site), options, submit, time.monotonic) as server:
         server._take({"WSet": watts, "WSetRvrtTms": revert_s, "WSetEna": 1})
-        await asyncio.sleep(0)
+        await asyncio.sleep(2 * GATHER_S)
     issuers = {"plc": IssuerSpec("plc", "operator")}
     known = Known(site=site.name, utc=datetime.now(UTC), issuers=issuers)
     verdict = judge(taken[0], retained=False, known=known)
