@@ -9,8 +9,9 @@ interval without anybody looking again, accepted or not, and its true extremes a
   power and trim limit that full knowledge would give, and 5 % of the span inside both ends of cell voltage
   (operating tier), temperature (operating tier) and converter window.
 
-The share of harmless plans that were refused is taken over the drawn plans; the searched ones crowd at the very
-edge on purpose, to find harm. Some rounds run a change of which a random part of the writes never arrived.
+The share of harmless plans that were refused is taken over the drawn plans; the searched ones crowd at the
+very edge on purpose, to find harm. Some rounds run a change of which a random part of the writes never
+arrived.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Tally:
     plans: int = 0
     accepted: int = 0
     accepted_harmful: int = 0
+    refused_harmful: int = 0
     harmless: int = 0
     refused_harmless: int = 0
     unfinished: int = 0
@@ -71,6 +73,7 @@ class Tally:
         self.plans += verdict.accepted.size
         self.accepted += int(verdict.accepted.sum())
         self.accepted_harmful += int((verdict.accepted & verdict.harmful).sum())
+        self.refused_harmful += int((~verdict.accepted & verdict.harmful).sum())
         if verdict.accepted.any():
             self.worst_accepted = max(self.worst_accepted, float(verdict.severity[verdict.accepted].max()))
         self.unfinished += verdict.accepted.size * (kind == "unfinished")
@@ -89,6 +92,7 @@ class Tally:
             "plans": self.plans,
             "accepted": self.accepted,
             "accepted_harmful": self.accepted_harmful,
+            "refused_harmful": self.refused_harmful,
             "harmless": self.harmless,
             "refused_harmless": self.refused_harmless,
             "refused_harmless_share": self.refused_harmless / max(self.harmless, 1),
@@ -208,11 +212,11 @@ def _harm(site: Site, plant: WatchedPlant) -> BoolArray:
     limits = plant.limits
     excess = np.maximum.reduce(
         [
-            plant.highest_v - limits.cell_voltage_max_v,
-            limits.cell_voltage_min_v - plant.lowest_v,
-            plant.hottest_degc - limits.temperature_max_degc,
-            plant.most_a - limits.discharge_current_a,
-            -plant.least_a - limits.charge_current_a,
+            plant.extremes.highest_v - limits.cell_voltage_max_v,
+            limits.cell_voltage_min_v - plant.extremes.lowest_v,
+            plant.extremes.hottest_degc - limits.temperature_max_degc,
+            plant.extremes.most_a - limits.discharge_current_a,
+            -plant.extremes.least_a - limits.charge_current_a,
         ]
     )
     harmed: BoolArray = _by_string(site, excess) > 0.0
@@ -229,16 +233,16 @@ def _severity(site: Site, plant: WatchedPlant) -> FloatArray:
     """(S,) largest way from the operating to the safety tier, over all quantities."""
     ways = []
     for quantity, side, value, sign in (
-        ("cell_voltage_v", "max", plant.highest_v, 1.0),
-        ("cell_voltage_v", "min", plant.lowest_v, -1.0),
-        ("temperature_degc", "max", plant.hottest_degc, 1.0),
+        ("cell_voltage_v", "max", plant.extremes.highest_v, 1.0),
+        ("cell_voltage_v", "min", plant.extremes.lowest_v, -1.0),
+        ("temperature_degc", "max", plant.extremes.hottest_degc, 1.0),
     ):
         low = _tier(site, quantity, side, Tier.OPERATING)
         high = _tier(site, quantity, side, Tier.SAFETY)
         ways.append(sign * (value - low) / np.abs(high - low))
     rated = site.topology.rated_capacity_ah
-    ways.append(plant.most_a / (rated * _tier(site, "discharge_current_c", "max", Tier.SAFETY)))
-    ways.append(-plant.least_a / (rated * _tier(site, "charge_current_c", "max", Tier.SAFETY)))
+    ways.append(plant.extremes.most_a / (rated * _tier(site, "discharge_current_c", "max", Tier.SAFETY)))
+    ways.append(-plant.extremes.least_a / (rated * _tier(site, "charge_current_c", "max", Tier.SAFETY)))
     return _by_string(site, np.maximum.reduce(ways))
 
 
@@ -256,8 +260,8 @@ def _inside(scene: Scene, plant: WatchedPlant, plan: SlotCommand) -> FloatArray:
     site, known = scene.site, scene.true_envelope
     shares = []
     for quantity, low_v, high_v in (
-        ("cell_voltage_v", plant.lowest_v, plant.highest_v),
-        ("temperature_degc", plant.coldest_degc, plant.hottest_degc),
+        ("cell_voltage_v", plant.extremes.lowest_v, plant.extremes.highest_v),
+        ("temperature_degc", plant.extremes.coldest_degc, plant.extremes.hottest_degc),
     ):
         low = _tier(site, quantity, "min", Tier.OPERATING)
         high = _tier(site, quantity, "max", Tier.OPERATING)

@@ -27,8 +27,8 @@ from reconf.site import (
 )
 from reconf.twin.electrical import StepConstants, respond
 from reconf.twin.plant import Plant
-from reconf.twin.plant_state import PlantInputs, ViolationCounter
-from reconf.twin.truth import draw_truth
+from reconf.twin.plant_state import PlantInputs, SafetyLimits, ViolationCounter
+from reconf.twin.truth import Truth, draw_truth
 
 POSITIONS = 12
 CELLS = 12
@@ -40,6 +40,9 @@ MODELS = {
 }
 DOUBT_FRAC = 0.15
 """R, Q and R_th of the twin lie within this share of what verify believes."""
+
+SETTLED_S = 3600.0
+"""After so long a current the RC pairs have settled."""
 
 
 def hostile_site(strings: int) -> Site:
@@ -75,27 +78,44 @@ def hostile_site(strings: int) -> Site:
     )
 
 
+class Extremes(ViolationCounter):
+    """Counts violations, and remembers the extremes of every module."""
+
+    def __init__(self, modules: int) -> None:
+        super().__init__()
+        self.lowest_v, self.highest_v = np.full(modules, np.inf), np.full(modules, -np.inf)
+        self.hottest_degc, self.coldest_degc = np.full(modules, -np.inf), np.full(modules, np.inf)
+        self.most_a, self.least_a = np.full(modules, -np.inf), np.full(modules, np.inf)
+
+    def watch(
+        self,
+        limits: SafetyLimits,
+        mask: BoolArray,
+        cell_v: FloatArray,
+        degc: tuple[FloatArray, FloatArray],
+        current_a: FloatArray,
+        dt_s: float,
+    ) -> None:
+        """Look at one step's true state."""
+        super().watch(limits, mask, cell_v, degc, current_a, dt_s)
+        self.lowest_v = np.minimum(self.lowest_v, np.where(mask, cell_v, np.inf).min(axis=1))
+        self.highest_v = np.maximum(self.highest_v, np.where(mask, cell_v, -np.inf).max(axis=1))
+        self.hottest_degc = np.maximum(self.hottest_degc, np.maximum(*degc))
+        self.coldest_degc = np.minimum(self.coldest_degc, np.minimum(*degc))
+        self.most_a, self.least_a = np.maximum(self.most_a, current_a), np.minimum(self.least_a, current_a)
+
+
 class WatchedPlant(Plant):
     """The twin, remembering the extremes of every module since `forget`."""
 
+    def __init__(self, site: Site, truth: Truth, ambient_degc: float | None = None) -> None:
+        super().__init__(site, truth, ambient_degc)
+        self.forget()
+
     def forget(self) -> None:
         """Begin anew."""
-        size = self.topology.n_modules
-        self.lowest_v, self.highest_v = np.full(size, np.inf), np.full(size, -np.inf)
-        self.hottest_degc, self.coldest_degc = np.full(size, -np.inf), np.full(size, np.inf)
-        self.most_a, self.least_a = np.full(size, -np.inf), np.full(size, np.inf)
-        self.violations = ViolationCounter()
-
-    def _watch(self, cell_v: FloatArray, current_a: FloatArray, dt_s: float) -> None:
-        super()._watch(cell_v, current_a, dt_s)
-        if not hasattr(self, "lowest_v"):
-            self.forget()
-        mask = self.bank.mask
-        self.lowest_v = np.minimum(self.lowest_v, np.where(mask, cell_v, np.inf).min(axis=1))
-        self.highest_v = np.maximum(self.highest_v, np.where(mask, cell_v, -np.inf).max(axis=1))
-        self.hottest_degc = np.maximum(self.hottest_degc, np.maximum(self.core_degc, self.surface_degc))
-        self.coldest_degc = np.minimum(self.coldest_degc, np.minimum(self.core_degc, self.surface_degc))
-        self.most_a, self.least_a = np.maximum(self.most_a, current_a), np.minimum(self.least_a, current_a)
+        self.extremes = Extremes(self.topology.n_modules)
+        self.violations = self.extremes
 
     def twin(self) -> WatchedPlant:
         """A copy that goes its own way from here."""
@@ -119,11 +139,12 @@ class WatchedPlant(Plant):
         capacity = np.where(mask, self.truth.capacity_ah, np.inf).min(axis=1) * off()
         doubt = off()
         soc = np.where(mask, self.cells.soc_frac, np.nan)
-        settled = self._parameters()
         r0 = answer.r0_ohm.sum(axis=1)
-        point = self.bank.at(self.cells.soc_frac)
-        rc = (point.r1_ohm + point.r2_ohm) * settled.resistance_scale * mask
-        slow = (rc * self.bank.rc_factor(self.core_degc)[:, None]).sum(axis=1)
+        later = respond(
+            self.bank, self._parameters(), self.cells, self.core_degc, StepConstants.of(self.bank, SETTLED_S)
+        )
+        # the mean of a long step holds the settled pairs and half the step's fall of the open-circuit voltage
+        slow = (later.r_slow_ohm - 0.5 * SETTLED_S * later.slope_v_per_c * mask).sum(axis=1)
         ocv = (answer.ocv_v * mask).sum(axis=1)
         slope = (self.bank.docv_dsoc_v(self.cells.soc_frac) * mask).sum(axis=1) / capacity
         cells = np.where(mask, self.true.cell_voltage_v, np.nan)
