@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import ctypes
 import multiprocessing as mp
-import os
 import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -50,8 +49,6 @@ def serve(pipe: Connection, site: Site, allocate: Allocate) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    with contextlib.suppress(OSError):
-        os.nice(5)  # reading and verifying come first
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         pipe.send(None)  # awake
         while True:
