@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from edge.bench.allocate_case import draw_case
 from optimizer.allocate import allocate
 from optimizer.result import AllocationInput, Plan
-from optimizer.schedule import BAND_MAX_SLOTS, Scheduler
+from optimizer.schedule import Scheduler
+from optimizer.schedule_string import BAND_MAX_SLOTS
 from reconf.actuation import ConverterMode, SlotCommand
 from reconf.protection.envelope import Insertion
 from reconf.site import Site
@@ -157,3 +158,22 @@ def test_strings_that_are_not_connected_are_left_to_the_sequencer() -> None:
     assert command.power_w[1] == 0.0
     assert (command.mode == held.mode).all()
     assert (command.contactor == held.contactor).all()
+
+
+def test_duty_nodes_run_by_themselves_only_where_the_window_allows_it() -> None:
+    site, asked = draw_case(24, 1, 5)
+    asked = replace(asked, request=replace(asked.request, power_w=8000.0))
+    plan = answer(site, asked)
+    partly = np.flatnonzero((plan.duty_frac > 0.01) & (plan.duty_frac < 0.99))
+    few, every = np.zeros(24, dtype=np.bool_), np.ones(24, dtype=np.bool_)
+    few[partly[:1]] = True
+    for nodes, expected in ((few, True), (every, False)):
+        scheduler = Scheduler(site, nodes)
+        scheduler.accept(plan, 0.0)
+        held = standing(site, asked)
+        command = scheduler.slot(0.0, asked.estimate, asked.envelope, held, asked.request.connected)
+        assert bool(command.duty_mode.any()) is expected
+        assert (command.duty_frac[command.duty_mode] == plan.duty_frac[command.duty_mode]).all()
+        without = command.inserted & ~command.duty_mode
+        volts = float((asked.estimate.ocv_v - asked.estimate.r0_ohm * command.trim_current_a) @ without)
+        assert volts >= asked.envelope.string_voltage_min_v[0]

@@ -1,0 +1,212 @@
+"""One string in one slot: which modules to insert, at which power and current limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from optimizer.result import Plan
+from reconf.actuation import ConverterMode, SlotCommand
+from reconf.arrays import BoolArray, FloatArray
+from reconf.estimation.state import Estimate
+from reconf.protection.envelope import Envelope, Insertion
+from reconf.site import Site
+
+BAND_FRAC = 0.006
+"""Residual that is allowed to stand, as a share of the module's remaining charge."""
+BAND_MIN_SLOTS = 1.0
+BAND_MAX_SLOTS = 12.0
+REST_C = 0.02
+"""Below this C-rate a string rests: nothing is switched that need not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class StringView:
+    """One string in one slot."""
+
+    duty: FloatArray
+    state: BoolArray
+    """Inserted before the slot."""
+    allowed: BoolArray
+    forced: BoolArray
+    emf_v: FloatArray
+    r_ohm: FloatArray
+    trim_a: FloatArray
+    limit_a: FloatArray
+    """Instantaneous limits in the direction of the plan."""
+    limit_both_a: FloatArray
+    band: FloatArray
+    sign: float
+    power_w: float
+    """Planned at the bus, magnitude."""
+    planned_a: float
+    """Planned string current, magnitude."""
+    window_min_v: float
+    window_max_v: float
+    string_limit_a: float
+    fixed_w: float
+    linear_frac: float
+    quadratic_ohm: float
+    r_on_ohm: float
+    min_dwell: int
+    resting: bool
+    master: bool
+
+    @classmethod
+    def of(
+        cls,
+        site: Site,
+        string: int,
+        where: slice,
+        plan: Plan | None,
+        estimate: Estimate,
+        envelope: Envelope,
+        in_force: SlotCommand,
+        trim: FloatArray,
+    ) -> StringView:
+        """Cut the string out of the site's arrays."""
+        topology, converter = site.topology, site.strings[string].converter
+        signed = 0.0 if plan is None else float(plan.string_power_w[string])
+        current = 0.0 if plan is None else abs(float(plan.string_current_a[string]))
+        sign = -1.0 if signed < 0.0 else 1.0
+        allowed = (envelope.insertion[where] != np.uint8(Insertion.FORBIDDEN)) & estimate.trusted[where]
+        forced = envelope.insertion[where] == np.uint8(Insertion.FORCED)
+        out, into = envelope.discharge_now_a[where], envelope.charge_now_a[where]
+        ceiling = envelope.string_discharge_w if sign > 0 else envelope.string_charge_w
+        string_a = envelope.string_discharge_a if sign > 0 else envelope.string_charge_a
+        slot_ah = max(current, 1e-3) * site.timing.slot_s / 3600.0
+        left = estimate.remaining_ah[where] if sign > 0 else estimate.chargeable_ah[where]
+        mean_c = current / float(np.mean(estimate.capacity_ah[where]))
+        return cls(
+            duty=np.zeros(allowed.size) if plan is None else plan.duty_frac[where],
+            state=in_force.inserted[where],
+            allowed=allowed | forced,
+            forced=forced,
+            emf_v=estimate.ocv_v[where] - estimate.polarisation_v[where],
+            r_ohm=estimate.r0_ohm[where],
+            trim_a=trim[where],
+            limit_a=out if sign > 0 else into,
+            limit_both_a=np.minimum(out, into),
+            band=np.clip(BAND_FRAC * left / slot_ah, BAND_MIN_SLOTS, BAND_MAX_SLOTS),
+            sign=sign,
+            power_w=min(abs(signed), float(ceiling[string])),
+            planned_a=current,
+            window_min_v=float(envelope.string_voltage_min_v[string]),
+            window_max_v=float(envelope.string_voltage_max_v[string]),
+            string_limit_a=float(string_a[string]),
+            fixed_w=converter.loss_fixed_w,
+            linear_frac=converter.loss_linear_frac,
+            quadratic_ohm=converter.loss_quadratic_w_per_a2,
+            r_on_ohm=float(topology.r_on_ohm[where].sum()),
+            min_dwell=site.allocator.min_dwell_slots,
+            resting=mean_c < REST_C,
+            master=int(in_force.mode[string]) == ConverterMode.BUS_VOLTAGE,
+        )
+
+    def choose(self, residual: FloatArray, dwell: FloatArray) -> BoolArray:
+        """The set of modules to insert."""
+        want = residual + np.where(self.resting, 0.0, self.duty)
+        current = min(self.planned_a, self.string_limit_a)
+        able = self.allowed & ((self.limit_a >= current) | self.forced)
+        chosen = (self.state & able) | self.forced
+        if not self.resting:
+            chosen = self._rounded(want, dwell, chosen, able)
+        return self._into_window(want, chosen)
+
+    def _rounded(self, want: FloatArray, dwell: FloatArray, chosen: BoolArray, able: BoolArray) -> BoolArray:
+        """Switch what has left its band, then bring the count back to what the residuals ask."""
+        chosen = chosen.copy()
+        held = dwell < self.min_dwell
+        planned = able & (self.duty > 0.0)
+        chosen |= planned & ~held & (want > self.band)
+        chosen &= ~((want - 1.0 < -self.band) & ~held & ~self.forced)
+        total = float(want[planned | chosen].sum())
+        miss = total - float(chosen.sum())
+        slack = 1.0
+        if abs(miss) <= slack:
+            return chosen
+        count = round(abs(miss))
+        if miss > 0.0:
+            pool = np.flatnonzero(planned & ~chosen & ~held)
+            chosen[pool[np.argsort(-want[pool])][:count]] = True
+        else:
+            pool = np.flatnonzero(chosen & ~self.forced & ~held)
+            chosen[pool[np.argsort(want[pool])][:count]] = False
+        return chosen
+
+    def current_a(self, chosen: BoolArray) -> float:
+        """I that gives the planned power with `chosen` in: the smaller root of V*I = Z."""
+        emf = float((self.emf_v - self.r_ohm * self.trim_a) @ chosen)
+        ohm = float(self.r_ohm @ chosen) + self.r_on_ohm + self.quadratic_ohm
+        need = self.power_w * (1.0 + self.sign * self.linear_frac) + self.sign * self.fixed_w
+        if emf <= 0.0:
+            return 0.0
+        root = emf * emf - 4.0 * self.sign * ohm * need
+        if root <= 0.0:
+            return emf / (2.0 * ohm)
+        return abs(2.0 * need / (emf + float(np.sqrt(root))))
+
+    def voltage_v(self, chosen: BoolArray, current_a: float) -> float:
+        """String voltage under load."""
+        emf = float((self.emf_v - self.r_ohm * self.trim_a) @ chosen)
+        return emf - self.sign * current_a * (float(self.r_ohm @ chosen) + self.r_on_ohm)
+
+    def _into_window(self, want: FloatArray, chosen: BoolArray) -> BoolArray:
+        """Insert or bypass the best next module until the window holds, at load and at no load."""
+        chosen = chosen.copy()
+        for _ in range(chosen.size):
+            current = self.current_a(chosen)
+            low, high = sorted((self.voltage_v(chosen, current), self.voltage_v(chosen, 0.0)))
+            if low < self.window_min_v:
+                pool = np.flatnonzero(self.allowed & ~chosen & (self.limit_a >= min(current, self.planned_a)))
+                if pool.size == 0:
+                    break
+                chosen[pool[want[pool].argmax()]] = True
+            elif high > self.window_max_v:
+                pool = np.flatnonzero(chosen & ~self.forced)
+                if pool.size == 0:
+                    break
+                chosen[pool[want[pool].argmin()]] = False
+            else:
+                break
+        return chosen
+
+    def _window_limit_a(self, chosen: BoolArray) -> float:
+        """Current at which `chosen` reaches the edge of the window: less power rather than none."""
+        emf = self.voltage_v(chosen, 0.0)
+        ohm = float(self.r_ohm @ chosen) + self.r_on_ohm
+        room = emf - self.window_min_v if self.sign > 0 else self.window_max_v - emf
+        return max(room, 0.0) / max(ohm, 1e-9) if chosen.any() else 0.0
+
+    def power_and_limit(self, chosen: BoolArray, nodes: BoolArray) -> tuple[float, float]:
+        """Set point at the bus [W, signed] and the converter's current limit [A].
+
+        `nodes` run their own duty: they count for the current limit, not for the voltage.
+        """
+        limits = self.limit_both_a if self.master else self.limit_a
+        limit = min(float(limits[chosen | nodes].min(initial=np.inf)), self.string_limit_a)
+        limit = min(limit, self._window_limit_a(chosen))
+        current = self.current_a(chosen)
+        if current <= limit:
+            return self.sign * self.power_w, limit
+        volts = self.voltage_v(chosen, limit)
+        fixed = self.fixed_w + self.quadratic_ohm * limit * limit
+        power = (volts * limit - self.sign * fixed) / (1.0 + self.sign * self.linear_frac)
+        return self.sign * max(min(power, self.power_w), 0.0), limit
+
+    def without(self, nodes: BoolArray) -> StringView:
+        """The same string with `nodes` out of the host's hands and, for the lower edge, out of the string."""
+        return replace(self, allowed=self.allowed & ~nodes, state=self.state & ~nodes)
+
+    def may_run_duty(self, nodes: BoolArray, rest: BoolArray) -> bool:
+        """Whether the window holds whatever `nodes` do, together or apart, beside `rest`.
+
+        Nodes that run their own PWM are not synchronised: each counts as inserted for the upper edge and as
+        bypassed for the lower one.
+        """
+        current = self.current_a(rest)
+        low = min(self.voltage_v(rest, current), self.voltage_v(rest, 0.0))
+        both = rest | nodes
+        high = max(self.voltage_v(both, current), self.voltage_v(both, 0.0))
+        return bool(rest.any()) and low >= self.window_min_v and high <= self.window_max_v
