@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from edge.northbound.actions import ARGS, ActionArgs
+from edge.northbound.shedding import SIZE_MAX
 
-SIZE_MAX = 16 * 1024
 DEPTH_MAX = 8
 INTEGER_MAX = 2**53 - 1
 """Largest integer every JSON reader agrees on (RFC 8785, section 3.2.2.3)."""
@@ -67,7 +67,7 @@ def read_json(payload: bytes) -> dict[str, Any]:
         ReadError: too long, too deep, not UTF-8, not JSON, a key twice, NaN, or not an object.
     """
     if len(payload) > SIZE_MAX:
-        raise ReadError("oversize", f"{len(payload)} bytes; at most {SIZE_MAX} are read")
+        raise ReadError("oversize", f"longer than the {SIZE_MAX} bytes that are read")
     depth = nesting(payload)
     if depth > DEPTH_MAX:
         raise ReadError("over_nested", f"nested {depth} deep; at most {DEPTH_MAX}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
@@ -22,8 +22,8 @@ import structlog
 from edge.northbound.actions import ActionArgs
 from edge.northbound.contract import Accept, Known, Refuse, Repeat, issuers_of, judge
 from edge.northbound.envelope import Envelope
-from edge.northbound.mqtt_client import STOP_LOOK_BYTES, STOP_WORD
 from edge.northbound.payloads import Reply
+from edge.northbound.shedding import Bucket, Sieve
 from edge.store.ledger import Ledger, StoredReply
 from reconf.errors import StoreError
 from reconf.site import Site
@@ -58,27 +58,6 @@ class AcceptedCommand:
     """Monotonic wall time at which it expires; infinite for what cannot expire."""
     answer: Callable[[Outcome], None]
     """Call once, from the event loop, at once: the reply goes out when the ledger has it."""
-
-
-@dataclass
-class Bucket:
-    """So many a second, and a few at once."""
-
-    rate_hz: float
-    burst: float
-    level: float = field(default=-1.0)
-    at_s: float = 0.0
-
-    def take(self, now_s: float) -> bool:
-        """Whether one more is allowed now."""
-        if self.level < 0.0:
-            self.level, self.at_s = self.burst, now_s
-        self.level = min(self.burst, self.level + (now_s - self.at_s) * self.rate_hz)
-        self.at_s = now_s
-        if self.level < 1.0:
-            return False
-        self.level -= 1.0
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +95,7 @@ class CommandGate:
         self._sequences: dict[str, int] = {}
         self._replies: dict[str, StoredReply] = {}
         self._pending: dict[str, str] = {}
-        self._judged = Bucket(rate_hz=50.0, burst=200.0)
-        self._stops = Bucket(rate_hz=20.0, burst=20.0)
+        self._sieve = Sieve()
         self._audited = Bucket(rate_hz=2.0, burst=50.0)
         self._not_audited = 0
         self._log = structlog.get_logger("northbound")
@@ -144,9 +122,7 @@ class CommandGate:
 
     async def take(self, payload: bytes, *, retained: bool) -> None:
         """One message from the command topic, to its reply."""
-        now_s = self._around.wall_s()
-        stop = STOP_WORD in payload[:STOP_LOOK_BYTES]
-        if not (self._judged.take(now_s) or (stop and self._stops.take(now_s))):
+        if not self._sieve.passes(payload, self._around.wall_s()):
             self.dropped += 1
             return
         known = self.known()

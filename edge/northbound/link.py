@@ -17,16 +17,17 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from edge.northbound.gate import AcceptedCommand, CommandGate, Outcome, Surroundings
+from edge.northbound.ingress_link import IngressLink
 from edge.northbound.mqtt_client import (
     FAILURE_FROM,
-    STOP_LOOK_BYTES,
-    STOP_WORD,
     CheckedClient,
     make_client,
 )
 from edge.northbound.outgoing import Message, Outgoing
 from edge.northbound.payloads import Availability, Heartbeat, Link, Reply
 from edge.northbound.renewal import CertificateWatch
+from edge.northbound.shedding import may_be_stop
+from edge.northbound.tasks import end_tasks, pause, until
 from edge.northbound.topics import Topics
 from edge.store.store import Store
 from reconf.errors import ConfigError, StoreError
@@ -37,9 +38,9 @@ T = TypeVar("T")
 BACKOFF_FIRST_S = 0.5
 BACKOFF_LAST_S = 30.0
 GOODBYE_TIMEOUT_S = 2.0
+INGRESS_UP_S = 20.0
 STOP_TIMEOUT_S = 4.0
 """Wall time for a goodbye; a broker that does not answer gets none."""
-CANCEL_AGAIN_S = 0.5
 COMMAND_TASKS_MAX = 64
 """Commands looked at or waiting for control at once; more are dropped."""
 
@@ -55,7 +56,18 @@ class MqttLink:
         executor: Executor | None,
         around: Surroundings | None = None,
         rng: random.Random | None = None,
+        own_ingress: bool = True,
     ) -> None:
+        """Nothing is opened here.
+
+        Args:
+            site: the site.
+            store: state directory; without one nothing outlives the process.
+            executor: one thread for the disk.
+            around: clocks and locks.
+            rng: spreads reconnects.
+            own_ingress: commands are heard by a process of their own, so that a flood costs control nothing.
+        """
         self.topics = Topics.of(site)
         self.around = around or Surroundings()
         self.connected = False
@@ -75,6 +87,14 @@ class MqttLink:
             around=self.around,
             send=self._send_reply,
         )
+        heard = [self.topics.command]
+        if site.fallback.heartbeat_timeout_s > 0.0:
+            heard.append(self.topics.heartbeat)
+        self._heard = heard
+        self.ingress: IngressLink | None = None
+        if own_ingress:
+            identifier = f"reconf-{site.name}-in"
+            self.ingress = IngressLink(site.mqtt, heard, identifier=identifier, hear=self._dispatch)
         self._site, self._executor = site, executor
         self._rng = rng or random.Random()
         self._text = ""
@@ -112,13 +132,17 @@ class MqttLink:
             commands_refused=self.gate.refused.total() + self.gate.dropped + self._shed(),
             insecure=self._site.mqtt.insecure and not is_loopback(self._site.mqtt.host),
             certificate_days=self._certificate.days,
-            text=self._text or self._certificate.text,
+            text=self._text or self._ingress_text() or self._certificate.text,
         )
 
     async def run(self) -> None:
         """Stay connected until cancelled; then say offline, and put what is left on disk."""
         pump = asyncio.create_task(self.outgoing.pump())
         serve = asyncio.create_task(self._serve(pump))
+        if self.ingress is not None:
+            hear = asyncio.create_task(self.ingress.run())
+            self._tasks.add(hear)
+            hear.add_done_callback(self._tasks.discard)
         try:
             # aiomqtt does not bear a cancellation while it connects: the task is asked to end instead
             await asyncio.shield(serve)
@@ -138,27 +162,15 @@ class MqttLink:
             began_s = self.around.wall_s()
             try:
                 await self._connection()
-            except (aiomqtt.MqttError, OSError, ConfigError) as error:
+            except (aiomqtt.MqttError, OSError, ConfigError) as error:  # TimeoutError is an OSError
                 self._lost(str(error) or type(error).__name__)
             if self.around.wall_s() - began_s > BACKOFF_LAST_S:
                 wait_s = BACKOFF_FIRST_S
             # spread over time what many sites do after one broker's restart
-            await self._stopped_within(wait_s * self._rng.uniform(0.5, 1.0))
+            await pause(wait_s * self._rng.uniform(0.5, 1.0), self._stop)
             wait_s = min(2.0 * wait_s, BACKOFF_LAST_S)
         if pump.done():
             pump.result()
-
-    async def _stopped(self) -> None:
-        """Wait for the request to stop."""
-        await self._stop.wait()
-
-    async def _stopped_within(self, seconds: float) -> None:
-        """Wait, but not past the request to stop."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return
 
     async def _load(self) -> None:
         """What earlier runs remember of commands; without it, sequences start anew and that is told."""
@@ -183,13 +195,15 @@ class MqttLink:
             drain = asyncio.create_task(self.outgoing.drain(client))
             receive = asyncio.create_task(self._receive(client))
             renewed = asyncio.create_task(self._certificate.renewed(seen))
-            stop = asyncio.create_task(self._stopped())
+            stop = asyncio.create_task(until(self._stop))
             tasks = {drain, receive, renewed, stop}
             try:
                 await asyncio.wait({receive, renewed, stop}, return_when=asyncio.FIRST_COMPLETED)
                 if receive.done():
                     receive.result()
                 self.connected = False
+                if self.ingress is not None and renewed.done():
+                    self.ingress.renew()
             finally:
                 self.outgoing.client = None
                 self.gate.dropped += client.shed
@@ -198,14 +212,15 @@ class MqttLink:
 
     async def _announce(self, client: CheckedClient) -> None:
         """Subscribe, say online, and bring what is retained up to date."""
-        topics = [self.topics.command]
-        if self._site.fallback.heartbeat_timeout_s > 0.0:
-            topics.append(self.topics.heartbeat)
-        for topic in topics:
+        for topic in self._heard if self.ingress is None else ():
             for code in await client.subscribe(topic, qos=1):
                 number = code if isinstance(code, int) else int(code.value)
                 if number >= FAILURE_FROM:
                     raise aiomqtt.MqttError(f"the broker does not let us hear {topic} (reason code {number})")
+        if self.ingress is not None:
+            # whoever reads `online` may command: first we listen
+            async with asyncio.timeout(INGRESS_UP_S):
+                await self.ingress.connected.wait()
         await self._say(client, "online")
         for message in list(self.outgoing.retained.values()):
             await self.outgoing.send(client, message)
@@ -230,14 +245,18 @@ class MqttLink:
         """Messages to the gate; what cannot be looked at now is dropped and counted."""
         async for message in client.messages:
             payload = message.payload if isinstance(message.payload, bytes) else b""
-            if str(message.topic) == self.topics.heartbeat:
-                self._hear(payload, retained=bool(message.retain))
-            elif len(self._tasks) >= COMMAND_TASKS_MAX and STOP_WORD not in payload[:STOP_LOOK_BYTES]:
-                self.gate.dropped += 1
-            else:
-                task = asyncio.create_task(self.gate.take(payload, retained=bool(message.retain)))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            self._dispatch(str(message.topic), payload, bool(message.retain))
+
+    def _dispatch(self, topic: str, payload: bytes, retained: bool) -> None:
+        """One message to whom it concerns."""
+        if topic == self.topics.heartbeat:
+            self._hear(payload, retained=retained)
+        elif len(self._tasks) >= COMMAND_TASKS_MAX and not may_be_stop(payload):
+            self.gate.dropped += 1
+        else:
+            task = asyncio.create_task(self.gate.take(payload, retained=retained))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _hear(self, payload: bytes, *, retained: bool) -> None:
         """A sign of life from SCADA, if it is one."""
@@ -262,10 +281,15 @@ class MqttLink:
 
     # small things ---------------------------------------------------------------------------------
 
+    def _ingress_text(self) -> str:
+        """Why commands are not heard, empty when they are."""
+        return f"commands: {self.ingress.text}" if self.ingress is not None and self.ingress.text else ""
+
     def _shed(self) -> int:
         """Messages dropped unseen on the present connection."""
         client = self.outgoing.client
-        return 0 if client is None else client.shed
+        here = 0 if client is None else client.shed
+        return here + (0 if self.ingress is None else self.ingress.shed)
 
     def _send_reply(self, reply: Reply) -> None:
         self.publish(self.topics.reply, reply)
@@ -277,18 +301,3 @@ class MqttLink:
     async def _blocking(self, work: Callable[[], T]) -> T:
         """Run what waits for the disk in the executor's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-
-async def end_tasks(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended, whatever they end with.
-
-    Once is not always enough: before Python 3.12 `asyncio.wait_for`, which aiomqtt uses, can swallow a
-    cancellation.
-    """
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        done, tasks = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
-        for task in done:
-            if not task.cancelled():
-                task.exception()  # looked at, so that asyncio does not complain

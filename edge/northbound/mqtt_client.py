@@ -21,6 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge.northbound.shedding import may_be_stop
 from reconf.errors import ConfigError
 from reconf.loopback import is_loopback
 from reconf.site import MqttSpec
@@ -29,9 +30,6 @@ RECEIVE_MAXIMUM = 20
 """QoS 1 messages the broker may have on the way to us (MQTT 5, 3.1.2.11.3)."""
 INCOMING_MAX = 200
 """Messages that wait for us; more are dropped."""
-STOP_WORD = b"emergency_stop"
-STOP_LOOK_BYTES = 2048
-"""How far into a message the word is looked for, without parsing."""
 FAILURE_FROM = 0x80
 """Reason codes from here on say no (MQTT 5, 2.4)."""
 
@@ -45,7 +43,7 @@ class SheddingQueue(asyncio.Queue[aiomqtt.Message]):
         """Put or shed; never raises QueueFull (aiomqtt would log a line for every message of a flood)."""
         if self.full():
             self.shed += 1
-            if not (isinstance(item.payload, bytes) and STOP_WORD in item.payload[:STOP_LOOK_BYTES]):
+            if not (isinstance(item.payload, bytes) and may_be_stop(item.payload)):
                 return
             self.get_nowait()
         super().put_nowait(item)

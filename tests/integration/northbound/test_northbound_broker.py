@@ -31,11 +31,11 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def running(
-    port: int, folder: Path, *, control: bool = True, **mqtt: object
+    port: int, folder: Path, *, control: bool = True, ingress: bool = False, **mqtt: object
 ) -> AsyncIterator[MqttLink]:
     """A link with a store, and a control that accepts everything."""
     with Store.open(folder / "state") as store, ThreadPoolExecutor(1) as executor:
-        link = MqttLink(site_at(port, **mqtt), store=store, executor=executor)
+        link = MqttLink(site_at(port, **mqtt), store=store, executor=executor, own_ingress=ingress)
 
         async def accept() -> None:
             while True:
@@ -272,9 +272,12 @@ async def test_refused_login_is_told(broker: Mosquitto, tmp_path: Path) -> None:
         assert not link.connected
 
 
-async def test_flood_is_bounded_and_stop_gets_through(broker: Mosquitto, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ingress", [False, True])
+async def test_flood_is_bounded_and_stop_gets_through(
+    broker: Mosquitto, tmp_path: Path, ingress: bool
+) -> None:
     broker.start()
-    async with running(broker.port, tmp_path) as link, scada(broker.port) as outside:
+    async with running(broker.port, tmp_path, ingress=ingress) as link, scada(broker.port) as outside:
         await connected(link)
 
         hostile = await asyncio.create_subprocess_exec(
@@ -316,3 +319,21 @@ async def test_link_stops_at_whatever_moment_it_is_asked(broker: Mosquitto, tmp_
         async with asyncio.timeout(5.0), running(broker.port, tmp_path) as link:
             link.publish(link.topics.event, event(hundredth))
             await asyncio.sleep(hundredth / 4_000)
+
+
+async def test_ingress_process_hears_commands_and_comes_back(broker: Mosquitto, tmp_path: Path) -> None:
+    broker.start()
+    async with running(broker.port, tmp_path, ingress=True) as link, scada(broker.port) as outside:
+        await connected(link)
+        assert link.ingress is not None
+        assert (await outside.reply_to(command()))["result"] == "accepted"
+        link.ingress.renew()  # the process is killed
+        ingress = link.ingress
+        await wait_for(lambda: not ingress.connected.is_set())
+        assert "commands" in link.state().text
+        await wait_for(link.ingress.connected.is_set)
+        assert (await outside.reply_to(command(sequence=2)))["result"] == "accepted"
+        assert link.state().text == ""
+        process = link.ingress._process
+        assert process is not None
+    assert process.returncode is not None

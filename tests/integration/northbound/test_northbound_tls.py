@@ -82,7 +82,7 @@ def files(broker: Mosquitto, name: str) -> dict[str, str]:
 
 
 async def test_each_identity_touches_its_own_topics_only(secure: TlsMosquitto, tmp_path: Path) -> None:
-    async with running(secure.port, tmp_path, **files(secure, "demo")) as link:
+    async with running(secure.port, tmp_path, ingress=True, **files(secure, "demo")) as link:
         await connected(link)
         assert 396.0 < (link.state().certificate_days or 0.0) < 397.1
         async with client(secure, "stranger") as hostile, client(secure, "display") as display:
