@@ -1,8 +1,8 @@
 """The process that hears commands, so that a flood of them costs control nothing.
 
 `python -m edge.northbound.ingress` gets its settings as one line of JSON on stdin, says what it hears as
-lines of JSON on stdout, and ends when stdin does. Most of a flood is counted and dropped here; when the reader is
-slow, the pipe, then TCP, then the broker wait.
+lines of JSON on stdout, and ends when stdin does. Most of a flood is counted and dropped here; when the
+reader is slow, the pipe, then TCP, then the broker wait.
 
     {"connected": true}                             {"connected": false, "why": "..."}
     {"topic": "...", "retain": false, "payload": "<base64>"}
