@@ -1,0 +1,235 @@
+"""Bad days of the daemon, on real sockets: killed, hung, jumped clocks, nobody listening."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from daemon_rig import (
+    CONTACTOR,
+    INSERT,
+    MODE,
+    POWER_W,
+    daemon_on,
+    field_of,
+    keep_records,
+    order,
+    quick_site,
+    serve_power,
+    until,
+    warm,
+)
+
+from edge.clock import ScaledClock
+from edge.core import replayed_steps
+from edge.core_values import ClearFault, EmergencyStop, SetMode
+from edge.interval import Rung
+from edge.keeper import shared_tables
+from edge.record_codec import decode, encode
+from edge.setpoint import PowerCommand
+from optimizer.result import AllocationInput, AllocationResult, Infeasible
+from reconf.sequences import SiteMode
+from reconf.site import Site
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def is_rc1(unit: int) -> bool:
+    return unit > 200
+
+
+def is_rm1(unit: int) -> bool:
+    return unit <= 200
+
+
+async def test_serves_power_leaves_in_order_and_its_records_replay_to_the_last_bit() -> None:
+    async with field_of(quick_site()) as twin:
+        async with daemon_on(twin) as made:
+            kept = keep_records(made)
+            await warm(made)
+            await serve_power(made, twin)
+            await asyncio.sleep(4.0)
+            assert made.figures.failed_ticks == 0
+            view = made.outcome.view
+            assert view.rung is Rung.NORMAL, view.rung_reason
+            before_stop = len(twin.writes)
+        # SIGTERM under load: zero and MODE 0, then the contactor, read open, and only then bypass
+        assert not any(twin.closed)
+        assert twin.bank.link_shorts == 0
+        assert twin.bank.rc1.opened_under_load == 0
+        leaving = twin.writes[before_stop:]
+        opened = [
+            k
+            for k, w in enumerate(leaving)
+            if is_rc1(w.unit)
+            and w.address <= CONTACTOR < w.address + len(w.words)
+            and w.words[CONTACTOR - w.address] == 0
+        ]
+        off = [
+            k
+            for k, w in enumerate(leaving)
+            if is_rc1(w.unit)
+            and w.address <= MODE < w.address + len(w.words)
+            and w.words[MODE - w.address] == 0
+        ]
+        assert off
+        assert opened
+        assert min(off) <= min(opened)
+        assert not twin.bank.plant.inputs.inserted.any()
+    wholes = [r for r in kept if r.steps]
+    assert wholes
+    site = made.parts.site
+    for record in wholes[:2]:
+        data = encode(record, shared_tables(site))
+        import importlib
+
+        shared = {"site": site}
+        for name in shared_tables(site).values():
+            if ":" in name:
+                module, _, builder = name.partition(":")
+                shared[name] = site.derived(getattr(importlib.import_module(module), builder))
+        back = decode(data, shared)
+        again = replayed_steps(site, back.start, back.inputs)
+        assert encode(again) == encode(record.steps)
+
+
+async def test_no_module_is_bypassed_behind_a_closed_contactor_when_leaving() -> None:
+    async with field_of(quick_site()) as twin:
+        async with daemon_on(twin) as made:
+            await serve_power(made, twin)
+            stopped = len(twin.writes)
+        inserts = [
+            (w, w.words[INSERT - w.address])
+            for w in twin.writes[stopped:]
+            if is_rm1(w.unit) and w.address <= INSERT < w.address + len(w.words)
+        ]
+        assert inserts, "modules are bypassed in the end"
+        assert all(not w.closed for w, value in inserts if value == 0)
+
+
+async def test_read_only_never_writes_a_register() -> None:
+    async with field_of(quick_site()) as twin:
+        async with daemon_on(twin, read_only=True) as made:
+            order(made, SetMode(SiteMode.RUN))
+            await until(made, lambda v: v.input.image.tick >= 8)
+            assert made.outcome.view.input.image.modules.answered.all()
+        assert twin.writes == []
+
+
+async def test_killed_daemon_resumes_what_is_closed_and_closes_nothing(tmp_path: Path) -> None:
+    async with field_of(quick_site()) as twin:
+        async with daemon_on(twin, state_dir=tmp_path, leave=False) as made:
+            await serve_power(made, twin)
+            made.parts.keeper.save_estimates(made.core.state)
+            await made.parts.keeper.flush()
+            known = made.outcome.view.estimate.capacity_std_ah.copy()
+        assert all(twin.closed)
+        async with daemon_on(twin, state_dir=tmp_path, leave=False) as made:
+            view = await until(made, lambda v: v.input.image.tick >= 3)
+            assert view.mode is SiteMode.STANDBY
+            assert all(twin.closed), "found closed, stays connected"
+            assert view.setpoint.power_w == 0.0
+            await asyncio.sleep(1.0)
+            assert abs(twin.power_w) < 0.05 * POWER_W
+            # estimates were taken up again, not begun anew
+            assert np.all(view.estimate.capacity_std_ah < 1.5 * known + 0.5)
+            # and it serves again when it is told to
+            await serve_power(made, twin)
+        # dead: the converters' own watchdogs open them, and a new daemon leaves them open
+        await asyncio.sleep(4.5)
+        assert not any(twin.closed)
+        async with daemon_on(twin, state_dir=tmp_path) as made:
+            await until(made, lambda v: v.input.image.tick >= 8)
+            assert not any(twin.closed), "nothing closes by itself"
+            assert made.outcome.view.mode is SiteMode.OFF
+
+
+def hanging(site: Site, asked: AllocationInput) -> AllocationResult:
+    """Answers one question and hangs at the next."""
+    if asked.interval >= 2:
+        time.sleep(3600.0)
+    from optimizer.allocate import allocate
+
+    return allocate(site, asked)
+
+
+def refusing(site: Site, asked: AllocationInput) -> AllocationResult:
+    return Infeasible(asked.interval, "it will not")
+
+
+@pytest.mark.parametrize("allocate", [hanging, refusing])
+async def test_optimizer_that_hangs_or_gives_up_costs_a_rung_and_no_power(allocate) -> None:
+    async with field_of(quick_site()) as twin, daemon_on(twin, allocate=allocate) as made:
+        await serve_power(made, twin)
+        view = await until(made, lambda v: v.rung in (Rung.HOLD, Rung.RULE))
+        assert view.rung_reason
+        view = await until(made, lambda v: v.rung is Rung.RULE, limit_s=40.0)
+        assert "largest remaining" in view.rung_reason
+        assert abs(twin.power_w - POWER_W) < 0.1 * POWER_W
+        assert made.figures.failed_ticks == 0
+
+
+async def test_wall_clock_jumps_move_nothing() -> None:
+    date = [datetime(2026, 6, 1, 12, tzinfo=UTC)]
+    clock = ScaledClock(date=lambda: date[0])
+    async with field_of(quick_site()) as twin, daemon_on(twin, clock=clock) as made:
+        await serve_power(made, twin)
+        ticks = made.figures.ticks
+        for jump in (timedelta(days=1), timedelta(days=-2)):
+            date[0] += jump
+            await asyncio.sleep(1.5)
+            assert made.outcome.view.setpoint.source == "command"
+            assert abs(twin.power_w - POWER_W) < 0.1 * POWER_W
+            assert all(twin.closed)
+        assert made.figures.ticks > ticks
+        assert made.figures.failed_ticks == 0
+
+
+async def test_set_point_expires_in_wall_time_and_falls_back() -> None:
+    async with field_of(quick_site()) as twin, daemon_on(twin) as made:
+        await serve_power(made, twin)
+        clock = made.parts.clock
+        order(made, PowerCommand(POWER_W, deadline_wall_s=clock.wall_s() + 1.0))
+        view = await until(made, lambda v: v.setpoint.source == "fallback_zero")
+        assert view.setpoint.power_w == 0.0
+        await until(made, lambda v: abs(twin.power_w) < 0.05 * POWER_W)
+        assert all(twin.closed), "zero power, still connected"
+
+
+async def test_emergency_stop_opens_everything_latches_and_is_cleared_on_site_only() -> None:
+    async with field_of(quick_site()) as twin, daemon_on(twin) as made:
+        await serve_power(made, twin)
+        order(made, EmergencyStop())
+        view = await until(made, lambda v: v.mode is SiteMode.ESTOP)
+        assert view.rung is Rung.LEFT
+        await until(made, lambda v: set(v.phases) == {"open"})
+        assert not any(twin.closed)
+        clock = made.parts.clock
+        for what, accepted in (
+            (SetMode(SiteMode.RUN), False),
+            (ClearFault("emergency_stop"), False),
+            (ClearFault("emergency_stop", on_site=True), True),
+        ):
+            answer = made.core.order(what, clock.control_s(), clock.wall_s())
+            assert answer.accepted is accepted, answer
+        await until(made, lambda v: v.mode is SiteMode.OFF)
+        assert not any(twin.closed)
+
+
+async def test_silent_module_is_bypassed_and_the_others_serve_on() -> None:
+    async with field_of(quick_site(n_modules=5)) as twin, daemon_on(twin) as made:
+        await serve_power(made, twin)
+        twin.server.faults.unit("line-0", 2).silent = True
+        view = await until(made, lambda v: bool(v.out_of_service[1]))
+        assert view.out_of_service.sum() == 1
+        await asyncio.sleep(8.0)  # its own watchdog has bypassed it
+        assert abs(twin.power_w - POWER_W) < 0.1 * POWER_W
+        assert all(twin.closed)
+        assert twin.bank.plant.violations.steps == 0
