@@ -127,9 +127,10 @@ class ControlCore:
         self._recorder.came_in(receipt)
         state, step = self._state, self._steps.pop(0)
         before = state.in_force or step.command
+        out = np.zeros_like(receipt.module_confirmed) if self._case is None else self._case.out
         self._state = replace(
             state,
-            in_force=after_receipt(before, step.command, receipt),
+            in_force=after_receipt(before, step.command, receipt, out),
             receipt=joint(state.receipt, receipt),
         )
         self._steps = self._still_good(receipt)

@@ -155,9 +155,13 @@ def merged(base: SlotCommand, other: SlotCommand, strings: BoolArray, modules: B
     )
 
 
-def after_receipt(before: SlotCommand, step: SlotCommand, receipt: Receipt) -> SlotCommand:
-    """What stands in the nodes now: `step` where it was confirmed, what stood before elsewhere."""
-    return merged(before, step, receipt.string_confirmed, receipt.module_confirmed)
+def after_receipt(before: SlotCommand, step: SlotCommand, receipt: Receipt, out: BoolArray) -> SlotCommand:
+    """What stands in the nodes now: `step` where it was confirmed, what stood before elsewhere.
+
+    Modules that are `out` of service count as commanded: verify takes them for either state anyway, and
+    nothing waits for them.
+    """
+    return merged(before, step, receipt.string_confirmed, receipt.module_confirmed | out)
 
 
 def joint(first: Receipt | None, then: Receipt) -> Receipt:

@@ -47,7 +47,7 @@ def window_lost(
     the lower end, and what may still be inserted of them must not pass the upper end.
     """
     volts = np.where(np.isfinite(image.modules.voltage_v.value), image.modules.voltage_v.value, 0.0)
-    usable = (envelope.insertion != Insertion.FORBIDDEN) & ~out
+    usable = ((envelope.insertion != Insertion.FORBIDDEN) & ~out) | (envelope.insertion == Insertion.FORCED)
     reachable = t.sum_by_string(np.where(usable, volts, 0.0))
     forced = t.sum_by_string(
         np.where((envelope.insertion == Insertion.FORCED) | (out & in_force.inserted), volts, 0.0)

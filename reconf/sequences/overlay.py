@@ -10,6 +10,8 @@ import numpy as np
 from reconf.actuation import ConverterMode, SlotCommand
 from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.devices.rc1 import Rc1Status
+from reconf.devices.rm1 import Rm1Status
+from reconf.protection.envelope import Envelope, Insertion
 from reconf.readings import SiteImage
 from reconf.sequences.modes import SiteMode
 from reconf.sequences.phases import OUTPUTS, Phase
@@ -27,6 +29,10 @@ class OverlayInputs(Protocol):
     @property
     def in_force(self) -> SlotCommand:
         """The command in the nodes now."""
+
+    @property
+    def envelope(self) -> Envelope:
+        """Limits of this tick."""
 
     @property
     def proposal(self) -> SlotCommand | None:
@@ -50,11 +56,17 @@ def overlay(
     contactor = np.array([row.contactor for row in rows])[phase]
     power = np.array([row.power for row in rows])[phase]
     kinds = np.array([row.switches for row in rows])[phase][of]
+    status = inputs.image.modules.status
     joined, holds = kinds == "proposal", kinds == "hold"
     takes = joined & ~modules_out
     inserted = np.select(
         [takes, holds, kinds == "pattern"], [wanted.inserted, held.inserted, pattern], default=False
     )
+    # a switch that cannot move is commanded where it stands
+    stuck = inputs.image.modules.answered & ((status & int(Rm1Status.SWITCH_FAULT)) != 0)
+    shown = (status & int(Rm1Status.INSERTED)) != 0
+    forced = inputs.envelope.insertion == Insertion.FORCED
+    inserted = np.where(joined & stuck, shown, inserted | (joined & forced))
     running = power & (mode is SiteMode.RUN) & (inputs.proposal is not None)
     running &= held_bus(site, t, inputs)
     is_master = t.is_master & power & (mode in {SiteMode.RUN, SiteMode.STANDBY})

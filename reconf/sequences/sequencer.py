@@ -272,11 +272,15 @@ class Sequencer:
         return modules, strings
 
     def _unsure(self, state: SequencerState, inputs: SequencerInputs) -> BoolArray:
-        """(M,) silent modules that may still be inserted: their watchdog has not surely run out."""
+        """(M,) modules whose switch may stand either way.
+
+        Silent ones that were inserted until their watchdog has surely run out, and those that answer but do
+        not confirm what is written.
+        """
         running = inputs.wall_s < state.modules.beat_until_s + RM1_WATCHDOG_S + WATCHDOG_MARGIN_S
         silent = ~inputs.image.modules.answered
         was_in = state.shown_inserted | inputs.in_force.inserted
-        mask: BoolArray = silent & was_in & running
+        mask: BoolArray = (silent & was_in & running) | (~silent & (state.modules.unconfirmed_ticks > 0))
         return mask
 
     def _latched_modules(self, image: SiteImage) -> BoolArray:

@@ -51,7 +51,10 @@ def check_permission(found: Findings, c: Context) -> None:
     wanted = np.where(p.duty_mode, p.duty_frac > 0.0, p.inserted)
     before = np.where(c.in_force.duty_mode, c.in_force.duty_frac > 0.0, c.in_force.inserted)
     insertion = c.envelope.insertion
-    found.flags("insertion_forbidden", strict & wanted & (insertion == Insertion.FORBIDDEN), t.serials)
+    # one that is in already may stay while nothing may flow: on its way out, or at power 0
+    spared = before & (p.current_limit_a == 0.0)[t.string_of]
+    forbidden = wanted & ~spared & (insertion == Insertion.FORBIDDEN)
+    found.flags("insertion_forbidden", strict & forbidden, t.serials)
     found.flags("insertion_forced", strict & ~wanted & (insertion == Insertion.FORCED), t.serials)
     silent = ~c.image.modules.answered
     age = c.image.modules.age_s
