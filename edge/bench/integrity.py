@@ -240,7 +240,7 @@ def lies(
         outside = np.maximum(core - now.temperature_high_degc, now.temperature_low_degc - core)
         worst = np.maximum(worst, outside)
     serials = drive.state.serials
-    result = []
+    result: list[dict[str, Any]] = []
     for name, m in adversary.where.items():
         mine = [f for f in drive.estimate.findings if f.serial == serials[m]]
         true = [f for f in mine if f.since_s >= learn_s]
@@ -254,8 +254,10 @@ def lies(
                 "bound_missed_by_k": round(float(worst[m]), 2),
             }
         )
-    honest = {f.serial for f in drive.estimate.findings} - {serials[m] for m in adversary.where.values()}
-    result.append({"kind": "honest_neighbours_accused", "count": len(honest | before)})
+    liars = {serials[m] for m in adversary.where.values()}
+    honest = [f for f in drive.estimate.findings if f.serial not in liars or f.serial in before]
+    texts = [f"{f.serial} {f.subject} {f.test} at {f.since_s:.0f} s: {f.evidence}" for f in honest]
+    result.append({"kind": "honest_neighbours_accused", "count": len(honest), "findings": texts})
     return result
 
 

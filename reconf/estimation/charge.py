@@ -42,8 +42,8 @@ class Moved:
     """Module sensor less trim against the others of its string, NaN where that says nothing."""
     quiet_gap_a: FloatArray
     """Module sensor less its offset while no current can flow, else NaN."""
-    counter_gap_ah: FloatArray
-    """Counter against current of this tick, NaN without both."""
+    counter_step_ah: FloatArray
+    """How far the charge counter moved in this tick, magnitude, NaN without it."""
     jump_a: FloatArray
     """How far the current moved since the last image: a voltage may belong to either side."""
     steady: BoolArray
@@ -102,9 +102,7 @@ def measure(
     moved = Moved(
         string_gap_a=np.where(whole & enough & steady, own - trim - consensus, np.nan),
         quiet_gap_a=np.where(quiet, own, np.nan),
-        counter_gap_ah=np.where(
-            both, counter.value - state.counter_ah - own * dt_s / SECONDS_PER_HOUR, np.nan
-        ),
+        counter_step_ah=np.where(both, np.abs(counter.value - state.counter_ah), np.nan),
         current_a=current,
         charge_ah=counted.counted_ah,
         current_std_a=std,

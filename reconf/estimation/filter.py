@@ -8,8 +8,8 @@ import numpy as np
 
 from reconf.arrays import FloatArray
 from reconf.cells.bank import BankPoint
+from reconf.estimation import anomaly, circuit, groups, integrity, resistance
 from reconf.estimation import charge as counting
-from reconf.estimation import circuit, groups, integrity, resistance
 from reconf.estimation.constants import Constants
 from reconf.estimation.integrity import Untrue
 from reconf.estimation.memory import FilterState
@@ -22,6 +22,8 @@ from reconf.site import Site
 
 __all__ = ["clear_findings", "estimate", "initial_state"]
 
+QUIET_C = 0.3
+"""Below this C-rate a voltage measures the charge of a cell against its neighbours [1/h]."""
 MIN_PLAUSIBLE_CELL_V = 0.5
 """Below this a cell reading is a fault (reversed, open wire), nothing to correct an SOC with."""
 
@@ -54,7 +56,7 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
     point = constants.bank.at(state.groups.soc_frac)
     voltage, voltage_std = _cell_voltages(constants, state, image)
     state, steps, innovation = _correct(constants, state, point, voltage, voltage_std, moved, dt_s)
-    state = _watch(site, constants, state, moved, steps, innovation, image, dt_s)
+    state = _watch(site, constants, state, moved, steps, point, innovation, image, dt_s)
     heard = np.isfinite(voltage).any(axis=1)
     state = replace(
         state,
@@ -179,7 +181,7 @@ def _correct(
         curve_std_v=_curve_std_v(constants, point),
     )
     corrected, _ = groups.correct(constants, state.groups, point, measurement)
-    innovation = measurement.voltage_v - point.ocv_v - state.groups.ocv_error_v
+    innovation = measurement.voltage_v - point.ocv_v
     return replace(state, groups=corrected, resistance=rho), steps, innovation
 
 
@@ -208,34 +210,52 @@ def _watch(
     state: FilterState,
     moved: counting.Moved,
     steps: resistance.Steps,
+    point: BankPoint,
     innovation_v: FloatArray,
     image: SiteImage,
     dt_s: float,
 ) -> FilterState:
-    """Residuals of this tick to the integrity tests."""
+    """Residuals of this tick to the tests of sensors and cells."""
     readings = image.modules
     cells, whole = readings.cell_voltage_v, readings.voltage_v
     known = (cells.usable | ~constants.mask).all(axis=1) & whole.usable & readings.answered & moved.steady
-    total = np.where(constants.mask, np.nan_to_num(cells.value), 0.0).sum(axis=1)
+    total = np.where(constants.mask & cells.usable, cells.value, 0.0).sum(axis=1)
     sensors = readings.temperature_degc
     signals = integrity.Signals(
         temperature_degc=np.where(sensors.usable & readings.answered[:, None], sensors.value, np.nan),
         model_degc=state.integrity.surface_degc,
         cell_sum_v=np.where(known, total - whole.value, np.nan),
-        innovation_v=innovation_v,
+        deviation_v=cells.value - (total / constants.bank.n_cells)[:, None],
         string_current_a=moved.string_gap_a,
         quiet_current_a=moved.quiet_gap_a,
         current_a=moved.current_a,
-        counter_ah=moved.counter_gap_ah,
+        counter_ah=moved.counter_step_ah,
         current_ah=np.abs(moved.current_a) * dt_s / 3600.0,
         step_xy=steps.xy,
         step_xx=steps.xx,
         ambient_known=bool(np.isfinite(image.inputs.ambient_degc)),
     )
+    cell_signals = anomaly.CellSignals(
+        ocv_v=innovation_v,
+        slope_v=point.slope_v,
+        raw_v=np.where(cells.usable & readings.answered[:, None], cells.value, np.nan),
+        module_v=np.where(whole.usable, whole.value, np.nan),
+        quiet=np.abs(moved.current_a) < QUIET_C * constants.rated_ah,
+    )
+    odd = anomaly.watch(
+        constants,
+        state.anomaly,
+        state.groups,
+        state.resistance,
+        cell_signals,
+        state.serials,
+        image.time_s,
+        dt_s,
+    )
     watched = integrity.watch(
         constants, state.integrity, signals, site.topology.string_of, state.serials, image.time_s, dt_s
     )
-    return replace(state, integrity=watched)
+    return replace(state, integrity=watched, anomaly=odd)
 
 
 def clear_findings(state: FilterState, serial: str) -> FilterState:
@@ -248,4 +268,7 @@ def clear_findings(state: FilterState, serial: str) -> FilterState:
     return replace(
         state,
         integrity=replace(watched, untrue=untrue, untrue_cells=cells, scores=scores, findings=kept),
+        anomaly=replace(
+            state.anomaly, findings=tuple(f for f in state.anomaly.findings if f.serial != serial)
+        ),
     )

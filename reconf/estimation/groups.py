@@ -15,6 +15,7 @@ an extended Kalman filter in the sense of Plett, J. Power Sources 134 (2004) 277
 * *slope across one sigma* instead of the tangent where the SOC is poorly known (statistical
   linearisation in the one direction that the measurement sees; Lefebvre et al. 2002, doi
   10.1109/TAC.2002.800742), its non-linear remainder counted as noise;
+* *far off*, above 5 points of SOC, a grid takes the place of the line (`reconf.estimation.far`);
 * *gated corrections*: what the curve's error leaves open, sigma_e / U', is a floor that no number of
   readings passes; below it the gain on charge and capacity fades to nothing (Schmidt-type), so that on
   a plateau the filter is a coulomb counter and never makes things worse;
@@ -28,7 +29,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray
-from reconf.cells.bank import BankPoint, CellBank
+from reconf.cells.bank import BankPoint
+from reconf.estimation import far
 from reconf.estimation.constants import Constants
 from reconf.estimation.memory import GroupState
 
@@ -95,19 +97,25 @@ def correct(
     constants: Constants, state: GroupState, point: BankPoint, measurement: Measurement
 ) -> tuple[GroupState, FloatArray]:
     """Use the voltages; returns the new state and the innovation over its sigma (M, C), 0 where unused."""
-    expected, slope, remainder = _linearise(constants, state, point, measurement.use)
+    unsure = far.choose(state, measurement.use)
+    use = measurement.use
+    if unsure.rows.size:
+        state = far.correct(constants.bank, state, unsure, measurement.voltage_v, measurement.var_v2)
+        use = use.copy()
+        use[unsure.rows, unsure.columns] = False
+    expected, slope, remainder = _linearise(constants, state, point, use)
     z = state.soc_frac
     h_r = slope / state.capacity_ah
     h_q = -z * h_r
     p_r = state.var_rr * h_r + state.var_rq * h_q + state.var_re
     p_q = state.var_rq * h_r + state.var_qq * h_q + state.var_qe
     p_e = state.var_re * h_r + state.var_qe * h_q + state.var_ee
-    residual = np.where(measurement.use, measurement.voltage_v - expected - state.ocv_error_v, 0.0)
+    residual = np.where(use, measurement.voltage_v - expected - state.ocv_error_v, 0.0)
     variance = h_r * p_r + h_q * p_q + p_e + measurement.var_v2 + remainder
     bound = constants.tuning.innovation_bound
     # a bounded innovation is the same as a larger variance: gain and covariance stay consistent
     variance = np.maximum(variance, np.abs(residual) * np.sqrt(variance) / bound)
-    weight = np.where(measurement.use, 1.0 / variance, 0.0)
+    weight = np.where(use, 1.0 / variance, 0.0)
     step = weight * residual
     # gate: the curve's error repeats at every visit, so its floor cannot be averaged away
     floor = constants.tuning.curve_floor * measurement.curve_std_v[:, None] / np.maximum(slope, 1e-3)
@@ -139,11 +147,12 @@ def _linearise(
     rows = np.flatnonzero(((std > constants.tuning.secant_std_frac) & use).any(axis=1))
     if rows.size:
         z = state.soc_frac[rows]
-        low = np.clip(z - std[rows], *SOC_REACH)
-        high = np.clip(z + std[rows], *SOC_REACH)
+        span = np.minimum(std[rows], far.FAR_STD_FRAC)
+        low = np.clip(z - span, *SOC_REACH)
+        high = np.clip(z + span, *SOC_REACH)
         wide = high - low > 1e-6
-        u_low = ocv_rows(constants.bank, rows, low)
-        u_high = ocv_rows(constants.bank, rows, high)
+        u_low = far.ocv_of_rows(constants.bank, rows, low)
+        u_high = far.ocv_of_rows(constants.bank, rows, high)
         secant = np.divide(u_high - u_low, high - low, out=slope[rows].copy(), where=wide)
         # three-point rule over z - s, z, z + s with weights 1/4, 1/2, 1/4
         bend = 0.25 * (u_low + u_high) - 0.5 * expected[rows] - secant * (0.25 * (low + high) - 0.5 * z)
@@ -151,20 +160,6 @@ def _linearise(
         expected[rows] += bend
         slope[rows] = secant
     return expected, slope, remainder
-
-
-def ocv_rows(bank: CellBank, rows: np.ndarray, soc: FloatArray) -> FloatArray:
-    """OCV at 25 degC, new, of the modules `rows` at `soc` (len(rows), C)."""
-    from reconf.cells.model import SOC_MIN, SOC_NODES, SOC_STEP
-
-    position = (soc - SOC_MIN) * (1.0 / SOC_STEP)
-    index = np.clip(position, 0.0, SOC_NODES - 2.0).astype(np.intp)
-    fraction = position - index
-    index += bank.row[rows][:, None]
-    column = bank.table[:, 0]
-    below = column[index]
-    value: FloatArray = below + fraction * (column[index + 1] - below)
-    return value
 
 
 def _bounded(constants: Constants, state: GroupState) -> GroupState:

@@ -12,7 +12,7 @@
 | `cell_sum` | sum of the cells against the module voltage | the odd cell, else the module voltage |
 | `string_current` | module current less trim against the others of its string | the module current |
 | `quiet_current` | a current where none can flow | the module current |
-| `counter` | charge counter against the sum of the currents | the counter |
+| `counter` | a charge counter that stands still under current | the counter |
 
 Each residual is averaged over a block of 30 s, its bounded systematic part (the allowance) taken off, and
 divided by its standard deviation; `reconf.estimation.cusum` turns the wanted number of false alarms per
@@ -81,15 +81,15 @@ class Signals:
     """Surface of the free-running observer."""
     cell_sum_v: FloatArray
     """Sum of the cells less the module voltage, NaN where either is missing or the current just moved."""
-    innovation_v: FloatArray
-    """(M, C) cell voltage less its expectation, NaN where unusable."""
+    deviation_v: FloatArray
+    """(M, C) cell voltage less the mean of its module, NaN where unusable."""
     string_current_a: FloatArray
     """Module current less trim less the string's consensus, NaN where it does not apply."""
     quiet_current_a: FloatArray
     """Module current less its learned offset where none can flow, else NaN."""
     current_a: FloatArray
     counter_ah: FloatArray
-    """Charge by the counter less charge by the currents, NaN where either is missing."""
+    """Movement of the charge counter, magnitude, NaN where it is missing."""
     current_ah: FloatArray
     """Magnitude of the charge by the currents."""
     step_xy: FloatArray
@@ -114,8 +114,8 @@ class IntegrityState:
     """(7, M): T1 - model, T2 - model, cell sum, string current, quiet current, counter, |charge|."""
     counts: FloatArray
     """(7, M)"""
-    innovation_v: FloatArray
-    """(M, C) mean innovation, memory of two blocks."""
+    deviation_v: FloatArray
+    """(M, C) mean deviation of each cell from its module, memory of two blocks."""
     step_xy: FloatArray
     step_xx: FloatArray
     ratio_scale: FloatArray
@@ -142,7 +142,7 @@ class IntegrityState:
             elapsed_s=0.0,
             sums=np.zeros((7, m)),
             counts=np.zeros((7, m)),
-            innovation_v=np.zeros((m, c)),
+            deviation_v=np.zeros((m, c)),
             step_xy=np.zeros(m),
             step_xx=np.zeros(m),
             ratio_scale=scale.copy(),
@@ -183,15 +183,15 @@ def watch(
     )
     seen = np.isfinite(values)
     weight = min(1.0, dt_s / (2.0 * BLOCK_S))
-    fresh = np.isfinite(signals.innovation_v)
-    drift = np.where(fresh, weight * (np.nan_to_num(signals.innovation_v) - state.innovation_v), 0.0)
+    fresh = np.isfinite(signals.deviation_v)
+    drift = np.where(fresh, weight * (np.nan_to_num(signals.deviation_v) - state.deviation_v), 0.0)
     state = replace(
         state,
         last_degc=np.where(np.isfinite(signals.temperature_degc), signals.temperature_degc, state.last_degc),
         elapsed_s=state.elapsed_s + dt_s,
         sums=state.sums + np.where(seen, values, 0.0),
         counts=state.counts + seen,
-        innovation_v=state.innovation_v + drift,
+        deviation_v=state.deviation_v + drift,
         step_xy=state.step_xy + signals.step_xy,
         step_xx=state.step_xx + signals.step_xx,
     )
@@ -276,18 +276,16 @@ def _judge(
             cusum.beyond(_mean(state, 2), 0.02 + 0.003 * root, 0.004 * root / np.sqrt(n) + 0.002),
             cusum.beyond(_mean(state, 3), 0.02 * size + 0.004 * rated, 0.002 * rated),
             cusum.beyond(_mean(state, 4), 0.006 * rated, 0.001 * rated),
-            np.where(
-                charge > 0.002 * rated,
-                cusum.beyond(state.sums[5], 0.5 * charge + 0.0005 * rated, 0.05 * charge),
-                np.nan,
-            ),
+            np.where(charge > 0.002 * rated, np.where(state.sums[5] < 0.02 * charge, 3.0, -1.0), np.nan),
         ]
     )
     samples = np.clip(samples, -8.0, 8.0)
     # a residual without a sample (NaN) leaves its score alone
     scores = np.stack([cusum.advance(s, u, DRIFT) for s, u in zip(state.scores, samples, strict=True)])
     state = _learn_ratio(replace(state, scores=scores), ratio, ratio_std, usable)
-    alarms: BoolArray = np.asarray((scores > state.threshold).any(axis=1), dtype=np.bool_)
+    over = scores > state.threshold
+    over[COUNTER, 1] = False  # a counter that moves is no finding
+    alarms: BoolArray = np.asarray(over.any(axis=1), dtype=np.bool_)
     if alarms.any():
         evidence = _Evidence(
             first, second, both, median, ratio, _mean(state, 2), _mean(state, 3), _mean(state, 4)
@@ -388,9 +386,9 @@ def _judgement(
         for subject, bit, cell in (t1, t2):
             yield (subject, bit, cell, text)
     elif test == CELL_SUM:
-        worst = int(np.argmax(np.abs(state.innovation_v[m])))
+        worst = int(np.argmax(np.abs(state.deviation_v[m])))
         text = f"cells add up to {seen.cell_sum_v[m]:+.3f} V against the module voltage"
-        alone = abs(state.innovation_v[m, worst]) > 0.3 * abs(seen.cell_sum_v[m])
+        alone = abs(state.deviation_v[m, worst]) > 0.5 * abs(seen.cell_sum_v[m])
         if alone:
             yield (f"cell_voltage_{worst + 1}", Untrue.CELL_VOLTAGES, worst, text)
         else:
@@ -401,7 +399,7 @@ def _judgement(
     elif test == QUIET_CURRENT:
         yield ("current", Untrue.CURRENT, -1, f"{seen.quiet_a[m]:+.2f} A while bypassed without trim")
     else:
-        yield ("charge_counter", Untrue.COUNTER, -1, "the counter does not follow the current")
+        yield ("charge_counter", Untrue.COUNTER, -1, "the counter stands still under current")
 
 
 def _temperatures(

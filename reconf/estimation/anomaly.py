@@ -1,0 +1,157 @@
+"""Cells that are not as they should be: internal shorts, rising resistance, open sense wires.
+
+* *leakage*: charge differences between the groups of a module are constant, as the same current passes
+  all of them; a group with an internal short loses against its neighbours. Each voltage measures its
+  group's charge; the drift of its distance to the module's median, between a memory of one hour and one of
+  48 h, is the leakage current (for a straight drift L the two memories stand L * (48 h - 1 h) apart).
+  Feng et al., J. Electrochem. Soc. 165 (2018) A155, doi 10.1149/2.0501802jes, find shorts the same way.
+* *resistance*: the scale of a group against the median of its module and against its own past.
+* *sense wire*: a group at 0 V while the module voltage says that it is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from reconf.arrays import BoolArray, FloatArray
+from reconf.estimation.constants import Constants
+from reconf.estimation.memory import AnomalyState, GroupState, ResistanceState
+from reconf.estimation.state import Finding
+
+BLOCK_S: Final = 60.0
+FAST_S: Final = 3600.0
+SLOW_S: Final = 48 * 3600.0
+LEAK_STD_FRAC: Final = 0.003
+"""Deviation of a charge distance, over capacity: 1 mV of sensor offset where the OCV curve changes slope."""
+LEAK_SIGMAS: Final = 5.0
+LEAK_MIN_SLOPE_V: Final = 0.4
+"""Below this slope [V per unit SOC] a voltage measures no charge."""
+RESISTANCE_RATIO: Final = 1.5
+"""Of a group over the median of its module."""
+OPEN_WIRE_V: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class CellSignals:
+    """What the anomaly tests need of one tick."""
+
+    ocv_v: FloatArray
+    """(M, C) measured open-circuit voltage less its expectation [V], NaN where unusable."""
+    slope_v: FloatArray
+    """(M, C) dU/dz."""
+    raw_v: FloatArray
+    """(M, C) cell voltages as read, NaN where missing."""
+    module_v: FloatArray
+    """(M,) NaN where missing."""
+    quiet: BoolArray
+    """(M,) current small enough for a voltage to measure charge."""
+
+
+def watch(
+    constants: Constants,
+    state: AnomalyState,
+    groups: GroupState,
+    resistance: ResistanceState,
+    signals: CellSignals,
+    serials: tuple[str, ...],
+    time_s: float,
+    dt_s: float,
+) -> AnomalyState:
+    """Sense wires every tick, the rest in blocks."""
+    state = _sense_wires(constants, state, signals, serials, time_s)
+    elapsed = state.elapsed_s + dt_s
+    if elapsed < BLOCK_S:
+        return replace(state, elapsed_s=elapsed)
+    state = _leakage(constants, state, groups, signals, serials, time_s, elapsed)
+    state = _resistance(constants, state, resistance, serials, time_s)
+    return replace(state, elapsed_s=0.0)
+
+
+def _add(
+    state: AnomalyState,
+    where: BoolArray,
+    test: str,
+    serials: tuple[str, ...],
+    time_s: float,
+    value: FloatArray,
+    text: str,
+) -> AnomalyState:
+    """Latch a finding for every True in `where` (M, C) that has none of this test yet."""
+    known = {(f.serial, f.subject) for f in state.findings if f.test == test}
+    found = [
+        Finding(serials[m], f"cell_{k + 1}", test, time_s, text.format(value[m, k]))
+        for m, k in np.argwhere(where)
+        if (serials[m], f"cell_{k + 1}") not in known
+    ]
+    return replace(state, findings=state.findings + tuple(found)) if found else state
+
+
+def _sense_wires(
+    constants: Constants, state: AnomalyState, signals: CellSignals, serials: tuple[str, ...], time_s: float
+) -> AnomalyState:
+    zero = (signals.raw_v <= OPEN_WIRE_V) & constants.mask
+    if not zero.any():
+        return state
+    rest = np.where(zero | ~np.isfinite(signals.raw_v), 0.0, signals.raw_v).sum(axis=1)
+    share = (signals.module_v - rest) / np.maximum(zero.sum(axis=1), 1)
+    # a reversed cell leaves nothing for the module voltage to show, an open wire leaves a whole cell
+    open_wire = zero & (share > 1.0)[:, None]
+    spread = np.broadcast_to(share[:, None], zero.shape)
+    text = "reads 0 V while the module voltage leaves {:.2f} V for it: open sense wire"
+    return _add(state, open_wire, "sense_wire", serials, time_s, spread, text)
+
+
+def _leakage(
+    constants: Constants,
+    state: AnomalyState,
+    groups: GroupState,
+    signals: CellSignals,
+    serials: tuple[str, ...],
+    time_s: float,
+    elapsed_s: float,
+) -> AnomalyState:
+    steep = (signals.slope_v > LEAK_MIN_SLOPE_V) & np.isfinite(signals.ocv_v) & constants.mask
+    usable = signals.quiet & (steep | ~constants.mask).all(axis=1)
+    if not usable.any():
+        return replace(state, watched_s=state.watched_s)
+    slope = np.maximum(signals.slope_v, LEAK_MIN_SLOPE_V)
+    error = np.where(constants.mask, signals.ocv_v, 0.0)
+    charge = groups.charge_ah + error * groups.capacity_ah / slope
+    shown = np.where(constants.mask & usable[:, None], charge, np.nan)
+    distance = np.zeros_like(charge)
+    distance[usable] = shown[usable] - np.nanmedian(shown[usable], axis=1, keepdims=True)
+    first = usable & (state.watched_s == 0.0)
+    fast_keep = np.exp(-elapsed_s / FAST_S)
+    # a young memory is a plain mean, so that its first value is no drift
+    slow_gain = elapsed_s / np.minimum(SLOW_S, np.maximum(state.watched_s + elapsed_s, elapsed_s))
+    fast = np.where(first[:, None], distance, fast_keep * state.fast_ah + (1.0 - fast_keep) * distance)
+    slow = state.slow_ah + slow_gain[:, None] * (distance - state.slow_ah)
+    keep = ~usable[:, None]
+    fast, slow = np.where(keep, state.fast_ah, fast), np.where(keep, state.slow_ah, slow)
+    watched = state.watched_s + np.where(usable, elapsed_s, 0.0)
+    behind = slow - fast
+    span_s = np.maximum(0.5 * np.minimum(watched, 2.0 * SLOW_S) - FAST_S, FAST_S)
+    leak_a = behind / (span_s[:, None] / 3600.0)
+    wrong = (behind > LEAK_SIGMAS * LEAK_STD_FRAC * groups.capacity_ah) & (watched > 6 * FAST_S)[:, None]
+    wrong &= constants.mask
+    state = replace(state, fast_ah=fast, slow_ah=slow, watched_s=watched, leak_a=leak_a)
+    text = "loses {:.3f} A against the other groups of its module: internal short suspected"
+    return _add(state, wrong, "leakage", serials, time_s, leak_a, text)
+
+
+def _resistance(
+    constants: Constants,
+    state: AnomalyState,
+    resistance: ResistanceState,
+    serials: tuple[str, ...],
+    time_s: float,
+) -> AnomalyState:
+    scale = np.where(constants.mask, resistance.scale, np.nan)
+    ratio = scale / np.nanmedian(scale, axis=1, keepdims=True)
+    sure = np.sqrt(resistance.var) / resistance.scale
+    wrong = constants.mask & (ratio - 4.0 * sure > RESISTANCE_RATIO) & (sure < 0.05)
+    text = "has {:.2f} times the resistance of the other groups: weld, tab or cell"
+    return _add(state, wrong, "cell_resistance", serials, time_s, ratio, text)

@@ -1,0 +1,120 @@
+"""Correction of groups whose SOC is so uncertain that no straight line stands for the OCV curve.
+
+A Gaussian prior in SOC times the likelihood of the voltage on a grid of SOC nodes gives mean and deviation
+(a point-mass filter in the one direction that the voltage sees; Bucy and Senne 1971, doi
+10.1016/0005-1098(71)90121-X). Charge and capacity follow by regression on SOC; what the curve's own error
+had in it stays as the covariance of SOC and error, so that the same voltage is not counted again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reconf.arrays import BoolArray, FloatArray
+from reconf.cells.bank import CellBank
+from reconf.cells.model import SOC_MIN, SOC_NODES, SOC_STEP
+from reconf.estimation.memory import GroupState
+
+FAR_STD_FRAC = 0.05
+"""Above this SOC deviation a group is corrected here."""
+SEEN_CORRELATION = 0.4
+"""SOC and curve error correlated by more than this: the present voltage has been used already."""
+NODES = 61
+REACH_STD = 3.5
+SOC_LOW, SOC_HIGH = -0.03, 1.03
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """Groups (K of them) that are corrected here."""
+
+    rows: np.ndarray
+    """(K,) module of each."""
+    columns: np.ndarray
+    """(K,) group of each."""
+
+
+def choose(state: GroupState, use: BoolArray) -> Far:
+    """Groups too uncertain for a straight line whose voltage has not been used yet."""
+    std = state.soc_std_frac()
+    candidates = use & (std > FAR_STD_FRAC)
+    if not candidates.any():
+        none = np.zeros(0, dtype=np.intp)
+        return Far(none, none)
+    z = state.soc_frac
+    cov = (state.var_re - z * state.var_qe) / state.capacity_ah
+    seen = np.abs(cov) > SEEN_CORRELATION * std * np.sqrt(state.var_ee)
+    rows, columns = np.nonzero(candidates & ~seen)
+    return Far(rows, columns)
+
+
+def correct(
+    bank: CellBank, state: GroupState, far: Far, voltage_v: FloatArray, var_v2: FloatArray
+) -> GroupState:
+    """Use `voltage_v` (M, C, an OCV at 25 degC, new) with white variance `var_v2` for the groups in `far`."""
+    at = (far.rows, far.columns)
+    z, std = state.soc_frac[at], state.soc_std_frac()[at]
+    var_e = state.var_ee[at]
+    sigma_v = np.sqrt(var_e + var_v2[at])
+    low = np.maximum(z - REACH_STD * std, SOC_LOW)
+    high = np.maximum(np.minimum(z + REACH_STD * std, SOC_HIGH), low + 0.01)
+    nodes = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, NODES)
+    curve = ocv_of_rows(bank, far.rows, nodes)
+    misfit = voltage_v[at][:, None] - state.ocv_error_v[at][:, None] - curve
+    cost = (misfit / sigma_v[:, None]) ** 2 + ((nodes - z[:, None]) / std[:, None]) ** 2
+    weight = np.exp(-0.5 * (cost - cost.min(axis=1, keepdims=True)))
+    weight /= weight.sum(axis=1, keepdims=True)
+    centre = (weight * nodes).sum(axis=1)
+    spread = np.sqrt((weight * (nodes - centre[:, None]) ** 2).sum(axis=1) + 1e-6)
+    spread = np.minimum(spread, std)
+    error = var_e / sigma_v**2 * (weight * misfit).sum(axis=1)
+    informed = 1.0 - (spread / std) ** 2
+    cov_ze = -informed * var_e * spread / sigma_v
+    return _moved(state, at, centre - z, std**2 - spread**2, cov_ze, error)
+
+
+def _moved(
+    state: GroupState,
+    at: tuple[np.ndarray, np.ndarray],
+    step: FloatArray,
+    less: FloatArray,
+    cov_ze: FloatArray,
+    error_v: FloatArray,
+) -> GroupState:
+    """Move charge and capacity with SOC by regression, take `less` off the variance of SOC."""
+    q, z = state.capacity_ah[at], state.soc_frac[at]
+    std = state.soc_std_frac()[at]
+    rr, rq, qq = state.var_rr[at], state.var_rq[at], state.var_qq[at]
+    g_r = (rr - z * rq) / q / std**2
+    g_q = (rq - z * qq) / q / std**2
+
+    def put(values: FloatArray, change: FloatArray) -> FloatArray:
+        result = values.copy()
+        result[at] = change
+        return result
+
+    return replace(
+        state,
+        charge_ah=put(state.charge_ah, state.charge_ah[at] + g_r * step),
+        capacity_ah=put(state.capacity_ah, q + g_q * step),
+        ocv_error_v=put(state.ocv_error_v, state.ocv_error_v[at] + error_v),
+        var_rr=put(state.var_rr, rr - g_r * g_r * less),
+        var_rq=put(state.var_rq, rq - g_r * g_q * less),
+        var_qq=put(state.var_qq, qq - g_q * g_q * less),
+        var_re=put(state.var_re, g_r * cov_ze),
+        var_qe=put(state.var_qe, g_q * cov_ze),
+    )
+
+
+def ocv_of_rows(bank: CellBank, rows: np.ndarray, soc: FloatArray) -> FloatArray:
+    """OCV at 25 degC, new, of the modules `rows` (K,) at `soc` (K, any)."""
+    position = (soc - SOC_MIN) * (1.0 / SOC_STEP)
+    index = np.clip(position, 0.0, SOC_NODES - 2.0).astype(np.intp)
+    fraction = position - index
+    index += bank.row[rows][:, None]
+    column = bank.table[:, 0]
+    below = column[index]
+    value: FloatArray = below + fraction * (column[index + 1] - below)
+    return value
