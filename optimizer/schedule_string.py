@@ -153,13 +153,22 @@ class StringView:
         return emf - self.sign * current_a * (float(self.r_ohm @ chosen) + self.r_on_ohm)
 
     def _into_window(self, want: FloatArray, chosen: BoolArray) -> BoolArray:
-        """Insert or bypass the best next module until the window holds, at load and at no load."""
+        """Change the best next module until window and limits hold, at load and at no load.
+
+        A module whose limit lies below the current of this very slot is left out rather than holding back the
+        power of all: with one module less in, the current is a few per cent above its mean.
+        """
         chosen = chosen.copy()
-        for _ in range(chosen.size):
+        for _ in range(2 * chosen.size):
             current = self.current_a(chosen)
             low, high = sorted((self.voltage_v(chosen, current), self.voltage_v(chosen, 0.0)))
+            weak = chosen & ~self.forced & (self.limit_a < current * (1.0 - 1e-9))
             if low < self.window_min_v:
-                pool = np.flatnonzero(self.allowed & ~chosen & (self.limit_a >= min(current, self.planned_a)))
+                pool = np.flatnonzero(self.allowed & ~chosen & (self.limit_a >= current))
+                if pool.size == 0:
+                    pool = np.flatnonzero(
+                        self.allowed & ~chosen & (self.limit_a >= min(current, self.planned_a))
+                    )
                 if pool.size == 0:
                     break
                 chosen[pool[want[pool].argmax()]] = True
@@ -168,9 +177,16 @@ class StringView:
                 if pool.size == 0:
                     break
                 chosen[pool[want[pool].argmin()]] = False
+            elif weak.any() and self._reaches_without(chosen, weak, current):
+                chosen &= ~weak
             else:
                 break
         return chosen
+
+    def _reaches_without(self, chosen: BoolArray, weak: BoolArray, current: float) -> bool:
+        """Whether the modules that carry `current` could hold the window without the weak ones."""
+        able = self.allowed & (self.limit_a >= current) & ~weak
+        return self.voltage_v(able | (chosen & self.forced), current) >= self.window_min_v
 
     def _window_limit_a(self, chosen: BoolArray) -> float:
         """Current at which `chosen` reaches the edge of the window: less power rather than none."""

@@ -41,14 +41,24 @@ def solve(model: Model, asked: AllocationInput, engine: Engine = "auto") -> Solu
     """Best plan found. Currents and trim alternate: each is solved exactly with the other held."""
     padded = Padded.of(model)
     best = solve_currents(model, padded, np.zeros(model.n_modules), engine)
+    if asked.request.balance and model.power_w == 0.0:
+        return _near(model, padded, plan_trim(model, padded, asked, best.through_a), best, engine)
+    best = _trimmed(model, padded, asked, best, engine)
+    again = _jumped(model, padded, best, engine)
+    # what trim can do may make another current the better one
+    return best if again is best else _trimmed(model, padded, asked, again, engine)
+
+
+def _trimmed(
+    model: Model, padded: Padded, asked: AllocationInput, best: Solution, engine: Engine
+) -> Solution:
+    """Alternate trim and currents while the cost falls."""
     value = cost_of(model, best).total_w
     for _ in range(ROUNDS):
         trim = plan_trim(model, padded, asked, best.through_a)
         if not trim.any() or np.array_equal(trim, best.trim_a):
             break
         tried = _near(model, padded, trim, best, engine)
-        if asked.request.balance and model.power_w == 0.0:
-            return tried
         tried_value = cost_of(model, tried).total_w
         if tried_value > value - TRIM_GAIN_FRAC * abs(value):
             break
