@@ -33,6 +33,10 @@ class FaultCase:
     `open_site` all are; `none` control may go on as it was."""
     common: bool = False
     """Part of the pairs."""
+    scene: str = "usual"
+    """Name of the state it strikes in (`edge.bench.faults.SCENES`)."""
+    run_s: float = 150.0
+    """How long control goes on after it."""
 
 
 def _silent_module(nodes: FaultyNodes, _plant: Plant, m: int) -> None:
@@ -72,7 +76,7 @@ def _voltage_lie(_nodes: FaultyNodes, plant: Plant, m: int) -> None:
 
 
 def _short(_nodes: FaultyNodes, plant: Plant, m: int) -> None:
-    plant.faults.leakage_ohm[m, 1] = 3.0
+    plant.faults.leakage_ohm[m, 1] = 1.0
 
 
 def _weak_group(_nodes: FaultyNodes, plant: Plant, m: int) -> None:
@@ -85,7 +89,7 @@ def _weak_module(_nodes: FaultyNodes, plant: Plant, m: int) -> None:
 
 def _no_cooling(_nodes: FaultyNodes, plant: Plant, m: int) -> None:
     plant.faults.cooling_factor[:] = 0.05
-    plant.faults.extra_heat_w[m] = 30.0
+    plant.faults.resistance_factor[m, :] = 3.0
 
 
 def _deaf_module(nodes: FaultyNodes, _plant: Plant, m: int) -> None:
@@ -115,7 +119,7 @@ def _hardware(nodes: FaultyNodes, _plant: Plant, _m: int) -> None:
 
 def _welded(nodes: FaultyNodes, _plant: Plant, _m: int) -> None:
     nodes.welded[0] = True
-    nodes.string_bits[0] |= int(Rc1Status.OVER_TEMPERATURE)
+    nodes.string_bits[0] |= int(Rc1Status.HARDWARE_FAULT)
 
 
 def _site(**inputs: object) -> Break:
@@ -157,15 +161,15 @@ CATALOGUE: tuple[FaultCase, ...] = (
     FaultCase("half_string_silent", _half_silent, "open"),
     FaultCase("converter_silent", _silent_string, "open", common=True),
     FaultCase("module_frozen", _frozen, "bypass", common=True),
-    FaultCase("temperature_lie_hot", _hot_lie, "none", common=True),
-    FaultCase("temperature_lie_cold", _cold_lie, "none"),
+    FaultCase("temperature_lie_hot", _hot_lie, "none", common=True, run_s=600.0),
+    FaultCase("temperature_lie_cold", _cold_lie, "none", scene="charging", run_s=600.0),
     FaultCase("cell_sense_open", _sense_open, "bypass", common=True),
-    FaultCase("current_sensor_offset", _current_lie, "none"),
-    FaultCase("cell_voltage_offset", _voltage_lie, "none"),
-    FaultCase("internal_short", _short, "none"),
-    FaultCase("group_resistance_rise", _weak_group, "none", common=True),
-    FaultCase("module_resistance_rise", _weak_module, "none"),
-    FaultCase("cooling_failed", _no_cooling, "none"),
+    FaultCase("current_sensor_offset", _current_lie, "none", scene="empty", run_s=400.0),
+    FaultCase("cell_voltage_offset", _voltage_lie, "none", scene="empty", run_s=400.0),
+    FaultCase("internal_short", _short, "none", scene="empty", run_s=400.0),
+    FaultCase("group_resistance_rise", _weak_group, "none", common=True, scene="empty", run_s=400.0),
+    FaultCase("module_resistance_rise", _weak_module, "none", scene="empty", run_s=400.0),
+    FaultCase("cooling_failed", _no_cooling, "none", scene="hot", run_s=400.0),
     FaultCase("module_takes_no_writes", _deaf_module, "bypass"),
     FaultCase("converter_takes_no_writes", _deaf_string, "open"),
     FaultCase("switch_stuck", _stuck_in, "none", common=True),

@@ -1,7 +1,7 @@
 """The fault catalogue on the twin, in closed loop with the control core: single faults and pairs.
 
-Every case runs the same site at the same power from the same truth; at `STRIKE_S` the fault strikes and
-control goes on until `END_S`. Energy lost is against the very same run without a fault.
+A case has a scene (charge, temperature, power asked); its fault strikes at `STRIKE_S` and control goes on for
+`run_s`. Energy lost is against the very same run without a fault.
 """
 
 from __future__ import annotations
@@ -38,9 +38,25 @@ from reconf.twin.truth import Truth, draw_truth
 POSITIONS = 8
 STRUCK = (2, 5)
 STRIKE_S = 90.0
-END_S = 240.0
-POWER_W = 10_000.0
 J_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A state in which faults strike."""
+
+    soc_frac: float
+    ambient_degc: float
+    power_w: float
+
+
+SCENES = {
+    "usual": Scene(0.6, 25.0, 10_000.0),
+    "empty": Scene(0.09, 25.0, 14_000.0),
+    "hot": Scene(0.6, 45.0, 20_000.0),
+    "charging": Scene(0.6, 5.0, -5_000.0),
+}
+"""States by name."""
 
 
 def fault_site() -> Site:
@@ -96,7 +112,7 @@ class _Watch:
         view = outcome.view
         faults = frozenset((f.fault, f.subject) for f in view.envelope.faults)
         doubted = frozenset(int(m) for m in np.flatnonzero(~view.estimate.trusted | view.out_of_service))
-        noted = {e.kind for e in outcome.events} & {"rung", "verify", "refused", "fault_raised"}
+        noted = {e.kind for e in outcome.events} & {"rung", "verify", "sequence", "fault_raised"}
         news = bool(faults - self.known) or bool(doubted - self.sensors) or bool(noted)
         now_s = view.input.now_s
         if now_s < STRIKE_S:
@@ -124,11 +140,11 @@ class _Watch:
         return all(done[case.reaction][k] for k, case in enumerate(self.cases))
 
 
-def run_case(site: Site, truth: Truth, cases: Sequence[FaultCase], seed: int) -> dict[str, Any]:
-    """One run; `cases` empty for the run without a fault."""
+def run_case(site: Site, truth: Truth, scene: Scene, cases: Sequence[FaultCase], seed: int) -> dict[str, Any]:
+    """One run of one or two faults."""
     nodes = FaultyNodes.sound(site)
     watch = _Watch(cases)
-    plant = WatchedPlant(site, truth)
+    plant = WatchedPlant(site, truth, scene.ambient_degc)
 
     def on_tick(outcome: TickOutcome, true_plant: Plant, core: ControlCore) -> None:
         watch.look(outcome, true_plant)
@@ -139,12 +155,13 @@ def run_case(site: Site, truth: Truth, cases: Sequence[FaultCase], seed: int) ->
         return nodes.answers(question, honest) if nodes.answers is not None else honest
 
     loop = Loop(
-        site, truth, lambda _: POWER_W, seed=seed, plant=plant, allocate=allocate,
+        site, truth, lambda _: scene.power_w, seed=seed, plant=plant, allocate=allocate,
         hooks=Hooks(on_image=nodes.on_image, on_write=nodes.on_write, on_tick=on_tick),
     )  # fmt: skip
     loop.start()
     struck = False
-    while plant.time_s < END_S:
+    end_s = STRIKE_S + max((case.run_s for case in cases), default=0.0)
+    while plant.time_s < end_s:
         if not struck and plant.time_s >= STRIKE_S:
             struck = True
             plant.forget()
@@ -157,7 +174,7 @@ def run_case(site: Site, truth: Truth, cases: Sequence[FaultCase], seed: int) ->
     if watch.reacted_tick is not None and watch.seen_tick is not None:
         reacted = watch.reacted_tick - watch.seen_tick + 1
     return {
-        "fault": "+".join(case.fault for case in cases) or "none",
+        "fault": "+".join(case.fault for case in cases),
         "detected_s": watch.detected_s,
         "reaction_ticks": reacted,
         "worst": {
@@ -166,7 +183,7 @@ def run_case(site: Site, truth: Truth, cases: Sequence[FaultCase], seed: int) ->
             "temperature_max_degc": float(plant.extremes.hottest_degc.max()),
             "current_max_a": float(max(plant.extremes.most_a.max(), -plant.extremes.least_a.min())),
         },
-        "delivered_kwh": float(plant.energy.bus_out_j.sum()) / J_PER_KWH,
+        "delivered_kwh": float((plant.energy.bus_out_j + plant.energy.bus_in_j).sum()) / J_PER_KWH,
         "shorted": _shorted(plant),
         "safety_violations": plant.violations.total,
     }
@@ -188,20 +205,29 @@ def run(
 ) -> dict[str, Any]:
     """The catalogue, and all pairs of the common faults; `only` picks single faults by name."""
     site = fault_site()
-    truth = draw_truth(site, np.random.default_rng(seed), soc_frac=0.6, soc_std_frac=0.03)
-    sound = run_case(site, truth, (), seed)
     chosen: list[tuple[FaultCase, ...]] = [(c,) for c in CATALOGUE if not only or c.fault in only]
     if pairs and not only:
         chosen += list(combinations([c for c in CATALOGUE if c.common], 2))
+    sound: dict[tuple[str, float], dict[str, Any]] = {}
     cases = []
     for group in chosen:
-        result = run_case(site, truth, group, seed)
-        result["energy_lost_kwh"] = max(sound["delivered_kwh"] - result.pop("delivered_kwh"), 0.0)
+        # a pair strikes in the scene of its first fault, for as long as the longer one
+        name, run_s = group[0].scene, max(case.run_s for case in group)
+        scene = SCENES[name]
+        truth = draw_truth(site, np.random.default_rng(seed), soc_frac=scene.soc_frac, soc_std_frac=0.02)
+        truth = replace(truth, temperature_degc=np.full(site.topology.n_modules, scene.ambient_degc))
+        if (name, run_s) not in sound:
+            nothing = FaultCase("none", lambda _nodes, _plant, _m: None, "none", run_s=run_s)
+            sound[name, run_s] = run_case(site, truth, scene, (nothing,), seed)
+        result = run_case(site, truth, scene, group, seed)
+        moved = result.pop("delivered_kwh")
+        result["scene"] = name
+        result["energy_lost_kwh"] = max(sound[name, run_s]["delivered_kwh"] - moved, 0.0)
         cases.append(result)
         if note is not None:
             note(result["fault"])
+    every = [*cases, *sound.values()]
     return {
         "cases": cases,
-        "safety_violations": sum(c["safety_violations"] + c["shorted"] for c in [*cases, sound]),
-        "energy_without_fault_kwh": sound["delivered_kwh"],
+        "safety_violations": sum(case["safety_violations"] + case["shorted"] for case in every),
     }
