@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,8 +31,12 @@ from daemon_rig import (
 from edge.clock import ScaledClock
 from edge.core import replayed_steps
 from edge.core_values import ClearFault, EmergencyStop, SetMode
+from edge.demo import Commander
+from edge.demo_processes import free_port
 from edge.interval import Rung
 from edge.keeper import shared_tables
+from edge.northbound.topics import Topics
+from edge.northbound.watcher import watch
 from edge.record_codec import decode, encode
 from edge.setpoint import PowerCommand
 from optimizer.result import AllocationInput, AllocationResult, Infeasible
@@ -223,8 +228,15 @@ async def test_emergency_stop_opens_everything_latches_and_is_cleared_on_site_on
         assert not any(twin.closed)
 
 
+def roomy_site() -> Site:
+    """Windows wide enough to lose a module."""
+    site = quick_site(n_modules=6)
+    strings = tuple(replace(s, converter=replace(s.converter, voltage_min_v=40.0)) for s in site.strings)
+    return replace(site, strings=strings)
+
+
 async def test_silent_module_is_bypassed_and_the_others_serve_on() -> None:
-    async with field_of(quick_site(n_modules=5)) as twin, daemon_on(twin) as made:
+    async with field_of(roomy_site()) as twin, daemon_on(twin) as made:
         await serve_power(made, twin)
         twin.server.faults.unit("line-0", 2).silent = True
         view = await until(made, lambda v: bool(v.out_of_service[1]))
@@ -233,3 +245,87 @@ async def test_silent_module_is_bypassed_and_the_others_serve_on() -> None:
         assert abs(twin.power_w - POWER_W) < 0.1 * POWER_W
         assert all(twin.closed)
         assert twin.bank.plant.violations.steps == 0
+
+
+async def test_broker_absent_then_up_then_killed_is_not_felt(tmp_path: Path) -> None:
+    port = free_port()
+    async with field_of(quick_site()) as twin:
+        site = replace(twin.site, mqtt=replace(twin.site.mqtt, host="127.0.0.1", port=port))
+        async with daemon_on(twin, state_dir=tmp_path, northbound=True, site=site) as made:
+            link = made.parts.link
+            assert link is not None
+            await serve_power(made, twin)  # nobody listens yet
+            assert not link.connected
+            broker = await asyncio.create_subprocess_exec(
+                "mosquitto",
+                "-p",
+                str(port),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            try:
+                await held(lambda: link.connected, 40.0)
+            finally:
+                broker.kill()
+                await broker.wait()
+            await held(lambda: not link.connected, 20.0)
+            ticks, failed = made.figures.ticks, made.figures.failed_ticks
+            await asyncio.sleep(2.0)
+            assert made.figures.ticks > ticks
+            assert failed == 0
+            assert abs(twin.power_w - POWER_W) < 0.1 * POWER_W
+            assert made.parts.keeper.trouble == ""
+
+
+async def test_commands_over_a_real_broker_and_status_that_tells_the_truth(tmp_path: Path) -> None:
+    port = free_port()
+    broker = await asyncio.create_subprocess_exec(
+        "mosquitto", "-p", str(port), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with field_of(quick_site()) as twin:
+            site = replace(twin.site, mqtt=replace(twin.site.mqtt, host="127.0.0.1", port=port))
+            async with daemon_on(twin, state_dir=tmp_path, northbound=True, site=site) as made:
+                await held(lambda: made.parts.link.connected, 40.0)
+                heard: dict[str, dict] = {}
+
+                async def listening() -> None:
+                    async for topic, data in watch(site, [f"{Topics.of(site).base}/#"], "test"):
+                        heard[topic] = data  # noqa: PERF403 - it never ends: a comprehension would show nothing
+
+                task = asyncio.create_task(listening())
+                commander = Commander(site, 1.0)
+                assert (await commander.send("set_mode", {"mode": "run"}))["result"] == "accepted"
+                await until(made, lambda v: v.mode is SiteMode.RUN)
+                reply = await commander.send("set_power", {"power_w": 1e6})
+                assert reply["reason"] == "curtailed"
+                assert 0.0 < reply["curtailed_to_w"] < 1e6
+                assert (await commander.send("set_power", {"power_w": POWER_W}))["reason"] == "accepted"
+                await held(lambda: abs(twin.power_w - POWER_W) < 0.1 * POWER_W, 20.0)
+                status = Topics.of(site).status
+                await held(
+                    lambda: (
+                        abs((heard.get(status, {}).get("power_delivered_w") or 0.0) - POWER_W) < 0.1 * POWER_W
+                    ),
+                    20.0,
+                )
+                told = heard[status]
+                assert told["mode"] == "run"
+                assert told["power_asked_w"] == POWER_W
+                assert told["energy_available_kwh"] > 0.0
+                assert told["modules"]["inserted"] + told["modules"]["bypassed"] == 8
+                assert {f"{Topics.of(site).base}/string/S0", f"{Topics.of(site).base}/string/S1"} <= set(
+                    heard
+                )
+                await held(lambda: sum("/module/" in t for t in heard) == 8, 20.0)
+                task.cancel()
+    finally:
+        broker.terminate()
+        await broker.wait()
+
+
+async def held(condition, limit_s: float) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {limit_s} s"
+        await asyncio.sleep(0.05)
