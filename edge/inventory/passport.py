@@ -1,0 +1,122 @@
+"""A passport: a module's history folded into what holds now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge.inventory.store import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Passport:
+    """What is known of one module."""
+
+    serial: str
+    master: dict[str, Any]
+    """As received: chemistry, n_cells, n_parallel, rated_capacity_ah, origin, vehicle, dates ..."""
+    tests: tuple[dict[str, Any], ...]
+    grade: dict[str, Any] | None
+    status: str
+    """received, accepted or refused"""
+    refusals: tuple[dict[str, str], ...]
+    positions: tuple[dict[str, Any], ...]
+    lowest_cell_v: float | None
+    """Lowest cell voltage ever seen."""
+    entries: tuple[Entry, ...] = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the last entry."""
+        return self.entries[-1].digest
+
+
+def passport(serial: str, entries: Sequence[Entry]) -> Passport:
+    """Fold a history."""
+    master: dict[str, Any] = {}
+    tests: list[dict[str, Any]] = []
+    grade: dict[str, Any] | None = None
+    status = "received"
+    refusals: tuple[dict[str, str], ...] = ()
+    positions: list[dict[str, Any]] = []
+    for entry in entries:
+        if entry.kind == "received":
+            master |= entry.data
+        elif entry.kind == "test":
+            tests.append({"utc": entry.utc, **entry.data})
+        elif entry.kind == "graded":
+            grade = dict(entry.data)
+        elif entry.kind == "refused":
+            status, refusals = "refused", tuple(entry.data["reasons"])
+        elif entry.kind == "accepted":
+            status, refusals = "accepted", ()
+        elif entry.kind == "placed":
+            positions.append({"utc": entry.utc, **entry.data})
+    seen = [float(s["lowest_cell_v"]) for s in (master, *tests) if s.get("lowest_cell_v") is not None]
+    return Passport(
+        serial=serial,
+        master=master,
+        tests=tuple(tests),
+        grade=grade,
+        status=status,
+        refusals=refusals,
+        positions=tuple(positions),
+        lowest_cell_v=min(seen, default=None),
+        entries=tuple(entries),
+    )
+
+
+def passports(histories: Mapping[str, Sequence[Entry]]) -> tuple[Passport, ...]:
+    """All passports, in the order of arrival."""
+    return tuple(passport(serial, entries) for serial, entries in histories.items())
+
+
+def lot_row(card: Passport) -> dict[str, Any]:
+    """Row for `reconf.binning.lot.lot_from_rows`."""
+    row: dict[str, Any] = {"serial": card.serial}
+    keys = ("chemistry", "cell_model", "n_cells", "n_parallel", "rated_capacity_ah")
+    row |= {k: card.master[k] for k in keys if card.master.get(k) is not None}
+    row |= {k: v for k, v in (card.grade or {}).items() if v is not None}
+    return row
+
+
+def document(card: Passport) -> dict[str, Any]:
+    """The passport as JSON.
+
+    Groups and names follow Annex XIII of Regulation (EU) 2023/1542 where it has the field
+    (manufacturer, chemistry, rated capacity, state of health, origin, status); the rest is under `module`.
+    """
+    m, grade = card.master, card.grade or {}
+    return {
+        "passport": {"standard": "Regulation (EU) 2023/1542, Annex XIII (fields that apply)", "version": 1},
+        "identification": {
+            "uniqueIdentifier": card.serial,
+            "manufacturer": m.get("manufacturer"),
+            "manufacturingDate": m.get("manufactured"),
+            "batteryCategory": "electric vehicle battery module, second life",
+            "batteryStatus": {"accepted": "repurposed", "refused": "waste"}.get(card.status, "used"),
+        },
+        "origin": {"vehicle": m.get("vehicle"), "source": m.get("origin"), "received": m.get("received")},
+        "materials": {"batteryChemistry": m.get("chemistry")},
+        "performanceAndDurability": {
+            "ratedCapacity_Ah": m.get("rated_capacity_ah"),
+            "stateOfHealth_frac": grade.get("soh_frac"),
+            "stateOfHealth_90": [grade.get("soh_low_frac"), grade.get("soh_high_frac")],
+            "internalResistance_ohm": grade.get("resistance_ohm"),
+            "selfDischarge_mV_per_day": grade.get("self_discharge_mv_per_day"),
+        },
+        "module": {
+            "n_cells": m.get("n_cells"),
+            "n_parallel": m.get("n_parallel"),
+            "lowest_cell_v": card.lowest_cell_v,
+            "status": card.status,
+            "refusals": list(card.refusals),
+            "tests": list(card.tests),
+            "positions": list(card.positions),
+        },
+        "history": [
+            {"step": e.step, "utc": e.utc, "kind": e.kind, "data": e.data, "hash": e.digest}
+            for e in card.entries
+        ],
+    }
