@@ -17,8 +17,9 @@ from reconf.protection.envelope import Insertion
 from reconf.site import Site
 
 GAP_OF_POWER_FRAC = 0.02
-"""A gap below this share of the power is no reason to distrust a plan, however small its losses are. Where
-power is short every string stands at its limit: nothing is left to choose, nor anything to fall back on."""
+"""A gap below this share of the power is no reason to distrust a plan, however small its losses are."""
+SHORT_FRAC = 1e-6
+"""Unserved power above this share means that power is short."""
 
 
 def allocate(site: Site, asked: AllocationInput) -> AllocationResult:
@@ -40,19 +41,17 @@ def judged(
 ) -> Plan | Inaccurate:
     """The plan with its certificate; `Inaccurate` where the gap exceeds what the site file allows.
 
-    How much can be delivered at all is not a matter of cost: where power is short, the certificate is about
-    what is served, and `unserved_w` says the rest.
+    Where power is short every string stands at its limit and there is nothing to choose: such a plan carries
+    no gap, its `unserved_w` and bindings say what is missing and why.
     """
+    if plan.unserved_w > SHORT_FRAC * max(model.power_w, 1.0):
+        return plan
     proof = certify(site, model, asked, plan, solution)
-    short_w = model.unserved_price * plan.unserved_w
     plan = replace(
-        plan,
-        lower_bound_w=proof.lower_bound_w + short_w,
-        gap_frac=proof.gap_frac,
-        cost_w=proof.cost.total_w + short_w,
+        plan, lower_bound_w=proof.lower_bound_w, gap_frac=proof.gap_frac, cost_w=proof.cost.total_w
     )
     allowed, missed_w = site.allocator.gap_limit_frac, proof.cost.total_w - proof.lower_bound_w
-    if proof.gap_frac > allowed and missed_w > GAP_OF_POWER_FRAC * model.power_w and short_w == 0.0:
+    if proof.gap_frac > allowed and missed_w > GAP_OF_POWER_FRAC * model.power_w:
         reason = f"certified gap {proof.gap_frac:.1%} of the losses, allowed {allowed:.1%}"
         return Inaccurate(interval=asked.interval, reason=reason, plan=plan)
     return plan

@@ -22,7 +22,7 @@ import numpy as np
 
 from optimizer.currents import Padded
 from optimizer.model import Model
-from optimizer.solution import Solution, cost_of
+from optimizer.solution import Solution, cost_of, priced_strings_w
 from reconf.arrays import FloatArray
 
 TOLERANCE_FRAC = 1e-3
@@ -41,7 +41,7 @@ def lower_bound_w(model: Model, solution: Solution, price: float) -> float:
     theta = _trim_price(model, lam)
     top = np.minimum(model.current_max_a, padded.take(model.limit_now_a, 0.0).max(axis=1))
     top = np.where(model.used, np.maximum(top, solution.current_a), 0.0)
-    goal = _string_values(model, solution, price)
+    goal = priced_strings_w(model, solution, price)
     tolerance = TOLERANCE_FRAC * cost_of(model, solution).loss_w / max(model.n_strings, 1)
     total = price * model.power_w
     for s in np.flatnonzero(model.used):
@@ -92,19 +92,6 @@ def _string_rows(model: Model, padded: Padded) -> FloatArray:
         ),
         axis=1,
     )  # fmt: skip
-
-
-def _string_values(model: Model, solution: Solution, price: float) -> FloatArray:
-    """(S,) what the plan itself has of each string's dual: cost less price times bus power."""
-    q, t, of = solution.through_a, solution.trim_a, model.string_of
-    current = solution.current_a
-    module = model.resistance_ohm * (current[of] * q + 2.0 * model.sign * q * t + t * t)
-    module = module + model.price_w_per_a * (q + model.sign * t)
-    module = module + 0.5 * model.weight_w_per_a2 * (q + model.sign * t - model.target_a) ** 2
-    module = module + (1.0 - model.trim_efficiency_frac) * model.emf_v * np.maximum(t, 0.0)
-    own = model.loss_fixed_w + (model.r_on_ohm + model.loss_quadratic_ohm) * current**2
-    bus = solution.bus_w
-    return model.string_sum(module) + own + (model.loss_linear_frac - price) * bus
 
 
 def _trim_price(model: Model, lam: FloatArray) -> FloatArray:

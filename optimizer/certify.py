@@ -66,8 +66,7 @@ def best_bound_w(model: Model, solution: Solution) -> float:
     tries = [p * f for p in {min(solution.price, PRICE_CEILING), mean} for f in PRICE_TRIES]
     best = max(lower_bound_w(model, solution, p) for p in tries)
     cost = cost_of(model, solution)
-    at_limit = model.power_w >= (1.0 - 1e-6) * float(solution.deliverable_w.sum())
-    if not at_limit and cost.total_w - best > WIDE_FRAC * cost.loss_w:
+    if cost.total_w - best > WIDE_FRAC * cost.loss_w:
         best = max(best, *(lower_bound_w(model, solution, p) for p in WIDE_TRIES))
     return best
 

@@ -61,3 +61,16 @@ def cost_of(model: Model, solution: Solution) -> Cost:
     wear = float(model.price_w_per_a @ (q + model.sign * t))
     unserved = model.power_w - float(solution.bus_w.sum())
     return Cost(loss, wear, balance, unserved, loss + wear + balance + model.unserved_price * abs(unserved))
+
+
+def priced_strings_w(model: Model, solution: Solution, price: float) -> FloatArray:
+    """(S,) cost of each string less `price` times its bus power: its part of the dual."""
+    q, t, of = solution.through_a, solution.trim_a, model.string_of
+    current = solution.current_a
+    module = model.resistance_ohm * (current[of] * q + 2.0 * model.sign * q * t + t * t)
+    module = module + model.price_w_per_a * (q + model.sign * t)
+    module = module + 0.5 * model.weight_w_per_a2 * (q + model.sign * t - model.target_a) ** 2
+    module = module + (1.0 - model.trim_efficiency_frac) * model.emf_v * np.maximum(t, 0.0)
+    own = model.loss_fixed_w + (model.r_on_ohm + model.loss_quadratic_ohm) * current**2
+    bus = solution.bus_w
+    return model.string_sum(module) + own + (model.loss_linear_frac - price) * bus

@@ -13,7 +13,7 @@ from optimizer.jumps import better_currents, has_jumps
 from optimizer.model import Model
 from optimizer.result import AllocationInput
 from optimizer.share import share_by_weight
-from optimizer.solution import Solution, cost_of
+from optimizer.solution import Solution, cost_of, priced_strings_w
 from optimizer.structured import Engine, engine_for, solve_fixed
 from optimizer.trim import plan_trim
 from reconf.arrays import FloatArray
@@ -43,10 +43,33 @@ def solve(model: Model, asked: AllocationInput, engine: Engine = "auto") -> Solu
     best = solve_currents(model, padded, np.zeros(model.n_modules), engine)
     if asked.request.balance and model.power_w == 0.0:
         return _near(model, padded, plan_trim(model, padded, asked, best.through_a), best, engine)
-    best = _trimmed(model, padded, asked, best, engine)
-    again = _jumped(model, padded, best, engine)
-    # what trim can do may make another current the better one
-    return best if again is best else _trimmed(model, padded, asked, again, engine)
+    trimmed = _trimmed(model, padded, asked, best, engine)
+    if not has_jumps(model, best) and not trimmed.trim_a.any():
+        return trimmed
+    # a module kept out by its limit may live on trim alone: then the other side of the jump is better
+    plain = solve_currents(model, padded, np.zeros(model.n_modules), engine, jumps=False)
+    other = _trimmed(model, padded, asked, plain, engine)
+    return _best_of_both(model, padded, trimmed, other, engine)
+
+
+def _best_of_both(model: Model, padded: Padded, one: Solution, two: Solution, engine: Engine) -> Solution:
+    """Of two answers the better, or their mixture string by string where that is better still."""
+    best = min(one, two, key=lambda s: cost_of(model, s).total_w)
+    price = float(np.median(best.string_price[model.used]))
+    second = priced_strings_w(model, two, price) < priced_strings_w(model, one, price)
+    if second.all() or not second.any():
+        return best
+    trim = np.where(second[model.string_of], two.trim_a, one.trim_a)
+    bus = np.maximum(np.where(second, two.bus_w, one.bus_w), 0.0)
+    current = np.where(second, two.current_a, one.current_a)
+    total = float(bus.sum())
+    shares = share_by_weight(bus, best.deliverable_w, model.power_w) if total > 0.0 else bus
+    fast = engine_for(engine) == "compiled"
+    found = at_currents(
+        model, _currents(model, padded, shares, current, trim, fast), trim, best.deliverable_w, engine
+    )
+    mixed = _shared(model, padded, found, current, SHARE_ROUNDS, engine)
+    return min(best, mixed, key=lambda s: cost_of(model, s).total_w)
 
 
 def _trimmed(
@@ -66,7 +89,9 @@ def _trimmed(
     return best
 
 
-def solve_currents(model: Model, padded: Padded, trim_a: FloatArray, engine: Engine = "auto") -> Solution:
+def solve_currents(
+    model: Model, padded: Padded, trim_a: FloatArray, engine: Engine = "auto", *, jumps: bool = True
+) -> Solution:
     """Share, currents and through-charge currents with trim held.
 
     The first share is by energy, at which all modules end together. Where limits make a watt dearer in one
@@ -79,7 +104,7 @@ def solve_currents(model: Model, padded: Padded, trim_a: FloatArray, engine: Eng
     if model.power_w >= (1.0 - 1e-6) * float(limit_w.sum()):
         return best  # every string gives what it can: nothing to choose
     best = _shared(model, padded, best, top_a, SHARE_ROUNDS, engine)
-    return _jumped(model, padded, best, engine)
+    return _jumped(model, padded, best, engine) if jumps else best
 
 
 def _near(model: Model, padded: Padded, trim_a: FloatArray, before: Solution, engine: Engine) -> Solution:

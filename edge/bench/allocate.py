@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.bench.allocate_case import draw_case
+from optimizer.allocate import SHORT_FRAC, to_plan
+from optimizer.certify import certify
 from optimizer.fixed import Fixed, make, violation
 from optimizer.horizon import solve_horizon
 from optimizer.model import Model, at_power, build
@@ -150,15 +152,15 @@ def _gaps(modules: int, strings: int, seeds: int) -> list[float]:
     gaps = []
     for seed in range(1001, 1001 + seeds):
         site, asked = draw_case(per_string * few, few, seed)
-        served = _served(build(site, asked))
+        model = build(site, asked)
+        served = _served(model)
+        if served.power_w < model.power_w * (1.0 - SHORT_FRAC):
+            continue  # power is short: nothing to choose, so no gap (see optimizer.allocate)
         gaps.append(_gap(served, solve(served, asked), site, asked))
     return gaps
 
 
 def _gap(model: Model, solution: Solution, site: Any, asked: Any) -> float:
-    from optimizer.allocate import to_plan
-    from optimizer.certify import certify
-
     plan = to_plan(site, model, asked, solution, 0.0)
     return certify(site, model, asked, plan, solution).gap_frac
 
