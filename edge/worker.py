@@ -233,7 +233,7 @@ class OptimizerWorker:
         self._answers.put_nowait(message)
 
     def _let_go(self) -> mp.process.BaseProcess | None:
-        """Kill the process (it holds nothing that could be lost), close the pipe; who it was, to be joined."""
+        """Kill the process (it holds nothing that could be lost), close the pipe; who is to be joined."""
         if self._pipe is not None:
             with contextlib.suppress(ValueError, OSError):
                 asyncio.get_running_loop().remove_reader(self._pipe.fileno())
