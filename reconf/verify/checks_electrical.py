@@ -14,10 +14,10 @@ from reconf.verify.findings import Findings
 SECONDS_PER_HOUR = 3600.0
 CELL_RESISTANCE_SPREAD = 1.3
 """Resistance of the worst cell group over the module's mean group."""
-CHARGE_DOUBT = 1.15
-"""Capacity may be so much smaller than believed."""
+CHARGE_DOUBT = 1.25
+"""Capacity may be 15 % smaller than believed, and the current of a constant power rises as voltage falls."""
 CHARGE_RESERVE_FRAC = 0.002
-"""Charge between the operating and the safety end of a cell, of its capacity; the knee is steep there."""
+"""Of the capacity; what a command may move beyond the charge left when it is looked at again next tick."""
 
 
 def _tighter(hard: FloatArray, soft: FloatArray, side: float) -> FloatArray:
@@ -115,7 +115,7 @@ def check_cells(found: Findings, c: Context) -> None:
     top = e.cell_voltage_max_v + resistance * np.maximum(now - low, 0.0) + slope * moved_in
     found.at_least("cell_voltage_min", bottom, t.cell_voltage_min_v, active & (high > 0.0), t.serials)
     found.at_most("cell_voltage_max", top, t.cell_voltage_max_v, active & (low < 0.0), t.serials)
-    spare = CHARGE_RESERVE_FRAC * e.capacity_ah
+    spare = CHARGE_RESERVE_FRAC * e.capacity_ah * min(c.dt_s / c.hold_s, 1.0)
     left = (np.maximum(e.remaining_ah, 0.0) + spare) / CHARGE_DOUBT
     room = (np.maximum(e.chargeable_ah, 0.0) + spare) / CHARGE_DOUBT
     found.at_most("charge_left", moved_out, left, active & (high > 0.0), t.serials)
