@@ -18,6 +18,8 @@ from reconf.arrays import FloatArray, IntArray
 
 INK = "#1b1f24"
 FAINT = "#8a939d"
+LABEL_INSIDE_ABOVE = 90.0
+"""Bars above this share [%] carry their label inside, clear of the line at 100 %."""
 STRING_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 BARS = (
     ("delivered_kwh", "time-shared (this run)", "#0072B2"),
@@ -146,7 +148,11 @@ def _draw_energy(axes: Any, figures: Mapping[str, float]) -> None:
     shares = [100.0 * figures[key] / ideal for key, _, _ in BARS]
     axes.bar(range(len(BARS)), shares, color=[colour for _, _, colour in BARS], width=0.66)
     for x, (share, (key, _, _)) in enumerate(zip(shares, BARS, strict=True)):
-        axes.text(x, share + 1.5, f"{share:.1f} %", ha="center", fontsize=9, color=INK, fontweight="bold")
+        high = share > LABEL_INSIDE_ABOVE
+        axes.text(
+            x, share - 2.0 if high else share + 1.5, f"{share:.1f} %", ha="center",
+            va="top" if high else "bottom", fontsize=9, color="white" if high else INK, fontweight="bold",
+        )  # fmt: skip
         axes.text(
             x, share / 2, f"{figures[key]:.1f}\nkWh", ha="center", va="center", fontsize=7.5, color="white"
         )

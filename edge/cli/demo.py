@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from edge.demo_processes import DemoSetup
 
 EXIT_WRONG, EXIT_FAILED = 2, 1
-TIME_SCALE = 240.0
 
 
 def demo(
@@ -34,7 +33,10 @@ def demo(
         str, typer.Option("--json", metavar="PATH|-", help="write the result as JSON; - is stdout")
     ] = "",
     png: Annotated[Path | None, typer.Option(help="where to draw the run; default: demo.png here")] = None,
-    time_scale: Annotated[float, typer.Option(min=1.0, help="simulated seconds per second")] = TIME_SCALE,
+    time_scale: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="simulated seconds per second; default: what this machine keeps up with"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="draw of the modules; default: the site file's")] = None,
     soc: Annotated[float, typer.Option(min=0.2, max=1.0, help="mean SOC at the start")] = 0.97,
     keep: Annotated[Path | None, typer.Option(help="keep logs and the daemon's state here")] = None,
@@ -42,6 +44,7 @@ def demo(
     """Simulated site, broker and daemon in one: discharge and recharge the pack at C/3, show what it gave."""
     from rich.console import Console
 
+    from edge.demo_pace import suitable_time_scale
     from edge.demo_processes import DemoSetup
 
     console = Console(stderr=True)
@@ -59,7 +62,9 @@ def demo(
             folder = Path(tempfile.mkdtemp(prefix="run-", dir=keep))
             console.print(f"logs and state: {folder}")
         drawn = loaded.twin_seed if seed is None else seed
-        setup = DemoSetup(path, loaded, time_scale, drawn, soc, folder)
+        scale = time_scale or suitable_time_scale(loaded, drawn)
+        console.print(f"time runs {scale:.0f} times faster than life")
+        setup = DemoSetup(path, loaded, scale, drawn, soc, folder)
         try:
             figures = asyncio.run(_run(setup, console, picture, once=once, json_to=json_to))
         except ReconfError as error:
