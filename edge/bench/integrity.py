@@ -232,7 +232,6 @@ def lies(
     adversary = Adversary(learn_s, dt_s)
     drive.spoil = adversary
     _operate(drive, duty, learn_s)
-    before = {f.serial for f in drive.estimate.findings}
     worst = np.zeros(MODULES)
     for _ in range(round(lies_s / dt_s)):
         _operate(drive, duty, dt_s)
@@ -243,19 +242,19 @@ def lies(
     result: list[dict[str, Any]] = []
     for name, m in adversary.where.items():
         mine = [f for f in drive.estimate.findings if f.serial == serials[m]]
-        true = [f for f in mine if f.since_s >= learn_s]
+        true = [f for f in mine if f.since_s >= learn_s - dt_s]
         first = min(true, key=lambda f: f.since_s, default=None)
         result.append(
             {
                 "kind": name,
-                "found_s": None if first is None else round(first.since_s - learn_s, 1),
+                "found_s": None if first is None else round(max(first.since_s - learn_s, 0.0), 1),
                 "subject": None if first is None else first.subject,
                 "test": None if first is None else first.test,
                 "bound_missed_by_k": round(float(worst[m]), 2),
             }
         )
     liars = {serials[m] for m in adversary.where.values()}
-    honest = [f for f in drive.estimate.findings if f.serial not in liars or f.serial in before]
+    honest = [f for f in drive.estimate.findings if f.serial not in liars]
     texts = [f"{f.serial} {f.subject} {f.test} at {f.since_s:.0f} s: {f.evidence}" for f in honest]
     result.append({"kind": "honest_neighbours_accused", "count": len(honest), "findings": texts})
     return result

@@ -44,6 +44,8 @@ class CellSignals:
     """(M, C) dU/dz."""
     raw_v: FloatArray
     """(M, C) cell voltages as read, NaN where missing."""
+    answered: BoolArray
+    """(M,)"""
     module_v: FloatArray
     """(M,) NaN where missing."""
     quiet: BoolArray
@@ -92,7 +94,7 @@ def _add(
 def _sense_wires(
     constants: Constants, state: AnomalyState, signals: CellSignals, serials: tuple[str, ...], time_s: float
 ) -> AnomalyState:
-    zero = (signals.raw_v <= OPEN_WIRE_V) & constants.mask
+    zero = (signals.raw_v <= OPEN_WIRE_V) & constants.mask & signals.answered[:, None]
     if not zero.any():
         return state
     rest = np.where(zero | ~np.isfinite(signals.raw_v), 0.0, signals.raw_v).sum(axis=1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reconf.arrays import BoolArray, FloatArray
+from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.cells.bank import CellBank
 from reconf.estimation.tuning import OCV_MODEL_STD_V, TUNING, Tuning
 from reconf.site import Site
@@ -20,6 +20,10 @@ class Constants:
     tuning: Tuning
     mask: BoolArray
     """(M, C) True where the module has such a group."""
+    share: FloatArray
+    """(M, C) 1 where the module has such a group, else 0."""
+    index: IntArray
+    """(M,) 0, 1, 2 ... for picking one group of each module."""
     rated_ah: FloatArray
     prior_capacity_ah: FloatArray
     prior_capacity_std_ah: FloatArray
@@ -34,6 +38,18 @@ class Constants:
     ambient_degc: float
 
 
+def pick(constants: Constants, values: FloatArray, group: IntArray) -> FloatArray:
+    """values[m, group[m]] -> (M,)."""
+    picked: FloatArray = values[constants.index, group]
+    return picked
+
+
+def total(constants: Constants, values: FloatArray) -> FloatArray:
+    """Sum of (M, C) finite values over the groups that a module has -> (M,)."""
+    summed: FloatArray = np.einsum("mc,mc->m", values, constants.share)
+    return summed
+
+
 def constants_of(site: Site) -> Constants:
     """Build the tables; used through `Site.derived`."""
     modules = site.modules
@@ -46,6 +62,8 @@ def constants_of(site: Site) -> Constants:
         bank=bank,
         tuning=TUNING,
         mask=bank.mask,
+        share=bank.mask.astype(np.float64),
+        index=np.arange(len(modules), dtype=np.int64),
         rated_ah=rated,
         prior_capacity_ah=rated * np.array([m.soh_frac for m in modules]),
         prior_capacity_std_ah=np.hypot(rated * np.array([m.soh_std_frac for m in modules]), spread),

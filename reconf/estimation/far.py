@@ -36,9 +36,8 @@ class Far:
     """(K,) group of each."""
 
 
-def choose(state: GroupState, use: BoolArray) -> Far:
+def choose(state: GroupState, std: FloatArray, use: BoolArray) -> Far:
     """Groups too uncertain for a straight line whose voltage has not been used yet."""
-    std = state.soc_std_frac()
     candidates = use & (std > FAR_STD_FRAC)
     if not candidates.any():
         none = np.zeros(0, dtype=np.intp)

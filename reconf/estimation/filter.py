@@ -10,7 +10,7 @@ from reconf.arrays import FloatArray
 from reconf.cells.bank import BankPoint
 from reconf.estimation import anomaly, circuit, groups, integrity, resistance
 from reconf.estimation import charge as counting
-from reconf.estimation.constants import Constants
+from reconf.estimation.constants import Constants, total
 from reconf.estimation.integrity import Untrue
 from reconf.estimation.memory import FilterState
 from reconf.estimation.remaining import reach
@@ -22,6 +22,7 @@ from reconf.site import Site
 
 __all__ = ["clear_findings", "estimate", "initial_state"]
 
+MEAN_CURRENT_FROM_S = 3.0
 QUIET_C = 0.3
 """Below this C-rate a voltage measures the charge of a cell against its neighbours [1/h]."""
 MIN_PLAUSIBLE_CELL_V = 0.5
@@ -54,8 +55,9 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
     )
     state = _predict(constants, replace(state, charge=counted), moved, image, dt_s)
     point = constants.bank.at(state.groups.soc_frac)
+    shift = _ocv_shift(constants, state, point)
     voltage, voltage_std = _cell_voltages(constants, state, image)
-    state, steps, innovation = _correct(constants, state, point, voltage, voltage_std, moved, dt_s)
+    state, steps, innovation = _correct(constants, state, point, shift, voltage, voltage_std, moved, dt_s)
     state = _watch(site, constants, state, moved, steps, point, innovation, image, dt_s)
     heard = np.isfinite(voltage).any(axis=1)
     state = replace(
@@ -66,7 +68,6 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
     )
     ends = reach(constants, state, state.cut_soc_frac)
     state = replace(state, cut_soc_frac=ends.cut_soc_frac)
-    shift = _ocv_shift(constants, state, point)
     return state, report(constants, state, point, shift, voltage, ends, image)
 
 
@@ -75,7 +76,7 @@ def _predict(
 ) -> FilterState:
     """Charge, polarisation and temperature to the time of this image."""
     soc = state.groups.soc_frac
-    middle = np.where(constants.mask, soc, 0.0).sum(axis=1) / constants.bank.n_cells
+    middle = total(constants, soc) / constants.bank.n_cells
     point = constants.bank.at(middle)
     amps = moved.current_a
     # a doubt about the current is an offset: over its memory of ten minutes it adds up linearly
@@ -88,10 +89,13 @@ def _predict(
         _curve_std_v(constants, point),
         dt_s,
     )
+    # over a long tick the counter knows the mean current, the reading only its last second; over a short
+    # one the counter's resolution would be the larger error
+    mean_a = moved.charge_ah * (3600.0 / dt_s) if dt_s >= MEAN_CURRENT_FROM_S else amps
     inside = circuit.step_polarisation(
-        constants, state.circuit, point, amps, constants.prior_capacity_ah, dt_s
+        constants, state.circuit, point, mean_a, constants.prior_capacity_ah, dt_s
     )
-    scale = state.resistance.scale.mean(axis=1)
+    scale = total(constants, state.resistance.scale) / constants.bank.n_cells
     ohmic = amps * amps * point.r0_ohm * constants.bank.r0_factor(state.circuit.core_degc)
     lost = scale * (ohmic + amps * (inside.v1_v + inside.v2_v))
     reversible = -amps * (state.circuit.core_degc + 273.15) * point.entropy_v_per_k
@@ -147,6 +151,7 @@ def _correct(
     constants: Constants,
     state: FilterState,
     point: BankPoint,
+    shift: FloatArray,
     voltage_v: FloatArray,
     voltage_std_v: FloatArray,
     moved: counting.Moved,
@@ -157,7 +162,6 @@ def _correct(
     slow = inside.v1_v + inside.v2_v
     amps_factor = moved.current_a * constants.bank.r0_factor(inside.core_degc)
     drop = point.r0_ohm * amps_factor[:, None] + slow[:, None]
-    shift = _ocv_shift(constants, state, point)
     rho, steps = resistance.update(
         constants,
         state.resistance,
@@ -219,13 +223,13 @@ def _watch(
     readings = image.modules
     cells, whole = readings.cell_voltage_v, readings.voltage_v
     known = (cells.usable | ~constants.mask).all(axis=1) & whole.usable & readings.answered & moved.steady
-    total = np.where(constants.mask & cells.usable, cells.value, 0.0).sum(axis=1)
+    summed = total(constants, np.where(cells.usable, cells.value, 0.0))
     sensors = readings.temperature_degc
     signals = integrity.Signals(
         temperature_degc=np.where(sensors.usable & readings.answered[:, None], sensors.value, np.nan),
         model_degc=state.integrity.surface_degc,
-        cell_sum_v=np.where(known, total - whole.value, np.nan),
-        deviation_v=cells.value - (total / constants.bank.n_cells)[:, None],
+        cell_sum_v=np.where(known, summed - whole.value, np.nan),
+        cell_voltage_v=cells.value,
         string_current_a=moved.string_gap_a,
         quiet_current_a=moved.quiet_gap_a,
         current_a=moved.current_a,
@@ -238,7 +242,8 @@ def _watch(
     cell_signals = anomaly.CellSignals(
         ocv_v=innovation_v,
         slope_v=point.slope_v,
-        raw_v=np.where(cells.usable & readings.answered[:, None], cells.value, np.nan),
+        raw_v=cells.value,
+        answered=readings.answered,
         module_v=np.where(whole.usable, whole.value, np.nan),
         quiet=np.abs(moved.current_a) < QUIET_C * constants.rated_ah,
     )

@@ -97,13 +97,15 @@ def correct(
     constants: Constants, state: GroupState, point: BankPoint, measurement: Measurement
 ) -> tuple[GroupState, FloatArray]:
     """Use the voltages; returns the new state and the innovation over its sigma (M, C), 0 where unused."""
-    unsure = far.choose(state, measurement.use)
+    std = state.soc_std_frac()
+    unsure = far.choose(state, std, measurement.use)
     use = measurement.use
     if unsure.rows.size:
         state = far.correct(constants.bank, state, unsure, measurement.voltage_v, measurement.var_v2)
         use = use.copy()
         use[unsure.rows, unsure.columns] = False
-    expected, slope, remainder = _linearise(constants, state, point, use)
+        std = state.soc_std_frac()
+    expected, slope, remainder = _linearise(constants, state, point, std, use)
     z = state.soc_frac
     h_r = slope / state.capacity_ah
     h_q = -z * h_r
@@ -118,8 +120,9 @@ def correct(
     weight = np.where(use, 1.0 / variance, 0.0)
     step = weight * residual
     # gate: the curve's error repeats at every visit, so its floor cannot be averaged away
+    variance_z = state.var_rr - 2.0 * z * state.var_rq + z * z * state.var_qq
     floor = constants.tuning.curve_floor * measurement.curve_std_v[:, None] / np.maximum(slope, 1e-3)
-    share = np.clip(1.0 - (floor / state.soc_std_frac()) ** 2, 0.0, 1.0)
+    share = np.clip(1.0 - (floor * state.capacity_ah) ** 2 / np.maximum(variance_z, 1e-12), 0.0, 1.0)
     moved = share * step
     # covariance of a gain below the optimal one: P - K p' - p K' + K S K'
     less = weight * share * (2.0 - share)
@@ -138,14 +141,14 @@ def correct(
 
 
 def _linearise(
-    constants: Constants, state: GroupState, point: BankPoint, use: BoolArray
+    constants: Constants, state: GroupState, point: BankPoint, std: FloatArray, use: BoolArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Expected OCV, slope per unit SOC and variance of the non-linear remainder, each (M, C)."""
-    expected, slope = point.ocv_v.copy(), point.slope_v.copy()
+    expected, slope = point.ocv_v, point.slope_v
     remainder = np.zeros_like(expected)
-    std = state.soc_std_frac()
     rows = np.flatnonzero(((std > constants.tuning.secant_std_frac) & use).any(axis=1))
     if rows.size:
+        expected, slope = expected.copy(), slope.copy()
         z = state.soc_frac[rows]
         span = np.minimum(std[rows], far.FAR_STD_FRAC)
         low = np.clip(z - span, *SOC_REACH)

@@ -81,8 +81,8 @@ class Signals:
     """Surface of the free-running observer."""
     cell_sum_v: FloatArray
     """Sum of the cells less the module voltage, NaN where either is missing or the current just moved."""
-    deviation_v: FloatArray
-    """(M, C) cell voltage less the mean of its module, NaN where unusable."""
+    cell_voltage_v: FloatArray
+    """(M, C) as read, NaN where there is none."""
     string_current_a: FloatArray
     """Module current less trim less the string's consensus, NaN where it does not apply."""
     quiet_current_a: FloatArray
@@ -114,8 +114,6 @@ class IntegrityState:
     """(7, M): T1 - model, T2 - model, cell sum, string current, quiet current, counter, |charge|."""
     counts: FloatArray
     """(7, M)"""
-    deviation_v: FloatArray
-    """(M, C) mean deviation of each cell from its module, memory of two blocks."""
     step_xy: FloatArray
     step_xx: FloatArray
     ratio_scale: FloatArray
@@ -142,7 +140,6 @@ class IntegrityState:
             elapsed_s=0.0,
             sums=np.zeros((7, m)),
             counts=np.zeros((7, m)),
-            deviation_v=np.zeros((m, c)),
             step_xy=np.zeros(m),
             step_xx=np.zeros(m),
             ratio_scale=scale.copy(),
@@ -182,16 +179,12 @@ def watch(
         ]
     )
     seen = np.isfinite(values)
-    weight = min(1.0, dt_s / (2.0 * BLOCK_S))
-    fresh = np.isfinite(signals.deviation_v)
-    drift = np.where(fresh, weight * (np.nan_to_num(signals.deviation_v) - state.deviation_v), 0.0)
     state = replace(
         state,
         last_degc=np.where(np.isfinite(signals.temperature_degc), signals.temperature_degc, state.last_degc),
         elapsed_s=state.elapsed_s + dt_s,
         sums=state.sums + np.where(seen, values, 0.0),
         counts=state.counts + seen,
-        deviation_v=state.deviation_v + drift,
         step_xy=state.step_xy + signals.step_xy,
         step_xx=state.step_xx + signals.step_xx,
     )
@@ -288,7 +281,15 @@ def _judge(
     alarms: BoolArray = np.asarray(over.any(axis=1), dtype=np.bool_)
     if alarms.any():
         evidence = _Evidence(
-            first, second, both, median, ratio, _mean(state, 2), _mean(state, 3), _mean(state, 4)
+            first,
+            second,
+            both,
+            median,
+            ratio,
+            _mean(state, 2),
+            _mean(state, 3),
+            _mean(state, 4),
+            signals.cell_voltage_v,
         )
         state = _latch(state, alarms, evidence, serials, time_s)
     return replace(
@@ -338,6 +339,13 @@ class _Evidence:
     cell_sum_v: FloatArray
     string_a: FloatArray
     quiet_a: FloatArray
+    cell_voltage_v: FloatArray
+    """(M, C)"""
+
+    def deviation_v(self) -> FloatArray:
+        """(M, C) cell voltage less the mean of its module."""
+        deviation: FloatArray = self.cell_voltage_v - np.nanmean(self.cell_voltage_v, axis=1, keepdims=True)
+        return deviation
 
 
 def _latch(
@@ -386,9 +394,10 @@ def _judgement(
         for subject, bit, cell in (t1, t2):
             yield (subject, bit, cell, text)
     elif test == CELL_SUM:
-        worst = int(np.argmax(np.abs(state.deviation_v[m])))
+        deviation = np.abs(np.nan_to_num(seen.deviation_v()[m]))
+        worst = int(np.argmax(deviation))
         text = f"cells add up to {seen.cell_sum_v[m]:+.3f} V against the module voltage"
-        alone = abs(state.deviation_v[m, worst]) > 0.5 * abs(seen.cell_sum_v[m])
+        alone = deviation[worst] > 0.5 * abs(seen.cell_sum_v[m])
         if alone:
             yield (f"cell_voltage_{worst + 1}", Untrue.CELL_VOLTAGES, worst, text)
         else:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconf.arrays import FloatArray, IntArray
-from reconf.estimation.constants import Constants
+from reconf.estimation.constants import Constants, pick
 from reconf.estimation.memory import FilterState
 
 CUT_REACH = (-0.05, 0.6)
@@ -45,12 +45,6 @@ class Reach:
     chargeable_ah: FloatArray
 
 
-def pick(values: FloatArray, index: IntArray) -> FloatArray:
-    """values[m, index[m]]."""
-    picked: FloatArray = np.take_along_axis(values, index[:, None], axis=1)[:, 0]
-    return picked
-
-
 def reach(constants: Constants, state: FilterState, cut_soc_frac: FloatArray, passes: int = 2) -> Reach:
     """Remaining and chargeable charge; `cut_soc_frac` is the last answer, improved by `passes` steps."""
     groups = state.groups
@@ -58,14 +52,14 @@ def reach(constants: Constants, state: FilterState, cut_soc_frac: FloatArray, pa
     room = np.where(constants.mask, groups.capacity_ah - groups.charge_ah, np.inf)
     weakest = charge.argmin(axis=1)
     strongest = room.argmin(axis=1)
-    rho = pick(state.resistance.scale, weakest)
+    rho = pick(constants, state.resistance.scale, weakest)
     cut = cut_soc_frac
     for _ in range(passes):
         cut = _improve_cut(constants, state, rho, cut)
-    weakest_ah = pick(charge, weakest)
-    room_ah = pick(room, strongest)
-    capacity_weakest = pick(groups.capacity_ah, weakest)
-    kept = (1.0 - constants.full_soc_frac) * pick(groups.capacity_ah, strongest)
+    weakest_ah = pick(constants, charge, weakest)
+    room_ah = pick(constants, room, strongest)
+    capacity_weakest = pick(constants, groups.capacity_ah, weakest)
+    kept = (1.0 - constants.full_soc_frac) * pick(constants, groups.capacity_ah, strongest)
     return Reach(
         weakest=weakest,
         strongest=strongest,

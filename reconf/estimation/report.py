@@ -6,10 +6,10 @@ import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray
 from reconf.cells.bank import BankPoint
-from reconf.estimation.constants import Constants
+from reconf.estimation.constants import Constants, pick, total
 from reconf.estimation.integrity import BOTH_TEMPERATURES, Untrue
 from reconf.estimation.memory import FilterState
-from reconf.estimation.remaining import Reach, pick
+from reconf.estimation.remaining import Reach
 from reconf.estimation.state import Estimate
 from reconf.readings import SiteImage
 
@@ -49,27 +49,27 @@ def report(
     fast = rho.scale * point.r0_ohm * bank.r0_factor(inside.core_degc)[:, None]
     settled = rho.scale * (point.r1_ohm + point.r2_ohm) * bank.rc_factor(inside.core_degc)[:, None]
     polarisation = rho.scale * (inside.v1_v + inside.v2_v)[:, None] - hysteresis
-    resistance = _sum(constants, fast + settled)
-    relative = pick(np.sqrt(rho.var) / rho.scale, ends.weakest)
+    resistance = total(constants, fast + settled)
+    relative = pick(constants, np.sqrt(rho.var) / rho.scale, ends.weakest)
     low, high = temperature_bounds(constants, image, state)
     modelled = ocv - polarisation - fast * state.charge.current_a[:, None]
     shown = np.where(np.isfinite(voltage_v), voltage_v, modelled)
-    cut_std = 0.25 * np.abs(ends.cut_soc_frac) * pick(held.capacity_ah, ends.weakest)
+    cut_std = 0.25 * np.abs(ends.cut_soc_frac) * pick(constants, held.capacity_ah, ends.weakest)
     return Estimate(
         time_s=image.time_s,
         soc_frac=ends.weakest_ah / capacity,
-        soc_std_frac=pick(std, ends.weakest),
-        soc_weakest_frac=pick(soc, ends.weakest),
-        soc_strongest_frac=pick(soc, ends.strongest),
+        soc_std_frac=pick(constants, std, ends.weakest),
+        soc_weakest_frac=pick(constants, soc, ends.weakest),
+        soc_strongest_frac=pick(constants, soc, ends.strongest),
         capacity_ah=capacity,
-        capacity_std_ah=np.sqrt(pick(held.var_qq, ends.weakest)),
+        capacity_std_ah=np.sqrt(pick(constants, held.var_qq, ends.weakest)),
         remaining_ah=ends.remaining_ah,
-        remaining_std_ah=np.hypot(np.sqrt(pick(held.var_rr, ends.weakest)), cut_std),
+        remaining_std_ah=np.hypot(np.sqrt(pick(constants, held.var_rr, ends.weakest)), cut_std),
         chargeable_ah=ends.chargeable_ah,
-        ocv_v=_sum(constants, ocv),
-        ocv_slope_v_per_ah=_sum(constants, point.slope_v / held.capacity_ah),
-        polarisation_v=_sum(constants, polarisation),
-        r0_ohm=_sum(constants, fast),
+        ocv_v=total(constants, ocv),
+        ocv_slope_v_per_ah=total(constants, point.slope_v / held.capacity_ah),
+        polarisation_v=total(constants, polarisation),
+        r0_ohm=total(constants, fast),
         resistance_ohm=resistance,
         resistance_std_ohm=resistance * np.hypot(relative, constants.tuning.polarisation_error_frac),
         temperature_degc=inside.core_degc,
@@ -80,12 +80,6 @@ def report(
         trusted=_trusted(state, image),
         findings=state.integrity.findings + state.anomaly.findings,
     )
-
-
-def _sum(constants: Constants, values: FloatArray) -> FloatArray:
-    """Sum over the groups that a module has -> (M,)."""
-    total: FloatArray = np.where(constants.mask, values, 0.0).sum(axis=1)
-    return total
 
 
 def believed_temperatures(image: SiteImage, state: FilterState) -> tuple[FloatArray, BoolArray]:
