@@ -16,7 +16,9 @@ def control(
     site: Annotated[str, typer.Option(help="site file, or the name of a shipped one")] = "demo",
     seconds: Annotated[float, typer.Option(min=1.0, help="wall time measured, after warming up")] = 60.0,
     time_scale: Annotated[float, typer.Option(min=0.01)] = 1.0,
-    tick: Annotated[float | None, typer.Option(help="another tick than the site's [s]")] = 1.0,
+    tick: Annotated[
+        float | None, typer.Option(help="tick [s]; default: 1 over TCP, the site's over serial lines")
+    ] = None,
     real_baud: Annotated[bool, typer.Option(help="serial answers take their wire time")] = True,
 ) -> None:
     """Tick time, solve time, memory and wire share of the daemon against a twin on real wires."""
