@@ -1,0 +1,130 @@
+"""The long campaigns as a table: what runs, which figure counts, what it must reach."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reconf.errors import ReconfError
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """One campaign."""
+
+    name: str
+    command: tuple[str, ...]
+    """Arguments of `reconf`."""
+    wanted: str
+    """What it must reach, in words."""
+    reached: Callable[[Mapping[str, Any]], bool]
+    told: tuple[str, ...]
+    """Keys of its JSON that the table shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a campaign gave."""
+
+    campaign: Campaign
+    ok: bool
+    figures: Mapping[str, Any]
+    seconds: float
+    text: str = ""
+
+
+class CampaignError(ReconfError):
+    """A campaign gave no figures."""
+
+
+def _bench(*parts: str) -> tuple[str, ...]:
+    return ("bench", *parts, "--json", "-")
+
+
+CAMPAIGNS: tuple[Campaign, ...] = (
+    Campaign(
+        "demo", ("demo", "--once", "--json", "-"), "utilisation >= 0.95, no violation, no fallback",
+        lambda f: f["utilisation"] >= 0.95 and f["violations"] == 0 and f["fallback_intervals"] == 0,
+        ("utilisation", "violations", "fallback_intervals"),
+    ),
+    Campaign(
+        "control over TCP", _bench("control", "--seconds", "120"), "tick p99 below 20 % of a second",
+        lambda f: f["tick_ms_p99"] < 200.0 * f["tick_s"] and f["solve_ms_p99"] < 200.0 and f["pss_mib"] < 350.0,
+        ("tick_ms_p99", "solve_ms_p99", "pss_mib"),
+    ),
+    Campaign(
+        "control over RTU", _bench("control", "--site", "leaf_yard", "--seconds", "120"),
+        "tick p99 below 80 % of the tick", lambda f: f["tick_ms_p99"] < 800.0 * f["tick_s"],
+        ("tick_ms_p99", "wire_share"),
+    ),
+    Campaign(
+        "hostile plans", _bench("hostile", "--plans", "1000000"), "none accepted that harms",
+        lambda f: f["accepted_harmful"] == 0, ("plans", "accepted", "accepted_harmful"),
+    ),
+    Campaign(
+        "fault catalogue with pairs", _bench("faults"), "no safety violation",
+        lambda f: f["safety_violations"] == 0, ("safety_violations",),
+    ),
+    *(
+        Campaign(
+            f"duty {duty}", _bench("duty", "--duty", duty), "no violation", lambda f: f["violations"] == 0,
+            ("violations", "energy_ratio_to_clairvoyant"),
+        )
+        for duty in ("peak_shaving", "frequency_year", "desert", "cold")
+    ),
+    Campaign(
+        "energy of the policies", _bench("energy", "--seeds", "10"), "no violation",
+        lambda f: f["violations"] == 0, ("clairvoyant_ratio", "violations"),
+    ),
+    Campaign(
+        "hostile traffic", _bench("flood", "--seconds", "60", "--rate", "10000"), "nothing hostile accepted",
+        lambda f: f["accepted_hostile"] == 0, ("tick_ms_p99_quiet", "tick_ms_p99_flood", "accepted_hostile"),
+    ),
+)  # fmt: skip
+
+
+def run_campaign(campaign: Campaign) -> Outcome:
+    """Run one campaign in a process of its own."""
+    began = time.perf_counter()
+    try:
+        figures = _figures(campaign.command)
+        ok, text = bool(campaign.reached(figures)), ""
+    except (CampaignError, KeyError, TypeError) as error:
+        figures, ok, text = {}, False, f"{type(error).__name__}: {error}"
+    return Outcome(campaign, ok, figures, time.perf_counter() - began, text)
+
+
+def _figures(command: Sequence[str]) -> Mapping[str, Any]:
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "edge.cli", *command], stdout=subprocess.PIPE, text=True, check=False
+    )
+    try:
+        figures: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as error:
+        raise CampaignError(f"exit {done.returncode}, no figures") from error
+    return figures
+
+
+def run_tests() -> Outcome:
+    """The tests that are marked as long."""
+    campaign = Campaign("tests marked soak", (), "all pass", lambda f: f["exit"] == 0, ("exit",))
+    began = time.perf_counter()
+    done = subprocess.run(  # noqa: S603 - our own tests
+        [sys.executable, "-m", "pytest", "-q", "-m", "soak", "--timeout", "86400", "tests"],
+        stdout=sys.stderr, check=False,
+    )  # fmt: skip
+    return Outcome(campaign, done.returncode == 0, {"exit": done.returncode}, time.perf_counter() - began)
+
+
+def run_all(only: Sequence[str]) -> Iterator[Outcome]:
+    """Every campaign (or those whose name holds one of `only`), one after the other."""
+    for campaign in CAMPAIGNS:
+        if not only or any(part in campaign.name for part in only):
+            yield run_campaign(campaign)
+    if not only or any(part in "tests marked soak" for part in only):
+        yield run_tests()
