@@ -53,7 +53,9 @@ def passport(serial: str, entries: Sequence[Entry]) -> Passport:
             status, refusals = "accepted", ()
         elif entry.kind == "placed":
             positions.append({"utc": entry.utc, **entry.data})
-    seen = [float(s["lowest_cell_v"]) for s in (master, *tests) if s.get("lowest_cell_v") is not None]
+    # a module's mean cell voltage is never below its lowest cell: it bounds what was not measured
+    keys = ("lowest_cell_v", "lowest_mean_cell_v")
+    seen = [float(s[k]) for s in (master, *tests) for k in keys if s.get(k) is not None]
     return Passport(
         serial=serial,
         master=master,

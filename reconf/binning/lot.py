@@ -123,28 +123,20 @@ class _Row:
             return float("nan")
         return value
 
-    def kind(self) -> ModuleKind | None:
+    def kind(self, rated_default_ah: float | None) -> ModuleKind | None:
         name = self.text("chemistry", "Mat", default="NMC").upper()
         if name not in Chemistry.__members__:
             allowed = ", ".join(Chemistry.__members__)
             self.complaints.append(f"{self.where}: column chemistry: {name!r} is none of {allowed}")
             return None
         chemistry = Chemistry[name]
-        rated = self.number(
-            "rated_capacity_ah", "Qn", low=0.1, high=2000.0, default=self._capacity_ah() or None
-        )
+        rated = self.number("rated_capacity_ah", "Qn", low=0.1, high=2000.0, default=rated_default_ah)
         return ModuleKind(
             chemistry=chemistry,
             cell_model=self.text("cell_model", default=CELL_MODELS[chemistry]),
             n_cells=int(self.number("n_cells", low=1, high=15, default=1.0)),
             n_parallel=int(self.number("n_parallel", low=1, high=1000, default=1.0)),
             rated_capacity_ah=rated,
-        )
-
-    def _capacity_ah(self) -> float:
-        """Measured capacity where it is given, else 0."""
-        return (
-            self.number("capacity_ah", "Q", low=0.01, high=2000.0, default=0.01) if self.has_capacity else 0
         )
 
     @property
@@ -167,6 +159,17 @@ class _Row:
         return soh, self.number("soh_std_frac", low=1e-4, high=0.5, default=std)
 
 
+def _largest_capacity_ah(rows: Sequence[Mapping[str, object]]) -> float | None:
+    """Largest measured capacity: stands in for the rated one where a table has none."""
+    found = []
+    for row in rows:
+        try:
+            found.append(float(str(row.get("capacity_ah") or row.get("Q"))))
+        except ValueError:
+            continue  # complained about, or not needed, when the row is read
+    return max(found, default=None)
+
+
 def lot_from_rows(name: str, rows: Sequence[Mapping[str, object]], lines: Sequence[int] | None = None) -> Lot:
     """A lot from rows of text or numbers.
 
@@ -182,6 +185,7 @@ def lot_from_rows(name: str, rows: Sequence[Mapping[str, object]], lines: Sequen
     kinds: dict[ModuleKind, int] = {}
     new: dict[ModuleKind, tuple[float, float]] = {}
     table: list[tuple[int, float, float, float, float]] = []
+    largest_ah = _largest_capacity_ah(rows)
     for i, row in enumerate(rows):
         where = f"{name}:{lines[i]}" if lines is not None else f"{name}: row {i + 1}"
         reader = _Row(where, row, complaints)
@@ -191,7 +195,7 @@ def lot_from_rows(name: str, rows: Sequence[Mapping[str, object]], lines: Sequen
                 f"{where}: column serial: {serial!r} a second time, first at {first_at[serial]}"
             )
         first_at.setdefault(serial, where)
-        kind = reader.kind()
+        kind = reader.kind(largest_ah)
         if kind is None or complaints:
             continue
         if kind not in kinds:

@@ -142,11 +142,17 @@ def test_sorting_wins_now_and_time_sharing_wins_for_life():
 )
 def test_bad_rows_are_named(row, message):
     with pytest.raises(DataFileError, match=message):
-        lot_from_rows("lot.csv", [row], [2])
+        lot_from_rows("lot.csv", [{"rated_capacity_ah": 60, **row}], [2])
 
 
 def test_a_serial_stands_once():
     with pytest.raises(
         DataFileError, match=r"lot.csv:3: column serial: 'A' a second time, first at lot.csv:2"
     ):
-        lot_from_rows("lot.csv", [{"serial": "A", "soh_frac": 0.8}] * 2, [2, 3])
+        lot_from_rows("lot.csv", [{"serial": "A", "soh_frac": 0.8, "rated_capacity_ah": 60}] * 2, [2, 3])
+
+
+def test_capacities_alone_make_one_kind():
+    lot = lot_from_rows("lot", [{"ID": "a", "Q": "7.1"}, {"ID": "b", "Q": "6.4"}])
+    assert len(lot.kinds) == 1
+    assert lot.kinds[0].rated_capacity_ah == 7.1

@@ -1,0 +1,89 @@
+"""`reconf passport`: show, check and export module passports."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edge.cli.output import BAD_INPUT, input_errors, stderr
+from edge.inventory.passport import document, passport, passports
+from edge.inventory.store import Inventory
+from reconf.errors import DataFileError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Passports of modules in an inventory.")
+
+
+@app.command("list")
+def list_command(inventory: Annotated[Path, typer.Argument(help="inventory file")]) -> None:
+    """All modules with status, grade and last position."""
+    with input_errors():
+        store = Inventory.open(inventory)
+        cards = passports(store.histories())
+        store.close()
+    table = Table("serial", "kind", "status", "SOH", "90 %", "tests", "position")
+    for card in cards:
+        grade = card.grade or {}
+        soh = f"{grade['soh_frac']:.1%}" if grade else ""
+        interval = f"{grade['soh_low_frac']:.1%}..{grade['soh_high_frac']:.1%}" if grade else ""
+        place = card.positions[-1]["label"] if card.positions else ""
+        master = card.master
+        kind = f"{master.get('chemistry')} {master.get('n_cells')}s {master.get('rated_capacity_ah'):g} Ah"
+        table.add_row(card.serial, kind, card.status, soh, interval, str(len(card.tests)), place)
+    Console().print(table)
+
+
+@app.command()
+def show(
+    inventory: Annotated[Path, typer.Argument(help="inventory file")],
+    serial: Annotated[str, typer.Argument(help="serial of the module")],
+) -> None:
+    """One passport as JSON: fields of Regulation (EU) 2023/1542, Annex XIII, and the whole history."""
+    with input_errors():
+        store = Inventory.open(inventory)
+        card = passport(serial, store.history(serial))
+        store.close()
+    print(json_module.dumps(document(card), indent=2))
+
+
+@app.command()
+def check(inventory: Annotated[Path, typer.Argument(help="inventory file")]) -> None:
+    """Walk every module's hash chain; exit code 2 where an entry was changed or is missing."""
+    with input_errors():
+        store = Inventory.open(inventory)
+        faults = store.check()
+        count = len(store.histories())
+        store.close()
+    for fault in faults:
+        stderr().print(f"{fault.serial}: {fault.text}", style="red", markup=False)
+    stderr().print(f"{count} passports, {len(faults)} faults")
+    if faults:
+        raise typer.Exit(BAD_INPUT)
+
+
+@app.command()
+def export(
+    inventory: Annotated[Path, typer.Argument(help="inventory file")],
+    serial: Annotated[str, typer.Argument(help="serial of the module")],
+    out: Annotated[Path, typer.Argument(help="file to write: .json, .html or .pdf")],
+) -> None:
+    """One passport as JSON, HTML or PDF."""
+    from edge.inventory.paper import passport_html, passport_pdf
+
+    with input_errors():
+        store = Inventory.open(inventory)
+        card = passport(serial, store.history(serial))
+        store.close()
+        if out.suffix == ".json":
+            out.write_text(json_module.dumps(document(card), indent=2) + "\n")
+        elif out.suffix == ".html":
+            out.write_text(passport_html(document(card)), encoding="utf-8")
+        elif out.suffix == ".pdf":
+            passport_pdf(document(card), out)
+        else:
+            raise DataFileError(f"{out}: the ending says the format: .json, .html or .pdf")
+    stderr().print(f"{out} written")
