@@ -25,6 +25,8 @@ from reconf.site import Site
 PREVIEW_STRING_SLOTS = 120
 """Slots times strings that are played through; large sites see fewer slots of the interval."""
 PRICE_TRIES = (1.0, 0.98)
+LARGE_MODULES = 400
+"""Sites above this get one price instead of four and more, so that the answer is in time."""
 WIDE_FRAC = 0.1
 WIDE_TRIES = (0.3, 0.8, 2.0)
 """Prices tried where the plan's own prices give a poor bound (every module of a string at its limit)."""
@@ -63,6 +65,8 @@ def best_bound_w(model: Model, solution: Solution) -> float:
         )
     else:
         mean = solution.price
+    if model.n_modules > LARGE_MODULES:
+        return lower_bound_w(model, solution, mean)
     tries = [p * f for p in {min(solution.price, PRICE_CEILING), mean} for f in PRICE_TRIES]
     best = max(lower_bound_w(model, solution, p) for p in tries)
     cost = cost_of(model, solution)

@@ -26,6 +26,8 @@ SHARE_SETTLED_FRAC = 0.002
 JUMP_ROUNDS = 12
 JUMP_GAIN_FRAC = 1e-4
 """A change of current that saves less than this share of the cost is not tried."""
+SECOND_START_MAX_MODULES = 400
+"""Above this the time is better spent elsewhere: one module's limit is little among so many."""
 TRIM_GAIN_FRAC = 1e-4
 """Trim that lowers the cost by less than this is left out."""
 
@@ -44,7 +46,8 @@ def solve(model: Model, asked: AllocationInput, engine: Engine = "auto") -> Solu
     if asked.request.balance and model.power_w == 0.0:
         return _near(model, padded, plan_trim(model, padded, asked, best.through_a), best, engine)
     trimmed = _trimmed(model, padded, asked, best, engine)
-    if not has_jumps(model, best) and not trimmed.trim_a.any():
+    small = model.n_modules <= SECOND_START_MAX_MODULES
+    if not small or (not has_jumps(model, best) and not trimmed.trim_a.any()):
         return trimmed
     # a module kept out by its limit may live on trim alone: then the other side of the jump is better
     plain = solve_currents(model, padded, np.zeros(model.n_modules), engine, jumps=False)
