@@ -20,6 +20,7 @@ from edge.modbus.southbound import Southbound
 from edge.northbound.gate import Surroundings
 from edge.northbound.link import MqttLink
 from edge.notify import Notifier
+from edge.sparkplug_feed import sparkplug_feed
 from edge.store.store import Store
 from edge.sunspec_feed import sunspec_feed
 from edge.supervisor import Daemon, Parts
@@ -175,12 +176,24 @@ async def daemon(
                 )
             )
             held.append(made)
-            async with sunspec_feed(
-                site,
-                lambda: None if made.outcome is None else made.outcome.view,
-                None if link is None or options.read_only else link.gate,
-                wall=clock.wall_s,
-                utc=clock.utc,
+            async with (
+                sunspec_feed(
+                    site,
+                    lambda: None if made.outcome is None else made.outcome.view,
+                    None if link is None or options.read_only else link.gate,
+                    wall=clock.wall_s,
+                    utc=clock.utc,
+                ),
+                sparkplug_feed(
+                    site,
+                    lambda: None if made.outcome is None else made.outcome.view,
+                    link,
+                    store=store,
+                    executor=executor,
+                    read_only=options.read_only,
+                    utc=clock.utc,
+                    wall_s=clock.wall_s,
+                ),
             ):
                 yield made
     finally:

@@ -217,6 +217,32 @@ class SunSpecSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SparkplugSpec:
+    """The Sparkplug B edge node northbound."""
+
+    group: str = ""
+    """Sparkplug group; empty: no node."""
+    node: str = ""
+    """Edge node; empty: the site's name."""
+    brokers: tuple[str, ...] = ()
+    """HOST:PORT in order of preference; empty: that of `mqtt`. TLS and password are those of `mqtt`."""
+    primary_host: str = ""
+    """Host application without which nothing is said; empty: none."""
+    host_wait_s: float = 10.0
+    """Wall time for the primary host on one broker before the next one is tried."""
+    issuer: str = ""
+    """Name in the command contract of whom the broker lets publish NCMD and DCMD; empty: read-only."""
+    hold_s: float = 300.0
+    """How long a set point written to a metric holds."""
+    modules: Literal["metrics", "templates", "none"] = "metrics"
+    aliases: bool = False
+    types: Literal["births", "always"] = "births"
+    """Data types in births only (as Sparkplug 3.0.0 wants it), or in data too."""
+    period_s: float = 1.0
+    """Wall time between two looks at what has changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class FallbackSpec:
     """What follows when the last command has expired or the SCADA heartbeat is missing."""
 
@@ -269,6 +295,7 @@ class Site:
     allocator: AllocatorSpec = AllocatorSpec()
     mqtt: MqttSpec = MqttSpec()
     sunspec: SunSpecSpec = SunSpecSpec()
+    sparkplug: SparkplugSpec = SparkplugSpec()
     fallback: FallbackSpec = FallbackSpec()
     thermal: ThermalSpec = ThermalSpec()
     inputs: InputsSpec = InputsSpec()

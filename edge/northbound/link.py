@@ -70,6 +70,8 @@ class MqttLink:
         """
         self.topics = Topics.of(site)
         self.around = around or Surroundings()
+        self.reply_heard: list[Callable[[Reply], None]] = []
+        """Who else is told every reply."""
         self.connected = False
         if store is not None:
             store.history.bound_outbox(site.mqtt.outbox_max_rows)
@@ -293,6 +295,8 @@ class MqttLink:
 
     def _send_reply(self, reply: Reply) -> None:
         self.publish(self.topics.reply, reply)
+        for hear in self.reply_heard:
+            hear(reply)
 
     def _availability(self, state: Literal["online", "offline"], *, dated: bool) -> bytes:
         utc = self.around.utc() if dated else None

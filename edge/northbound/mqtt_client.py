@@ -114,8 +114,14 @@ class CheckedClient(aiomqtt.Client):
                 future.set_exception(aiomqtt.MqttError("connection lost"))
 
 
-def make_client(mqtt: MqttSpec, *, identifier: str, will: aiomqtt.Will | None = None) -> CheckedClient:
-    """A client as the site file describes it; files are read now.
+def make_client(
+    mqtt: MqttSpec,
+    *,
+    identifier: str,
+    will: aiomqtt.Will | None = None,
+    kind: type[CheckedClient] = CheckedClient,
+) -> CheckedClient:
+    """A client as the site file describes it, of class `kind`; files are read now.
 
     Raises:
         ConfigError: plain text to somewhere else, or a secret others can read.
@@ -125,7 +131,7 @@ def make_client(mqtt: MqttSpec, *, identifier: str, will: aiomqtt.Will | None = 
     if version5:
         properties = Properties(PacketTypes.CONNECT)
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
-    return CheckedClient(
+    return kind(
         mqtt.host,
         mqtt.port,
         username=mqtt.username or None,

@@ -13,6 +13,7 @@ from reconf.config.model import (
     RtuGateway,
     SinglePosition,
     SiteFile,
+    Sparkplug,
     String,
     TcpGateway,
 )
@@ -30,6 +31,7 @@ from reconf.site import (
     MqttSpec,
     PositionSpec,
     Site,
+    SparkplugSpec,
     StringSpec,
     SunSpecSpec,
     ThermalSpec,
@@ -105,6 +107,7 @@ def build_site(model: SiteFile, source_file: str = "") -> Site:
         allocator=AllocatorSpec(**model.allocator.model_dump()),
         mqtt=_mqtt(model.mqtt),
         sunspec=SunSpecSpec(**model.sunspec.model_dump()),
+        sparkplug=_sparkplug(model.sparkplug),
         fallback=FallbackSpec(
             action=model.fallback.action,
             heartbeat_timeout_s=model.fallback.heartbeat_timeout_s,
@@ -155,6 +158,11 @@ def _converter(string: String) -> ConverterSpec:
     """The converter; its current rating is never above the string's fuse."""
     model: Converter = string.converter
     return ConverterSpec(**model.model_dump())
+
+
+def _sparkplug(model: Sparkplug) -> SparkplugSpec:
+    """The Sparkplug node."""
+    return SparkplugSpec(brokers=tuple(model.brokers), **model.model_dump(exclude={"brokers"}))
 
 
 def _mqtt(model: Mqtt) -> MqttSpec:

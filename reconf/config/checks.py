@@ -12,7 +12,7 @@ from reconf.config.checks_strings import check_strings
 from reconf.config.draft import Draft
 from reconf.config.findings import Complaint, KeyPath
 from reconf.config.messages import near
-from reconf.config.model import ACTIONS, Bus, Fallback, Mqtt, RtuGateway, SunSpec, Timing
+from reconf.config.model import ACTIONS, Bus, Fallback, Mqtt, RtuGateway, Sparkplug, SunSpec, Timing
 from reconf.loopback import is_loopback
 from reconf.protection.limits import check_tiers, default_limits
 
@@ -31,6 +31,8 @@ def cross_check(draft: Draft) -> list[Complaint]:
         found += _mqtt(draft.mqtt)
     if draft.sunspec:
         found += _sunspec(draft.sunspec)
+    if draft.sparkplug:
+        found += _sparkplug(draft.sparkplug, draft)
     if draft.fallback:
         found += _fallback(draft.fallback, draft)
     if draft.allocator and draft.allocator.soc_min_frac >= draft.allocator.soc_max_frac:
@@ -146,6 +148,22 @@ def _sunspec(sunspec: SunSpec) -> Iterator[Complaint]:
     if sunspec.port and not given and not sunspec.insecure and not is_loopback(sunspec.host):
         allowed = f"{', '.join(files)}, or insecure: true on a network nobody else is on"
         yield Complaint(("sunspec", "host"), f"{sunspec.host!r} without TLS", allowed)
+
+
+def _sparkplug(sparkplug: Sparkplug, draft: Draft) -> Iterator[Complaint]:
+    """Brokers can be found, the issuer is known, and aliases and templates are not mixed."""
+    for i, broker in enumerate(sparkplug.brokers):
+        host, _, port = broker.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            yield Complaint(("sparkplug", "brokers", i), repr(broker), "HOST:PORT with a port of 1..65535")
+        elif draft.mqtt and not draft.mqtt.ca_file and not draft.mqtt.insecure and not is_loopback(host):
+            allowed = "mqtt.ca_file, or mqtt.insecure: true on a network nobody else is on"
+            yield Complaint(("sparkplug", "brokers", i), f"{broker!r} without TLS", allowed)
+    if sparkplug.aliases and sparkplug.modules == "templates":
+        yield Complaint(("sparkplug", "aliases"), "true with modules: templates", "one of the two")
+    issuers = [issuer.name for issuer in draft.mqtt.issuers] if draft.mqtt else []
+    if sparkplug.issuer and issuers and sparkplug.issuer not in issuers:
+        yield Complaint(("sparkplug", "issuer"), repr(sparkplug.issuer), ", ".join(issuers))
 
 
 def _signatures(mqtt: Mqtt) -> Iterator[Complaint]:

@@ -23,6 +23,7 @@ from reconf.config.model import (
     Mqtt,
     Position,
     SiteFile,
+    Sparkplug,
     String,
     StringBase,
     SunSpec,
@@ -53,6 +54,7 @@ class Draft:
     allocator: Allocator | None = None
     mqtt: Mqtt | None = None
     sunspec: SunSpec | None = None
+    sparkplug: Sparkplug | None = None
     fallback: Fallback | None = None
     names: dict[str, list[str]] = field(default_factory=dict)
     """Names defined in `gateways`, `module_types` and `strings`, broken entries included."""
@@ -78,6 +80,7 @@ SECTIONS = (
     "allocator",
     "mqtt",
     "sunspec",
+    "sparkplug",
     "fallback",
 )
 """Sections that are checked against each other."""

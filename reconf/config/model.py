@@ -263,6 +263,33 @@ class SunSpec(Section):
     insecure: bool = Field(default=False, description="plain text on an address that is not loopback")
 
 
+class Sparkplug(Section):
+    """The Sparkplug B edge node; TLS, user and password are those of `mqtt`."""
+
+    group: Name | Literal[""] = Field(default="", description="Sparkplug group; empty: no node")
+    node: Name | Literal[""] = Field(default="", description="edge node; empty: the site's name")
+    brokers: list[str] = Field(default=[], description="HOST:PORT in order; empty: that of `mqtt`")
+    primary_host: Name | Literal[""] = Field(
+        default="", description="host application without which nothing is said"
+    )
+    host_wait_s: float = Field(
+        default=10.0, gt=0.0, le=600.0, description="for the primary host before the next broker is tried"
+    )
+    issuer: Name | Literal[""] = Field(
+        default="",
+        description="name in `mqtt.issuers` of whom the broker lets send NCMD and DCMD; empty: read-only",
+    )
+    hold_s: float = Field(
+        default=300.0, gt=0.0, le=172_800.0, description="how long a set point written to a metric holds"
+    )
+    modules: Literal["metrics", "templates", "none"] = "metrics"
+    aliases: bool = Field(default=False, description="data carry numbers instead of names")
+    types: Literal["births", "always"] = Field(
+        default="births", description="`always` for hosts that want the data type in data too"
+    )
+    period_s: float = Field(default=1.0, ge=0.1, le=60.0, description="between two looks at what has changed")
+
+
 class ScheduleStep(Section):
     """One step of the local schedule."""
 
@@ -322,6 +349,7 @@ class SiteFile(Section):
     allocator: Allocator = Allocator()
     mqtt: Mqtt = Mqtt()
     sunspec: SunSpec = SunSpec()
+    sparkplug: Sparkplug = Sparkplug()
     fallback: Fallback = Fallback()
     thermal: Thermal = Thermal()
     twin: Twin = Twin()
