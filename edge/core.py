@@ -127,11 +127,13 @@ class ControlCore:
         self._recorder.came_in(receipt)
         state, step = self._state, self._steps.pop(0)
         before = state.in_force or step.command
+        moved = (before.inserted != step.command.inserted) & receipt.module_confirmed
         out = np.zeros_like(receipt.module_confirmed) if self._case is None else self._case.out
         self._state = replace(
             state,
             in_force=after_receipt(before, step.command, receipt, out),
             receipt=joint(state.receipt, receipt),
+            moved=moved if state.moved is None else state.moved | moved,
         )
         self._steps = self._still_good(receipt)
         if not self._steps:
@@ -194,7 +196,9 @@ class ControlCore:
             envelope=looked.envelope,
             dt_s=max(given.dt_s, self.site.timing.tick_s),
             history=History(
-                unsure=moved.actions.unsure_modules, hold_s=max(given.dt_s, self.site.timing.tick_s)
+                unsure=moved.actions.unsure_modules,
+                settled=before.moved,
+                hold_s=max(given.dt_s, self.site.timing.tick_s),
             ),
             out=moved.actions.modules_out,
         )
@@ -211,6 +215,7 @@ class ControlCore:
             asked_w=planned.asked_w,
             in_force=looked.in_force,
             receipt=None,
+            moved=None,
             verified=bool(judged.steps),
             refused=refused,
             pending=Pending(),

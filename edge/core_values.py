@@ -289,6 +289,9 @@ class CoreState:
     """Of the last tick: confirmed only where every step of it was."""
     verified: bool = True
     """The last tick ended with a verified command."""
+    moved: BoolArray | None = None
+    """(M,) switched in the last tick and read back: the switch acts within 50 ms, and an image that was taken
+    sooner still shows the old state. One tick later that is no excuse any more."""
     refused: str = ""
     """Why verify said no in the last tick; empty if it did not."""
     pending: Pending = Pending()

@@ -65,7 +65,8 @@ def instantaneous_a(
             np.minimum(envelope.string_discharge_a, envelope.string_charge_a),
         ),
     )
-    return np.minimum(lowest, string_now)
+    limit_a: FloatArray = np.minimum(lowest, string_now)
+    return limit_a
 
 
 def stepped_limit_a(wanted_a: FloatArray, in_force_a: FloatArray) -> FloatArray:
