@@ -8,7 +8,7 @@ import numpy as np
 
 from optimizer.result import Plan
 from reconf.actuation import ConverterMode, SlotCommand
-from reconf.arrays import BoolArray, FloatArray
+from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope, Insertion
 from reconf.site import Site
@@ -164,11 +164,7 @@ class StringView:
             low, high = sorted((self.voltage_v(chosen, current), self.voltage_v(chosen, 0.0)))
             weak = chosen & ~self.forced & (self.limit_a < current * (1.0 - 1e-9))
             if low < self.window_min_v:
-                pool = np.flatnonzero(self.allowed & ~chosen & (self.limit_a >= current))
-                if pool.size == 0:
-                    pool = np.flatnonzero(
-                        self.allowed & ~chosen & (self.limit_a >= min(current, self.planned_a))
-                    )
+                pool = self._pool(chosen, current)
                 if pool.size == 0:
                     break
                 chosen[pool[want[pool].argmax()]] = True
@@ -182,6 +178,15 @@ class StringView:
             else:
                 break
         return chosen
+
+    def _pool(self, chosen: BoolArray, current: float) -> IntArray:
+        """Modules that may come in: such as carry the current, else any; their limit then stops the power."""
+        free = self.allowed & ~chosen
+        for bar in (current, min(current, self.planned_a), 0.0):
+            pool = np.flatnonzero(free & (self.limit_a >= bar))
+            if pool.size:
+                return pool.astype(np.int64)
+        return np.zeros(0, dtype=np.int64)
 
     def _reaches_without(self, chosen: BoolArray, weak: BoolArray, current: float) -> bool:
         """Whether the modules that carry `current` could hold the window without the weak ones."""
