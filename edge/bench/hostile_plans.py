@@ -37,7 +37,8 @@ def power_for(scene: Scene, inserted: BoolArray, current_a: FloatArray) -> Float
     emf = topology.sum_by_string(np.where(inserted, e.ocv_v - e.polarisation_v, 0.0))
     ohm = topology.sum_by_string(np.where(inserted, e.r0_ohm, 0.0) + topology.r_on_ohm)
     before = (emf - ohm * current_a) * current_a - loss[:, 0] - loss[:, 2] * current_a**2
-    return before / (1.0 + np.sign(before) * loss[:, 1])
+    power: FloatArray = before / (1.0 + np.sign(before) * loss[:, 1])
+    return power
 
 
 def _swapped(scene: Scene, rng: np.random.Generator, chance: float) -> BoolArray:

@@ -53,7 +53,7 @@ def _expiry(site: Site, wait_s: float) -> Properties | None:
     """On MQTT 5 the broker throws the command away after nobody waits for its reply any more."""
     if site.mqtt.protocol != "5":
         return None
-    properties = Properties(PacketTypes.PUBLISH)
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho has no types here
     properties.MessageExpiryInterval = max(1, int(wait_s))
     return properties
 

@@ -129,7 +129,7 @@ def make_client(
     version5 = mqtt.protocol == "5"
     properties = None
     if version5:
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho has no types here
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
     return kind(
         mqtt.host,

@@ -106,7 +106,10 @@ def asyncapi(version: str) -> dict[str, Any]:
     Args:
         version: of this software.
     """
-    messages, schemas, channels, operations = {}, {}, {}, {}
+    messages: dict[str, Any] = {}
+    schemas: dict[str, Any] = {}
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
     for channel in CHANNELS:
         schemas[channel.key] = _hoisted(schema_of(channel), channel.key, schemas)
         messages[channel.key] = {

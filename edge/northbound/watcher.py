@@ -20,8 +20,6 @@ async def watch(site: Site, topics: Sequence[str], name: str) -> AsyncIterator[t
         for topic in topics:
             await client.subscribe(topic, qos=0)
         async for message in client.messages:
-            if not isinstance(message.payload, bytes):
-                continue
             try:
                 data = json.loads(message.payload)
             except ValueError:

@@ -78,16 +78,12 @@ def _limits(draft: Draft) -> Iterator[Complaint]:
                 yield Complaint(path, f"limit {row!r}", f"one of: {', '.join(known)}{near(row, known)}")
         merged = merge_limits(table, overrides)
         for sentence in check_tiers(merged):
-            path = next((p for p, row in zip(paths, rows, strict=True) if sentence.startswith(row)), None)
-            if path is None:
-                quantity = sentence.split(":", 1)[0].split(" ", 1)[0]
-                path = next(
-                    (p for p, row in zip(paths, rows, strict=True) if row.split(" ")[0] == quantity), None
-                )
+            quantity = sentence.split(":", 1)[0].split(" ", 1)[0]
+            own = [p for p, row in zip(paths, rows, strict=True) if sentence.startswith(row)]
+            alike = [p for p, row in zip(paths, rows, strict=True) if row.split(" ")[0] == quantity]
             row, _, words = sentence.partition(": ")
-            yield Complaint(
-                path or ("limits", chemistry), f"{row}: {words}", "operating inside recommended inside safety"
-            )
+            path = next(iter([*own, *alike]), ("limits", chemistry))
+            yield Complaint(path, f"{row}: {words}", "operating inside recommended inside safety")
 
 
 def _bus(bus: Bus, draft: Draft) -> Iterator[Complaint]:
