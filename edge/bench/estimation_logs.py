@@ -45,6 +45,8 @@ class CellLog:
     """(N, C)"""
     temperature_degc: FloatArray
     """(N,)"""
+    out_ah: FloatArray
+    """(N,) charge counted by the laboratory, discharge positive."""
     reference_soc_frac: FloatArray
     """(N,) of the group that ends the run, by its own charge count."""
     capacity_ah: float
@@ -59,6 +61,7 @@ class CellLog:
             current_a=self.current_a[cut],
             voltage_v=self.voltage_v[cut],
             temperature_degc=self.temperature_degc[cut],
+            out_ah=self.out_ah[cut],
             reference_soc_frac=self.reference_soc_frac[cut],
         )
 
@@ -108,10 +111,8 @@ def images(
     n, c = log.voltage_v.shape
     scale = log.capacity_ah / 60.0
     offset = errors.offset_a_at_60_ah * scale
-    step_s = np.diff(log.time_s, prepend=log.time_s[0])
     sensed = log.current_a * (1.0 + errors.gain_frac) + offset
-    mean = np.concatenate([sensed[:1], 0.5 * (sensed[1:] + sensed[:-1])])
-    counter = np.cumsum(mean * step_s) / 3600.0
+    counter = log.out_ah * (1.0 + errors.gain_frac) + offset * log.time_s / 3600.0
     cells = log.voltage_v + errors.voltage_noise_v * rng.standard_normal((n, c))
     whole = log.voltage_v.sum(axis=1) + errors.voltage_noise_v * np.sqrt(c) * rng.standard_normal(n)
     warm = log.temperature_degc[:, None] + errors.temperature_noise_k * rng.standard_normal((n, 2))
@@ -169,14 +170,25 @@ def _image(
 # ---- files -----------------------------------------------------------------------------------------
 
 
-def _bitrode(path: Path) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Time [s], current [A, discharge positive] and voltage [V] of a single-cell log."""
+def _bitrode(path: Path) -> FloatArray:
+    """Columns time [s], step, time in step [s], current [A, out positive], voltage [V] of a cell log."""
     if not path.is_file():
         raise DataFileError(f"{path.name} is not in {path.parent}")
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = [row for row in csv.reader(file) if row and row[0] == "No"]
-    table = np.array([[float(row[1]), -float(row[8]), float(row[9])] for row in rows])
-    return table[:, 0], table[:, 1], table[:, 2]
+    return np.array([[float(r[1]), float(r[6]), float(r[7]), -float(r[8]), float(r[9])] for r in rows])
+
+
+def _counted(table: FloatArray) -> FloatArray:
+    """Cumulative charge [Ah]: a row that begins a step counts its own current since the step began only."""
+    time_s, step, in_step_s, current = table[:, 0], table[:, 1], table[:, 2], table[:, 3]
+    passed = np.diff(time_s, prepend=time_s[0])
+    before = np.concatenate([current[:1], current[:-1]])
+    begins = np.diff(step, prepend=step[0]) != 0.0
+    own = np.where(begins, np.minimum(in_step_s, passed), 0.0)
+    moved = np.where(begins, own * current + (passed - own) * before, 0.5 * (current + before) * passed)
+    charge: FloatArray = np.cumsum(moved) / 3600.0
+    return charge
 
 
 LEAF_HPPC = {
@@ -184,29 +196,27 @@ LEAF_HPPC = {
     25.0: "NissanLeaf-cell-Low-Current-HPPC-25C-2.csv",
     40.0: "NissanLeaf-cell-Low-Current-HPPC-40C-1.csv",
 }
-LEAF_CELL_AH = 30.3
-"""Charge between the cut-offs of the cell of those logs at C/3 and 25 degC: 30.18 + 1.05 Ah less the rest
-of the pulses' hysteresis; the C/15 log of the same cell gives 30.0..30.1."""
+LEAF_CELL_AH = 30.6
+"""Charge between the cut-offs of the cell of those logs: 30.51 Ah from full to 3.0 V at C/3 in the 25 degC
+log, and the 0.3 % that the drop at that current leaves behind."""
 LEAF_CELL_RATED_AH = 32.5
 
 
 def leaf_hppc(folder: Path, temperature_degc: float) -> CellLog:
     """The cell's charge, pulses and discharge; SOC counted from the full charge."""
     name = LEAF_HPPC[temperature_degc]
-    time_s, current, voltage = _bitrode(folder / "nissan_leaf_cell_module" / name)
-    step = np.diff(time_s, prepend=time_s[0])
-    mean = np.concatenate([current[:1], 0.5 * (current[1:] + current[:-1])])
-    out_ah = np.cumsum(mean * step) / 3600.0
+    table = _bitrode(folder / "nissan_leaf_cell_module" / name)
+    out_ah = _counted(table)
     full = int(np.argmin(out_ah))
-    capacity = LEAF_CELL_AH
     return CellLog(
         name=name,
-        time_s=time_s,
-        current_a=current,
-        voltage_v=voltage[:, None],
-        temperature_degc=np.full(time_s.shape, temperature_degc),
-        reference_soc_frac=1.0 - (out_ah - out_ah[full]) / capacity,
-        capacity_ah=capacity,
+        time_s=table[:, 0],
+        current_a=table[:, 3],
+        voltage_v=table[:, 4:5],
+        temperature_degc=np.full(len(table), temperature_degc),
+        out_ah=out_ah,
+        reference_soc_frac=1.0 - (out_ah - out_ah[full]) / LEAF_CELL_AH,
+        capacity_ah=LEAF_CELL_AH,
     )
 
 
@@ -243,6 +253,7 @@ def leaf_modules(folder: Path, rate: str) -> CellLog:
         current_a=-table[:, 1],
         voltage_v=table[:, 3:9],
         temperature_degc=table[:, 9:12].mean(axis=1),
+        out_ah=out_ah,
         reference_soc_frac=(run - out_ah) / run,
         capacity_ah=run,
     )
@@ -262,6 +273,8 @@ def lfp_flat_zone(folder: Path) -> CellLog:
         current_a=np.asarray(tests.Current, dtype=np.float64),
         voltage_v=np.asarray(tests.VT, dtype=np.float64)[:, None],
         temperature_degc=np.full(len(tests.time), 25.0),
+        # the laboratory's SOC is its charge count over the 1.2 Ah
+        out_ah=-float(tests.Cp) * np.asarray(tests.SOC, dtype=np.float64),
         reference_soc_frac=np.asarray(tests.SOC, dtype=np.float64),
         capacity_ah=float(tests.Cp),
     )
