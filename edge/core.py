@@ -180,7 +180,7 @@ class ControlCore:
             scada_lost=given.scada_lost,
         )
         planned = plan(
-            self.site, state, given, looked.estimate, looked.envelope, setpoint,
+            self.site, state, given, looked.estimate, shaping.narrowed(looked.envelope), setpoint,
             looked.sequence.joined, looked.in_force,
         )  # fmt: skip
         record = None
@@ -295,8 +295,9 @@ class ControlCore:
         target = state.target
         due = given.now_s >= state.next_slot_s - 1e-9
         if target is None or due or urgent or shaping.outdated(target, looked.envelope):
+            inside = shaping.narrowed(looked.envelope)
             target = self._scheduler.slot(
-                given.now_s, looked.estimate, looked.envelope, looked.in_force, looked.sequence.joined
+                given.now_s, looked.estimate, inside, looked.in_force, looked.sequence.joined
             )
             slot_s = self.site.timing.slot_s
             on_grid = state.next_slot_s + slot_s

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edge import shaping
 from reconf.actuation import Receipt, Refused, SlotCommand, VerifiedCommand
 from reconf.arrays import BoolArray
 from reconf.estimation.state import Estimate
@@ -76,6 +77,10 @@ def judge(site: Site, case: Case, in_force: SlotCommand, proposal: SlotCommand) 
         calm = _staged(site, case, in_force, _untrimmed(site, proposal, named))
         if not isinstance(calm, Refused):
             return Judged(calm, None, reduced=whole)
+    still = _held(site, case, in_force, proposal, named)
+    held = _staged(site, case, in_force, still)
+    if not isinstance(held, Refused):
+        return Judged(held, None, reduced=whole)
     for share in LESS:
         less = _staged(site, case, in_force, _lessened(proposal, named, share))
         if not isinstance(less, Refused):
@@ -91,6 +96,18 @@ def _untrimmed(site: Site, proposal: SlotCommand, where: BoolArray) -> SlotComma
     """`proposal` without trim on the strings `where`."""
     still = where[site.topology.string_of]
     return replace(proposal, trim_current_a=np.where(still, 0.0, proposal.trim_current_a))
+
+
+def _held(
+    site: Site, case: Case, in_force: SlotCommand, proposal: SlotCommand, where: BoolArray
+) -> SlotCommand:
+    """`proposal`, but with the switches as they stand on the strings `where`."""
+    modules = where[site.topology.string_of]
+    none = np.zeros_like(where)
+    same = merged(proposal, in_force, none, modules)
+    limit_a = shaping.instantaneous_a(site.topology, same, case.envelope, same.power_w)
+    limit_a = np.floor(10.0 * np.minimum(same.current_limit_a, limit_a)) / 10.0
+    return replace(same, current_limit_a=np.where(where, limit_a, same.current_limit_a))
 
 
 def _lessened(proposal: SlotCommand, where: BoolArray, share: float) -> SlotCommand:

@@ -17,6 +17,8 @@ from reconf.arrays import BoolArray, FloatArray
 from reconf.protection.envelope import Envelope, Insertion
 from reconf.site import Site, Topology
 
+PLAN_MARGIN_FRAC = 0.006
+"""Share of the converter's window that plans leave free at both ends."""
 LIMIT_STEP_A = 0.1
 """Resolution of STRING_CURRENT_LIMIT."""
 RAISE_FRAC = 0.03
@@ -30,6 +32,16 @@ def follow(plan: Plan | None, request_w: float) -> float:
     if plan.power_asked_w == 0.0:
         return 1.0  # a plan for no power: whatever it moves is its own (trim)
     return float(np.clip(request_w / plan.power_asked_w, 0.0, 1.0))
+
+
+def narrowed(envelope: Envelope) -> Envelope:
+    """`envelope` as plan and schedule see it: windows a little inside, so that verify's doubt has room."""
+    span = envelope.string_voltage_max_v - envelope.string_voltage_min_v
+    return replace(
+        envelope,
+        string_voltage_min_v=envelope.string_voltage_min_v + PLAN_MARGIN_FRAC * span,
+        string_voltage_max_v=envelope.string_voltage_max_v - PLAN_MARGIN_FRAC * span,
+    )
 
 
 def insertable(envelope: Envelope) -> BoolArray:

@@ -131,6 +131,9 @@ def _switch(
             fine &= (reach.voltage_low_v >= low) & (reach.voltage_high_v <= high)
         return fine
 
+    # a string that stands below its window already may be led out of there: by insertions first
+    standing = exposure(t, source, lowered.inserted, lowered.inserted, (lowered,))
+    low = np.fmin(low, standing.voltage_low_v)
     nothing = np.zeros(t.n_modules, dtype=np.bool_)
     status = image.strings.status & int(Rc1Status.CONTACTOR_CLOSED | Rc1Status.PRECHARGING)
     open_ = image.strings.answered & (status == 0) & ~lowered.contactor
