@@ -1,4 +1,7 @@
-"""`reconf fit ecm|ocv|thermal FILE...`: cell parameters from test logs, with fit error and picture."""
+"""`reconf fit ecm|ocv|thermal FILE...`: cell parameters from test logs, with fit error and picture.
+
+`reconf fit plating` makes the table of the plating guard; it needs no log.
+"""
 
 from __future__ import annotations
 
@@ -241,3 +244,17 @@ def score(
             _picture(plot, panels)
     except ReconfError as error:
         raise _fail(error) from error
+
+
+@app.command()
+def plating(
+    out: Annotated[Path, typer.Option("--out", help="Where the table goes (JSON).")],
+) -> None:
+    """Charge rates without lithium plating over SOC, temperature and age, from the reduced anode model."""
+    import json
+
+    from edge.plating_table import plating_table
+
+    table = plating_table(progress=lambda text: typer.echo(text, err=True))
+    out.write_text(json.dumps(table) + "\n", encoding="utf-8")
+    typer.echo(f"written: {out}")

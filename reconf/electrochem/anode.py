@@ -25,10 +25,13 @@ SHELLS = 12
 SHELL_GROWTH = 1.45
 SEPARATOR_NODES = 2
 CATHODE_NODES = 3
-NEWTON_STEPS = 30
+NEWTON_STEPS = 80
 NEWTON_TOLERANCE_V = 1e-6
 DEPLETED_FRAC = 0.03
 """Salt left, of the initial, below which the model does not hold."""
+LEAST_EXCHANGE_A_PER_M2 = 1e-6
+WALLS = (0.0005, 0.9995)
+"""Stoichiometries a surface only approaches while the reaction is solved for."""
 LOST_V = -1.0
 """Potential reported where the model does not hold: far on the side of plating."""
 
@@ -113,18 +116,28 @@ class AnodeModel:
         self, state: AnodeState, rate_per_h: FloatArray, temperature_k: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """Reaction of each slice (M, NODES) [A/m2] and potential at the separator face (M,) [V vs Li]."""
+        return self._react(state, state.x[:, :, -1], np.zeros(()), rate_per_h, temperature_k)
+
+    def _react(
+        self,
+        state: AnodeState,
+        outer: FloatArray,
+        response: FloatArray,
+        rate_per_h: FloatArray,
+        temperature_k: FloatArray,
+    ) -> tuple[FloatArray, FloatArray]:
+        """As `solve`, with outer shells at `outer` + `response` * reaction."""
         salt = state.salt[:, :NODES][:, ::-1]
         column = temperature_k[:, None]
         current = rate_per_h * self.set.charge_c_per_m2 / 3600.0
         thermal = 2.0 * GAS_CONSTANT * temperature_k / FARADAY
         kappa = self._on_salt(self.set.conductivity, salt, column) * self.set.tortuosity[0]
         drop = self._diffusion_drop(salt, state.salt[:, NODES], temperature_k)
-        surface = state.x[:, :, -1]
-        diffusivity = self._diffusivity(surface, column)
-        lift = self.surface_gap_m / (FARADAY * diffusivity * self.set.concentration_max)
+        diffusivity = self._diffusivity(outer, column)
+        lift = response + self.surface_gap_m / (FARADAY * diffusivity * self.set.concentration_max)
         ohmic = self._ohmic(kappa)
         face = current * self.slice_m / 2.0 / kappa[:, 0]
-        return self._newton(state.reaction, current, column, thermal, salt, surface, lift, ohmic, drop, face)
+        return self._newton(state.reaction, current, column, thermal, salt, outer, lift, ohmic, drop, face)
 
     def _newton(
         self,
@@ -150,17 +163,20 @@ class AnodeModel:
         potential = np.zeros(m)
         salt_factor = (np.maximum(salt, 1.0) / self.set.salt) ** self.set.exchange_salt_power
         warm = self._arrhenius(self.set.exchange_j_per_mol, column)
-        for _ in range(NEWTON_STEPS):
+        for k in range(NEWTON_STEPS):
             x = surface + lift * j
-            u = self._on_x(self.set.potential_v, x)
-            slope = (
-                self._on_x(self.set.potential_v, x + 2e-3) - self._on_x(self.set.potential_v, x - 2e-3)
-            ) / 4e-3
-            exchange = 2.0 * np.maximum(self._on_x(self.set.exchange_a_per_m2, x), 1e-6) * warm * salt_factor
+            u, slope = _with_slope(self.set.x_grid, self.set.potential_v, x)
+            bare, rise = _with_slope(self.set.x_grid, self.set.exchange_a_per_m2, x)
+            some = np.maximum(bare, LEAST_EXCHANGE_A_PER_M2)
+            exchange = 2.0 * some * warm * salt_factor
             eta = thermal[:, None] * np.arcsinh(j / exchange) + self.set.film_ohm_m2 * j
             ionic = np.einsum("mij,mj->mi", ohmic, j) + face[:, None] + drop
             residual = potential[:, None] + ionic - u + eta
-            own = thermal[:, None] / np.sqrt(j**2 + exchange**2) + self.set.film_ohm_m2 - slope * lift
+            both = np.sqrt(j**2 + exchange**2)
+            # near the ends of the stoichiometry the exchange current falls as the surface fills or empties
+            starve = np.where(bare > LEAST_EXCHANGE_A_PER_M2, rise / some, 0.0) * j * lift
+            own = thermal[:, None] * (1.0 - starve) / both + self.set.film_ohm_m2 - slope * lift
+            own = np.maximum(own, 0.1 * thermal[:, None] / both)
             matrix[:, :NODES, :NODES] = ohmic
             matrix[:, np.arange(NODES), np.arange(NODES)] += own
             matrix[:, :NODES, NODES] = 1.0
@@ -169,7 +185,9 @@ class AnodeModel:
             change = np.linalg.solve(matrix, rhs[:, :, None])[:, :, 0]
             # where the diffusivity falls by orders of magnitude a full step can throw the surface out of 0..1
             reach = 0.2 / (lift * np.abs(change[:, :NODES]) + 1e-12)
-            change *= np.minimum(1.0, reach.min(axis=1))[:, None]
+            reach = np.minimum(reach, _to_the_wall(x, lift * change[:, :NODES]))
+            # and between two pieces of a linear table full steps can go back and forth
+            change *= np.minimum(1.0 / (1 + k // 6), reach.min(axis=1))[:, None]
             j = j + change[:, :NODES]
             potential = potential + change[:, NODES]
             unsettled = np.abs(change[:, NODES]) > NEWTON_TOLERANCE_V
@@ -181,7 +199,9 @@ class AnodeModel:
         return np.where(lost[:, None], even_j, j), np.where(lost, LOST_V, potential)
 
     def _diffusivity(self, x: FloatArray, temperature_k: FloatArray) -> FloatArray:
-        value: FloatArray = np.exp(self._on_x(self.set.log_diffusivity, x))
+        # never beyond the sampled range: an extrapolated logarithm runs away
+        within = np.clip(x, self.set.x_grid[0], self.set.x_grid[-1])
+        value: FloatArray = np.exp(self._on_x(self.set.log_diffusivity, within))
         return value * self._arrhenius(self.set.diffusivity_j_per_mol, temperature_k)
 
     def _ohmic(self, kappa: FloatArray) -> FloatArray:
@@ -205,24 +225,35 @@ class AnodeModel:
     # ---- time ----------------------------------------------------------------------------------
 
     def step(
-        self, state: AnodeState, rate_per_h: FloatArray, temperature_k: FloatArray, dt_s: float
+        self, state: AnodeState, rate_per_h: FloatArray, temperature_k: FloatArray, dt_s: FloatArray | float
     ) -> tuple[AnodeState, FloatArray]:
-        """Advance by `dt_s` at a charge rate (M,) [1/h]; also the potential at its start (M,) [V vs Li]."""
-        reaction, potential = self.solve(state, rate_per_h, temperature_k)
-        x = self._diffuse(state.x, reaction, temperature_k, dt_s)
-        salt = self._move_salt(state.salt, reaction, rate_per_h, temperature_k, dt_s)
+        """Advance by `dt_s` (one, or one each) at a charge rate (M,) [1/h].
+
+        The reaction is the one that fits the particles at the end of the step: where the open-circuit
+        potential is steep, slices would otherwise throw lithium at each other.
+
+        Returns:
+            The state after, and the potential there with the salt of the start (M,) [V vs Li].
+        """
+        each_s = np.broadcast_to(np.asarray(dt_s, dtype=np.float64), temperature_k.shape)
+        free, pushed = self._diffuse(state.x, temperature_k, each_s[:, None, None])
+        reaction, potential = self._react(state, free[:, :, -1], pushed[:, :, -1], rate_per_h, temperature_k)
+        x = free + pushed * reaction[:, :, None]
+        salt = self._move_salt(state.salt, reaction, rate_per_h, temperature_k, each_s[:, None])
         return AnodeState(x=x, salt=salt, reaction=reaction), potential
 
     def _diffuse(
-        self, x: FloatArray, reaction: FloatArray, temperature_k: FloatArray, dt_s: float
-    ) -> FloatArray:
-        flux = reaction / (FARADAY * self.set.concentration_max)
+        self, x: FloatArray, temperature_k: FloatArray, dt_s: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Shells after `dt_s` without reaction, and what 1 A/m2 of it adds."""
         diffusivity = self._diffusivity(x, temperature_k[:, None, None])
         between = 0.5 * (diffusivity[..., 1:] + diffusivity[..., :-1])
         coupling = between * self.shell_conductance * dt_s
-        source = x * self.shell_volume
-        source[..., -1] += flux * self.set.particle_radius_m**2 * dt_s
-        return _tridiagonal(coupling, self.shell_volume, source)
+        per_flux = self.set.particle_radius_m**2 / (FARADAY * self.set.concentration_max)
+        push = np.zeros_like(x)
+        push[..., -1] = per_flux * dt_s[..., 0]
+        both = _tridiagonal(coupling, self.shell_volume, np.stack([x * self.shell_volume, push]))
+        return both[0], both[1]
 
     def _move_salt(
         self,
@@ -230,7 +261,7 @@ class AnodeModel:
         reaction: FloatArray,
         rate_per_h: FloatArray,
         temperature_k: FloatArray,
-        dt_s: float,
+        dt_s: FloatArray,
     ) -> FloatArray:
         bulk = self._on_salt(self.set.salt_diffusivity, salt, temperature_k[:, None]) * self.tortuosity
         resistance = self.width / (2.0 * bulk)
@@ -243,6 +274,17 @@ class AnodeModel:
         return np.maximum(_tridiagonal(coupling, capacity, source), 1.0)
 
 
+def _to_the_wall(x: FloatArray, move: FloatArray) -> FloatArray:
+    """Share of a move of the surface that leaves a tenth of the way to full or empty.
+
+    There the exchange current vanishes and the overpotential is a wall, with nothing sensible behind it. Who
+    is behind it already may move freely.
+    """
+    ahead = np.where(move > 0.0, WALLS[1] - x, x - WALLS[0])
+    share: FloatArray = np.where(ahead > 0.0, 0.9 * ahead / (np.abs(move) + 1e-30), 1.0)
+    return share
+
+
 def _uniform_interp(grid: FloatArray, table: FloatArray, at: FloatArray) -> FloatArray:
     """Linear on a uniform grid, extended linearly beyond its ends."""
     position = (at - grid[0]) / (grid[1] - grid[0])
@@ -250,6 +292,15 @@ def _uniform_interp(grid: FloatArray, table: FloatArray, at: FloatArray) -> Floa
     share = position - low
     value: FloatArray = table[low] + share * (table[low + 1] - table[low])
     return value
+
+
+def _with_slope(grid: FloatArray, table: FloatArray, at: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """As `_uniform_interp`, and the slope of the piece."""
+    width = grid[1] - grid[0]
+    position = (at - grid[0]) / width
+    low = np.clip(np.nan_to_num(position), 0, len(grid) - 2).astype(np.int64)
+    rise = table[low + 1] - table[low]
+    return table[low] + (position - low) * rise, rise / width
 
 
 def _bilinear(

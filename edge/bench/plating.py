@@ -1,0 +1,114 @@
+"""The plating guard against PyBaMM: what the full model's anode sees, and what the guard gives up.
+
+For each parameter set and temperature the guard charges a cell of that set from empty with the table of the
+same set. PyBaMM's Doyle-Fuller-Newman model (and its SPMe) run the same current; then the DFN is charged with
+its anode held at 0 V against lithium, which is all a guard could have given. What the envelope over all sets
+costs on top is told apart.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from edge.bench.plating_dfn import CellRun, held, under_profile
+from edge.plating_follow import HIGHEST_RATE_PER_H, START_SOC_FRAC, STEP_SOC_FRAC, follow
+from edge.plating_table import MARGIN_V, SOC_NODES, table_of
+from reconf.arrays import FloatArray
+from reconf.cells.model import ZERO_CELSIUS_K
+from reconf.electrochem.parameters import SETS, load_anode_set
+from reconf.protection.plating import charge_limit_a
+
+TEMPERATURES_K: Final = (263.15, 273.15, 283.15, 298.15, 313.15)
+AROUND_K: Final = np.array([-5.0, -2.5, 0.0, 2.5, 5.0])
+"""Nodes of the table about a temperature and the checks between them."""
+END_SOC_FRAC: Final = 0.97
+COMPARED_SOC: Final = np.linspace(0.2, 0.95, 76)
+AT_THE_CAP: Final = 0.99
+"""Share of the guard's highest rate from which neither it nor the anode says anything of the other."""
+
+
+def run(
+    sets: Sequence[str] = SETS,
+    temperatures_k: Sequence[float] = TEMPERATURES_K,
+    models: Sequence[str] = ("DFN", "SPMe"),
+    progress: Callable[[str], None] = lambda _text: None,
+) -> dict[str, Any]:
+    """The whole comparison.
+
+    Returns:
+        `sets`: by name and temperature [K]: `min_dfn_mv` and `min_spme_mv` lowest anode potential under the
+        guard's current, `given_up_frac` share of the DFN's own current at 0 V, averaged over SOC, and
+        `given_up_worst_frac` at the worst SOC, `envelope_cost_frac` what the lower envelope of all sets takes
+        of this set's own limit. `worst`: the worst of each; `envelope_cost`: by set, mean; `margin_mv`.
+    """
+    logging.getLogger("pybamm").setLevel(logging.ERROR)
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    for name in sets:
+        results[name] = {}
+        for kelvin, rate in zip(temperatures_k, own_rates(name, temperatures_k), strict=True):
+            case = _case(name, kelvin, rate, models)
+            results[name][f"{kelvin:.2f}"] = case
+            progress(f"{name} {kelvin:.0f} K: " + ", ".join(f"{k} {v:.3g}" for k, v in case.items()))
+    cases = [case for by_set in results.values() for case in by_set.values()]
+    lows = [f"min_{kind.lower()}_mv" for kind in models]
+    costs = ["given_up_frac", "given_up_worst_frac"] if "DFN" in models else []
+    return {
+        "margin_mv": 1e3 * MARGIN_V,
+        "sets": results,
+        "worst": {k: min(c[k] for c in cases) for k in lows} | {k: max(c[k] for c in cases) for k in costs},
+        "envelope_cost": {
+            name: float(np.mean([c["envelope_cost_frac"] for c in by_set.values()]))
+            for name, by_set in results.items()
+        },
+    }
+
+
+def own_rates(name: str, temperatures_k: Sequence[float]) -> FloatArray:
+    """(temperatures, SOC nodes) the table of one set alone."""
+    fine = np.unique(np.add.outer(np.array(temperatures_k), AROUND_K).round(3))
+    charge = follow(load_anode_set(name), fine, MARGIN_V)
+    rows = []
+    for kelvin in temperatures_k:
+        near = np.flatnonzero(np.abs(fine - kelvin) < AROUND_K[-1] + 0.1)
+        part = type(charge)(charge.soc_frac, charge.rate_per_h[:, near], charge.potential_v[:, near])
+        rows.append(table_of([part])[1])
+    return np.array(rows)
+
+
+def guarded_profile(rate_per_h: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Times [s] and rates of a charge from empty that takes all a row of the table allows."""
+    soc = np.arange(START_SOC_FRAC, END_SOC_FRAC + 1e-9, STEP_SOC_FRAC)
+    rate = np.exp(np.interp(soc, SOC_NODES, np.log(rate_per_h)))
+    # rates are linear in time between the samples, so a step of SOC takes its mean rate
+    time_s = np.concatenate(([0.0], np.cumsum(3600.0 * STEP_SOC_FRAC / (0.5 * (rate[1:] + rate[:-1])))))
+    return time_s, rate
+
+
+def _case(name: str, kelvin: float, rate_per_h: FloatArray, models: Sequence[str]) -> dict[str, float]:
+    time_s, rate = guarded_profile(rate_per_h)
+    case: dict[str, float] = {}
+    for kind in models:
+        ran = under_profile(name, kind, kelvin, time_s, rate, START_SOC_FRAC)
+        case[f"min_{kind.lower()}_mv"] = 1e3 * float(ran.anode_v.min())
+    own = np.exp(np.interp(COMPARED_SOC, SOC_NODES, np.log(rate_per_h)))
+    if "DFN" in models:
+        mean, worst = _given_up(own, held(name, kelvin, 0.0, START_SOC_FRAC, END_SOC_FRAC))
+        case |= {"given_up_frac": mean, "given_up_worst_frac": worst}
+    every = np.ones(len(COMPARED_SOC))
+    shipped = charge_limit_a(COMPARED_SOC, (kelvin - ZERO_CELSIUS_K) * every, every)
+    case["envelope_cost_frac"] = 1.0 - float(shipped.sum() / own.sum())
+    return case
+
+
+def _given_up(own: FloatArray, free: CellRun) -> tuple[float, float]:
+    """Share of the free current that the guard leaves: over all SOC where there is a choice, and at worst."""
+    allowed = np.interp(COMPARED_SOC, free.soc_frac, free.rate_per_h)
+    asked = (allowed < AT_THE_CAP * HIGHEST_RATE_PER_H) & (free.soc_frac[-1] > COMPARED_SOC)
+    if not asked.any():
+        return 0.0, 0.0
+    share = 1.0 - own[asked] / allowed[asked]
+    return 1.0 - float(own[asked].sum() / allowed[asked].sum()), float(share.max())
