@@ -63,7 +63,7 @@ def build_parts(bins: Mapping[str, Any], cards: Sequence[Passport]) -> list[dict
     modules = [m for s in bins["strings"] for g in s["positions"] for m in g]
     lot = modules + list(bins["shelf"])
     request = bins["request"]
-    parts = [
+    parts: list[dict[str, Any]] = [
         {
             "title": "The lot",
             "text": [_lot_text(bins, cards, lot)],
@@ -147,7 +147,9 @@ def _median_interval(lot: Sequence[Mapping[str, Any]]) -> float:
 
 def _energy_rows(bins: Mapping[str, Any]) -> list[tuple[str, ...]]:
     years = bins["request"]["years"]
-    rows = [("", "kWh now", "5..95 %", "of what is inside", f"mean of {years} years", f"after {years} years")]
+    rows: list[tuple[str, ...]] = [
+        ("", "kWh now", "5..95 %", "of what is inside", f"mean of {years} years", f"after {years} years")
+    ]
     for name, worth in bins["energy"].items():
         low, high = worth["now_kwh_90"]
         last = worth["by_year_kwh"][-1]
@@ -161,7 +163,9 @@ def _energy_rows(bins: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _string_rows(bins: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows = [("string", "modules", "SOH weakest", "SOH strongest", "resistance / new, largest", "serials")]
+    rows: list[tuple[str, ...]] = [
+        ("string", "modules", "SOH weakest", "SOH strongest", "resistance / new, largest", "serials")
+    ]
     for string in bins["strings"]:
         modules = [m for g in string["positions"] for m in g]
         soh = [m["soh_frac"] for m in modules]

@@ -23,7 +23,7 @@ WIRING_HEAD = (
 
 def wiring_rows(where: Sequence[Place]) -> list[tuple[str, ...]]:
     """One row per module: where it sits and where its terminals go."""
-    rows = [WIRING_HEAD]
+    rows: list[tuple[str, ...]] = [WIRING_HEAD]
     for i, place in enumerate(where):
         first = i == 0 or where[i - 1].string != place.string
         last = i == len(where) - 1 or where[i + 1].string != place.string

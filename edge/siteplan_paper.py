@@ -60,7 +60,7 @@ def checklist_pdf(steps: Sequence[str], name: str, path: Path) -> None:
     pdf = new_pdf()
     pdf.add_page()
     heading(pdf, f"Commissioning of {name}", 15)
-    rows = [("", "step", "done by, date")]
+    rows: list[tuple[str, ...]] = [("", "step", "done by, date")]
     rows += [(str(i), step, "") for i, step in enumerate(steps, start=1)]
     table(pdf, rows, (1, 12, 5), size=10)
     pdf.ln(12)
