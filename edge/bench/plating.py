@@ -42,24 +42,34 @@ def run(
     Returns:
         `sets`: by name and temperature [K]: `min_dfn_mv` and `min_spme_mv` lowest anode potential under the
         guard's current, `given_up_frac` share of the DFN's own current at 0 V, averaged over SOC, and
-        `given_up_worst_frac` at the worst SOC, `envelope_cost_frac` what the lower envelope of all sets takes
+        `given_up_worst_frac` at the worst SOC (a case PyBaMM could not solve has no such keys, and is named
+        in `unsolved`), `envelope_cost_frac` what the lower envelope of all sets takes
         of this set's own limit. `worst`: the worst of each; `envelope_cost`: by set, mean; `margin_mv`.
     """
     logging.getLogger("pybamm").setLevel(logging.ERROR)
+    from pybamm import SolverError
+
     results: dict[str, dict[str, dict[str, float]]] = {}
+    unsolved = []
     for name in sets:
         results[name] = {}
         for kelvin, rate in zip(temperatures_k, own_rates(name, temperatures_k), strict=True):
-            case = _case(name, kelvin, rate, models)
+            case = {"envelope_cost_frac": _envelope_cost(kelvin, rate)}
             results[name][f"{kelvin:.2f}"] = case
+            for kind in models:
+                try:
+                    case |= _case(name, kelvin, rate, kind)
+                except SolverError as error:
+                    unsolved.append({"set": name, "kelvin": kelvin, "model": kind, "why": str(error)[:200]})
             progress(f"{name} {kelvin:.0f} K: " + ", ".join(f"{k} {v:.3g}" for k, v in case.items()))
     cases = [case for by_set in results.values() for case in by_set.values()]
-    lows = [f"min_{kind.lower()}_mv" for kind in models]
-    costs = ["given_up_frac", "given_up_worst_frac"] if "DFN" in models else []
+    wanted = [f"min_{kind.lower()}_mv" for kind in models]
+    wanted += ["given_up_frac", "given_up_worst_frac"] if "DFN" in models else []
     return {
         "margin_mv": 1e3 * MARGIN_V,
         "sets": results,
-        "worst": {k: min(c[k] for c in cases) for k in lows} | {k: max(c[k] for c in cases) for k in costs},
+        "worst": {k: _worst(k, cases) for k in wanted},
+        "unsolved": unsolved,
         "envelope_cost": {
             name: float(np.mean([c["envelope_cost_frac"] for c in by_set.values()]))
             for name, by_set in results.items()
@@ -88,20 +98,35 @@ def guarded_profile(rate_per_h: FloatArray) -> tuple[FloatArray, FloatArray]:
     return time_s, rate
 
 
-def _case(name: str, kelvin: float, rate_per_h: FloatArray, models: Sequence[str]) -> dict[str, float]:
+def _worst(key: str, cases: Sequence[dict[str, float]]) -> float | None:
+    """Lowest potential or highest loss of all cases that could be solved."""
+    values = [case[key] for case in cases if key in case]
+    if not values:
+        return None
+    return min(values) if key.endswith("_mv") else max(values)
+
+
+def _case(name: str, kelvin: float, rate_per_h: FloatArray, kind: str) -> dict[str, float]:
     time_s, rate = guarded_profile(rate_per_h)
-    case: dict[str, float] = {}
-    for kind in models:
-        ran = under_profile(name, kind, kelvin, time_s, rate, START_SOC_FRAC)
-        case[f"min_{kind.lower()}_mv"] = 1e3 * float(ran.anode_v.min())
-    own = np.exp(np.interp(COMPARED_SOC, SOC_NODES, np.log(rate_per_h)))
-    if "DFN" in models:
-        mean, worst = _given_up(own, held(name, kelvin, 0.0, START_SOC_FRAC, END_SOC_FRAC))
+    ran = under_profile(name, kind, kelvin, time_s, rate, START_SOC_FRAC)
+    case = {f"min_{kind.lower()}_mv": 1e3 * float(ran.anode_v.min())}
+    if kind == "DFN":
+        free = held(name, kelvin, 0.0, START_SOC_FRAC, END_SOC_FRAC)
+        mean, worst = _given_up(_read(rate_per_h), free)
         case |= {"given_up_frac": mean, "given_up_worst_frac": worst}
+    return case
+
+
+def _read(rate_per_h: FloatArray) -> FloatArray:
+    rate: FloatArray = np.exp(np.interp(COMPARED_SOC, SOC_NODES, np.log(rate_per_h)))
+    return rate
+
+
+def _envelope_cost(kelvin: float, rate_per_h: FloatArray) -> float:
+    """Share of a set's own limit that the shipped table, the lowest of all sets, takes away."""
     every = np.ones(len(COMPARED_SOC))
     shipped = charge_limit_a(COMPARED_SOC, (kelvin - ZERO_CELSIUS_K) * every, every)
-    case["envelope_cost_frac"] = 1.0 - float(shipped.sum() / own.sum())
-    return case
+    return 1.0 - float(shipped.sum() / _read(rate_per_h).sum())
 
 
 def _given_up(own: FloatArray, free: CellRun) -> tuple[float, float]:
