@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,8 +20,13 @@ NOMINAL_CELL_V = 3.65
 SHORT_SHARE = 0.5
 SHORT_FOR_S = 60.0
 """The discharge counts until less than half of the request could be delivered for a minute."""
-FULL_SHARE = 0.2
-"""The recharge ends when less than this share still goes in (plating bounds the charge of full modules)."""
+FULL_SHARE = 0.3
+"""The recharge ends when the site can take less than this share of C/3 (plating bounds full modules)."""
+TAPER_SHARE = 0.78
+"""Share of the charge capability that is asked for once it nears C/3, as a careful dispatcher would."""
+TAPER_STEP = 0.96
+"""A new set point is sent when it is this much smaller than the last."""
+CAPABILITY_HORIZON_S = 60.0
 WARM_TIMEOUT_S = 90.0
 """The first run on a machine compiles the optimizer's kernels."""
 JOIN_TIMEOUT_S = 40.0
@@ -131,8 +136,9 @@ async def run_cycle(processes: Processes, live: Live, told: Callable[[Live], Non
     turned = await processes.ledger()
     live.phase = "recharging at C/3"
     await commander.send("set_power", {"power_w": -power_w})
-    full = _Full(scale, began_soc)
-    await _until(processes, live, told, full, patience_s)
+    taper = Taper(commander, power_w)
+    full = _Full(scale, began_soc, taper)
+    await _until(processes, live, told, full, patience_s, taper.follow)
     live.phase = "resting"
     await commander.send("set_power", {"power_w": 0.0})
     ledger = await processes.ledger()
@@ -169,16 +175,40 @@ class _Short:
         return (at - self._since).total_seconds() * self._scale >= SHORT_FOR_S
 
 
+class Taper:
+    """Asks for less charge as the site says that it can take less."""
+
+    def __init__(self, commander: Commander, power_w: float) -> None:
+        self._commander, self._full_w = commander, power_w
+        self._asked_w = power_w
+
+    @property
+    def share(self) -> float:
+        """Of C/3, as asked last."""
+        return self._asked_w / self._full_w
+
+    async def follow(self, status: dict[str, Any]) -> None:
+        """Send a smaller set point when the published capability asks for it."""
+        limits = status["limits"]
+        at = next(i for i, h in enumerate(limits["horizon_s"]) if h >= CAPABILITY_HORIZON_S)
+        wanted_w = min(self._full_w, TAPER_SHARE * float(limits["charge_w"][at]))
+        if wanted_w < TAPER_STEP * self._asked_w:
+            self._asked_w = wanted_w
+            if self.share >= FULL_SHARE:
+                await self._commander.send("set_power", {"power_w": -wanted_w})
+
+
 class _Full(_Short):
     """Full again as at the beginning, or nothing more goes in."""
 
-    def __init__(self, time_scale: float, soc_frac: float) -> None:
-        super().__init__(time_scale, FULL_SHARE)
-        self._soc = soc_frac
+    def __init__(self, time_scale: float, soc_frac: float, taper: Taper) -> None:
+        super().__init__(time_scale, 0.0)
+        self._soc, self._taper = soc_frac, taper
 
     def __call__(self, status: dict[str, Any]) -> bool:
         """Whether the phase is over."""
-        return float(status.get("soc_frac") or 0.0) >= self._soc or super().__call__(status)
+        full = float(status.get("soc_frac") or 0.0) >= self._soc or self._taper.share < FULL_SHARE
+        return full or super().__call__(status)
 
 
 async def _until(
@@ -187,8 +217,9 @@ async def _until(
     told: Callable[[Live], None],
     over: Callable[[dict[str, Any]], bool],
     timeout_s: float,
+    steer: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
 ) -> None:
-    """Wait for a status that says so."""
+    """Wait for a status that says so; `steer` may act on every one."""
     deadline = asyncio.get_running_loop().time() + timeout_s
     while True:
         live.heard.clear()
@@ -206,3 +237,5 @@ async def _until(
         told(live)
         if over(live.status):
             return
+        if steer is not None:
+            await steer(live.status)
