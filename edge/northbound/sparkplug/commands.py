@@ -12,7 +12,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,6 +31,10 @@ FRESH_S = 30.0
 """How long a command holds that is done once; older ones are refused as expired."""
 METRICS_MAX = 32
 """Most metrics in one command message."""
+ACTIONS_MAX = 16
+"""More than there are actions."""
+SLOTS = 64
+"""Messages of one millisecond that can be told apart."""
 WHOLE = "Control/Command"
 """A whole command of the contract as JSON: its own issuer, sequence, expiry and signature."""
 
@@ -68,6 +72,24 @@ HELD = frozenset(("set_power", "set_limits"))
 """Actions that hold until they expire."""
 
 
+@dataclass(slots=True)
+class Slots:
+    """Sequence numbers from payload times: messages of one millisecond get numbers of their own.
+
+    An older time gives a lower number, which the contract refuses; the same bytes get the same number.
+    """
+
+    _utc_ms: int = -1
+    _of: dict[bytes, int] = field(default_factory=dict)
+
+    def sequence(self, utc_ms: int, payload: bytes) -> int:
+        """First of the `ACTIONS_MAX` numbers of a message."""
+        if utc_ms != self._utc_ms:
+            self._utc_ms, self._of = utc_ms, {}
+        slot = self._of.setdefault(payload, min(len(self._of), SLOTS - 1))
+        return (utc_ms * SLOTS + slot) * ACTIONS_MAX
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What one NCMD or DCMD asks for."""
@@ -80,12 +102,20 @@ class Asked:
 
 
 def read_asked(
-    node: SparkplugNode, device: str, payload: bytes, *, issuer: str, hold_s: float, utc: datetime
+    node: SparkplugNode,
+    slots: Slots,
+    device: str,
+    payload: bytes,
+    *,
+    issuer: str,
+    hold_s: float,
+    utc: datetime,
 ) -> Asked:
     """Understand a command message.
 
     Args:
         node: knows its metrics.
+        slots: gives sequence numbers.
         device: string of a DCMD, empty for an NCMD.
         payload: the bytes.
         issuer: name in the command contract of whom the broker lets publish here; empty: read-only.
@@ -112,7 +142,7 @@ def read_asked(
     stop = [f for f in found if f[0].name == "Control/EmergencyStop"]
     if found and command.timestamp_ms is None and not stop:
         return Asked(rebirth, refused=(*refused, "a command needs the payload's timestamp"))
-    made = tuple(_commands(found, device, payload, command, issuer, hold_s, utc))
+    made = tuple(_commands(found, device, payload, command, slots, issuer, hold_s, utc))
     return Asked(rebirth, made, tuple(refused))
 
 
@@ -159,6 +189,7 @@ def _commands(
     device: str,
     payload: bytes,
     command: CommandPayload,
+    slots: Slots,
     issuer: str,
     hold_s: float,
     utc: datetime,
@@ -179,13 +210,14 @@ def _commands(
         if row.action == "start_capacity_test":
             args["string"] = device
     issued = _issued(command, utc)
-    digest = hashlib.sha256(device.encode() + b"\0" + payload).hexdigest()
+    digest = hashlib.sha256(device.encode() + b"\0" + payload)
+    first = slots.sequence(round(issued.timestamp() * 1e3), digest.digest())
     for k, (action, args) in enumerate(actions.items()):
         life_s = hold_s if action in HELD and (utc - issued).total_seconds() <= FRESH_S else FRESH_S
         envelope = {
-            "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{digest}/{action}")),
+            "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{digest.hexdigest()}/{action}")),
             "issuer": issuer,
-            "sequence": None if action == "emergency_stop" else round(issued.timestamp() * 1e3) + k,
+            "sequence": None if action == "emergency_stop" else first + k,
             "issued_at": issued.isoformat(),
             "expires_at": (issued + timedelta(seconds=life_s)).isoformat(),
             "action": action,

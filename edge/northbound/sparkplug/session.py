@@ -28,7 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.northbound.mqtt_client import FAILURE_FROM, CheckedClient, make_client
 from edge.northbound.payloads import Reply
 from edge.northbound.sparkplug.codec import Value, mark_historical
-from edge.northbound.sparkplug.commands import read_asked
+from edge.northbound.sparkplug.commands import Slots, read_asked
 from edge.northbound.sparkplug.history import HistoryFile
 from edge.northbound.sparkplug.host import HostWatch
 from edge.northbound.sparkplug.node import Kept, Message, Shown, SparkplugNode
@@ -118,6 +118,7 @@ class SparkplugSession:
         self._host_changed = asyncio.Event()
         self._born_at_s = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = Slots()
         self._text = ""
         self._log = structlog.get_logger("sparkplug")
 
@@ -198,11 +199,12 @@ class SparkplugSession:
 
     async def _session(self, client: NodeClient, mqtt: MqttSpec) -> None:
         """Subscribe, wait for the primary host, speak until something ends it."""
-        for topic in self._topics():
-            for code in await client.subscribe(topic, qos=1):
-                number = code if isinstance(code, int) else int(code.value)
-                if number >= FAILURE_FROM:
-                    raise aiomqtt.MqttError(f"the broker does not let us hear {topic} (reason code {number})")
+        topics = self._topics()
+        codes = await client.subscribe([(topic, 1) for topic in topics])
+        for topic, code in zip(topics, codes, strict=True):
+            number = code if isinstance(code, int) else int(code.value)
+            if number >= FAILURE_FROM:
+                raise aiomqtt.MqttError(f"the broker does not let us hear {topic} (reason code {number})")
         self._client = client
         self._host_changed.clear()
         receive = asyncio.create_task(self._receive(client))
@@ -245,7 +247,7 @@ class SparkplugSession:
 
     def _topics(self) -> list[str]:
         """What is listened to: commands of the node and of its strings, and the primary host."""
-        found = [self.node.topic("NCMD"), self.node.topic("DCMD", "+")]
+        found = [self.node.topic("NCMD"), *(self.node.topic("DCMD", device) for device in self.node.devices)]
         return [*found, self.host.topic] if self.host.name else found
 
     async def _leave(self, client: NodeClient, mqtt: MqttSpec) -> None:
@@ -299,7 +301,7 @@ class SparkplugSession:
     async def _barrier(self, client: NodeClient) -> None:
         """Wait until the broker has read everything sent so far: it answers packets in order."""
         count = len(self._unheard)
-        await client.subscribe(self.node.topic("DCMD", "+"), qos=1)
+        await client.subscribe(self.node.topic("NCMD"), qos=1)
         for _ in range(min(count, len(self._unheard))):
             self._unheard.popleft()
 
@@ -346,7 +348,7 @@ class SparkplugSession:
         device = topic.split("/")[4] if topic.count("/") == 4 else ""
         issuer = self._spec.issuer if self._submit is not None else ""
         asked = read_asked(
-            self.node, device, payload, issuer=issuer, hold_s=self._spec.hold_s, utc=self._utc()
+            self.node, self._slots, device, payload, issuer=issuer, hold_s=self._spec.hold_s, utc=self._utc()
         )
         if asked.rebirth and not retained and self.node.born:
             async with self._lock:
