@@ -20,6 +20,8 @@ GAP_OF_POWER_FRAC = 0.02
 """A gap below this share of the power is no reason to distrust a plan, however small its losses are."""
 SHORT_FRAC = 1e-6
 """Unserved power above this share means that power is short."""
+SHORT_AS_SCHEDULED_FRAC = 1e-4
+"""The same with whole modules in whole slots: at the edge of the window rounding takes a little power."""
 
 
 def allocate(site: Site, asked: AllocationInput) -> AllocationResult:
@@ -41,12 +43,15 @@ def judged(
 ) -> Plan | Inaccurate:
     """The plan with its certificate; `Inaccurate` where the gap exceeds what the site file allows.
 
-    Where power is short every string stands at its limit and there is nothing to choose: such a plan carries
-    no gap, its `unserved_w` and bindings say what is missing and why.
+    Where power is short, by the limits or because only whole modules in whole slots can serve it, every string
+    stands at its limit and there is nothing to choose: such a plan carries no gap, its `unserved_w` and
+    bindings say what is missing and why.
     """
     if plan.unserved_w > SHORT_FRAC * max(model.power_w, 1.0):
         return plan
     proof = certify(site, model, asked, plan, solution)
+    if proof.cost.unserved_w > SHORT_AS_SCHEDULED_FRAC * max(model.power_w, 1.0):
+        return replace(plan, unserved_w=proof.cost.unserved_w)
     plan = replace(
         plan, lower_bound_w=proof.lower_bound_w, gap_frac=proof.gap_frac, cost_w=proof.cost.total_w
     )
