@@ -121,7 +121,9 @@ def _leakage(
         return replace(state, watched_s=state.watched_s)
     slope = np.maximum(signals.slope_v, LEAK_MIN_SLOPE_V)
     error = np.where(constants.mask, signals.ocv_v, 0.0)
-    charge = groups.charge_ah + error * groups.capacity_ah / slope
+    # one capacity for all groups: a leak must not hide as a change of its group's own
+    common = np.nanmedian(np.where(constants.mask, groups.capacity_ah, np.nan), axis=1, keepdims=True)
+    charge = (groups.soc_frac + error / slope) * common
     shown = np.where(constants.mask & usable[:, None], charge, np.nan)
     distance = np.zeros_like(charge)
     distance[usable] = shown[usable] - np.nanmedian(shown[usable], axis=1, keepdims=True)

@@ -75,7 +75,7 @@ def predict(
     bank = constants.bank
     stored = np.where(charge_ah < 0.0, bank.coulombic_efficiency_frac, 1.0) * charge_ah
     share = np.abs(charge_ah) / capacity
-    keep = np.exp(-share / tuning.ocv_error_soc_reach)[:, None]
+    keep = np.exp(-share / tuning.ocv_error_soc_reach - dt_s / tuning.ocv_error_memory_s)[:, None]
     gain_var = tuning.current_gain_std_frac**2 * capacity * np.abs(charge_ah)
     leak_var = (tuning.leakage_std_c * constants.rated_ah / 3600.0) ** 2 * 3600.0 * dt_s
     grow_r = gain_var + leak_var + charge_std_ah**2
@@ -123,6 +123,8 @@ def correct(
     variance_z = state.var_rr - 2.0 * z * state.var_rq + z * z * state.var_qq
     floor = constants.tuning.curve_floor * measurement.curve_std_v[:, None] / np.maximum(slope, 1e-3)
     share = np.clip(1.0 - (floor * state.capacity_ah) ** 2 / np.maximum(variance_z, 1e-12), 0.0, 1.0)
+    # where the curve's error explains a voltage so well that charge would move against it, charge stays
+    share = np.where(p_r > 0.0, share, 0.0)
     moved = share * step
     # covariance of a gain below the optimal one: P - K p' - p K' + K S K'
     less = weight * share * (2.0 - share)

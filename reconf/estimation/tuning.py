@@ -27,6 +27,8 @@ class Tuning:
     """White noise of one cell voltage reading."""
     ocv_error_soc_reach: float = 0.10
     """SOC over which the error of the OCV curve keeps its value."""
+    ocv_error_memory_s: float = 12 * 3600.0
+    """Time after which the error of the curve is asked for anew even at rest."""
     curve_floor: float = 0.6
     """SOC deviation that corrections may reach, over (error of the OCV curve) / (its slope)."""
     polarisation_error_frac: float = 0.06

@@ -1,0 +1,50 @@
+"""Internal shorts, resistive cells and open sense wires on the twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.bench.estimation_drive import Drive
+from edge.bench.protect_site import bench_site
+from reconf.estimation.filter import clear_findings
+from reconf.twin.plant import Plant
+from reconf.twin.truth import draw_truth
+
+
+@pytest.fixture
+def drive():
+    site = bench_site(12)
+    rng = np.random.default_rng(4)
+    return Drive.start(site, Plant(site, draw_truth(site, rng, soc_frac=0.75)), rng, 60.0)
+
+
+def test_leaking_cell_is_found_at_rest_and_no_other(drive):
+    drive.plant.faults.leakage_ohm[5, 2] = 10.0  # 0.4 A
+    for _ in range(600):
+        drive.step(np.zeros(1))
+    found = [(f.serial, f.subject, f.test) for f in drive.estimate.findings]
+    assert found == [(drive.state.serials[5], "cell_3", "leakage")]
+    assert 0.1 < drive.state.anomaly.leak_a[5, 2] < 1.0
+
+
+def test_sense_wire_open_is_found_at_once_and_cleared_by_order(drive):
+    drive.step(np.zeros(1))
+    drive.plant.faults.sense_open[7, 0] = True
+    drive.step(np.zeros(1))
+    finding = drive.estimate.findings[0]
+    assert (finding.subject, finding.test) == ("cell_1", "sense_wire")
+    assert abs(drive.estimate.cell_voltage_min_v[7] - drive.plant.true.cell_voltage_v[7].min()) < 0.1
+    drive.plant.faults.sense_open[7, 0] = False
+    drive.state = clear_findings(drive.state, drive.state.serials[7])
+    drive.step(np.zeros(1))
+    assert drive.estimate.findings == ()
+
+
+def test_resistive_cell_is_found_in_its_own_current_steps(drive):
+    drive.dt_s = 5.0
+    drive.plant.faults.resistance_factor[3, 4] = 2.5
+    for k in range(500):
+        drive.step(np.full(1, 9_000.0 if k % 4 < 2 else 1_000.0), by_remaining=False)
+    found = {(f.serial, f.subject) for f in drive.estimate.findings if f.test == "cell_resistance"}
+    assert found == {(drive.state.serials[3], "cell_5")}
