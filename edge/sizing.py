@@ -124,10 +124,11 @@ class MixedStock:
                 out["G"] = [stock.need.energy_wh - energy]
 
         algorithm = NSGA2(
-            pop_size=60, sampling=IntegerRandomSampling(), eliminate_duplicates=True,
+            pop_size=60, sampling=IntegerRandomSampling(), eliminate_duplicates=True, n_max_iterations=3,
             crossover=SBX(prob=0.9, eta=3.0, vtype=float, repair=RoundingRepair()),
             mutation=PM(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
         )  # fmt: skip
+        algorithm.mating.n_max_iterations = 3  # a small grid soon has no new choices to draw
         result = minimize(Choice(), algorithm, ("n_gen", generations), seed=seed, verbose=False)
         if result.X is None:
             most = self.figures(np.concatenate([self.strings_most, self.least]))[0]

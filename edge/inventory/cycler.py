@@ -197,7 +197,7 @@ def step_resistance_ohm(log: CyclerLog, after_s: float = 10.0) -> float | None:
     starts = np.flatnonzero(rest[:-1] & (log.current_a[1:] > 0.1 * largest))
     found = []
     for start in starts:
-        last = int(np.searchsorted(log.time_s, log.time_s[start + 1] + after_s))
+        last = int(np.searchsorted(log.time_s, log.time_s[start + 1] + 0.99 * after_s))
         last = min(last, len(log.time_s) - 1)
         if log.current_a[last] > 0.1 * largest and log.time_s[last] - log.time_s[start] < 6.0 * after_s:
             found.append(
