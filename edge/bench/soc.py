@@ -229,9 +229,7 @@ def leaf_cell(folder: Path, temperature_degc: float) -> dict[str, float]:
     wrong = begin + 0.2 if begin < 0.5 else begin - 0.2
     out = replay(log, site, start=(wrong, 0.2), every=2)
     reference = np.interp(out[:, 0], log.time_s, log.reference_soc_frac)
-    moved = np.abs(reference - reference[0]).cumsum()
     first = int(np.argmax(np.abs(reference - reference[0]) > 0.4))
-    del moved
     error = out[first:, 1] - reference[first:]
     return {
         "rmse_percent": round(100.0 * rms(error), 3),

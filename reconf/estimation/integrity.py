@@ -275,7 +275,7 @@ def _judge(
     samples = np.clip(samples, -8.0, 8.0)
     # a residual without a sample (NaN) leaves its score alone
     scores = np.stack([cusum.advance(s, u, DRIFT) for s, u in zip(state.scores, samples, strict=True)])
-    state = _learn_ratio(replace(state, scores=scores), ratio, ratio_std, usable)
+    state = _learn_ratio(replace(state, scores=scores), ratio, usable)
     over = scores > state.threshold
     over[COUNTER, 1] = False  # a counter that moves is no finding
     alarms: BoolArray = np.asarray(over.any(axis=1), dtype=np.bool_)
@@ -311,15 +311,12 @@ def _ratio(state: IntegrityState) -> tuple[FloatArray, FloatArray, BoolArray]:
     return ratio, std, enough
 
 
-def _learn_ratio(
-    state: IntegrityState, ratio: FloatArray, std: FloatArray, usable: BoolArray
-) -> IntegrityState:
+def _learn_ratio(state: IntegrityState, ratio: FloatArray, usable: BoolArray) -> IntegrityState:
     """Long-term resistance: an average over weeks that a lie of hours cannot pull along."""
     var = state.ratio_var + (0.10 * state.ratio_scale) ** 2 * BLOCK_S / (30 * 86400.0)
     noise = (2.0 * RATIO_STD_FRAC**2) * state.ratio_scale**2
     fits = usable & (np.abs(ratio) < 0.5) & (state.untrue == 0)
     gain = np.where(fits, var / (var + noise), 0.0)
-    del std
     return replace(
         state,
         ratio_scale=state.ratio_scale * (1.0 + gain * ratio),
@@ -361,7 +358,7 @@ def _latch(
     found: list[Finding] = []
     for test, m in zip(*np.nonzero(alarms), strict=True):
         # only modules with an alarm come here
-        for subject, bit, cell, text in _judgement(state, int(test), int(m), seen):
+        for subject, bit, cell, text in _judgement(int(test), int(m), seen):
             if cell >= 0 and cells[m, cell]:
                 continue
             if cell < 0 and untrue[m] & int(bit):
@@ -377,14 +374,12 @@ def _latch(
     )
 
 
-def _judgement(
-    state: IntegrityState, test: int, m: int, seen: _Evidence
-) -> Iterator[tuple[str, Untrue, int, str]]:
+def _judgement(test: int, m: int, seen: _Evidence) -> Iterator[tuple[str, Untrue, int, str]]:
     """Which sensors of module `m` the alarm of `test` condemns: (subject, bit, cell or -1, evidence)."""
     t1 = ("temperature_1", Untrue.TEMPERATURE_1, -1)
     t2 = ("temperature_2", Untrue.TEMPERATURE_2, -1)
     if test in {PAIR, OBSERVER, NEIGHBOURS}:
-        yield from _temperatures(state, test, m, seen, t1, t2)
+        yield from _temperatures(test, m, seen, t1, t2)
     elif test == RESISTANCE:
         if seen.ratio[m] < -0.7:
             text = f"voltages answer to current steps with {1 + seen.ratio[m]:.0%} of the known resistance"
@@ -412,7 +407,6 @@ def _judgement(
 
 
 def _temperatures(
-    state: IntegrityState,
     test: int,
     m: int,
     seen: _Evidence,
@@ -423,7 +417,6 @@ def _temperatures(
     centre = 0.0 if np.isnan(seen.median_k[m]) else float(seen.median_k[m])
     off1, off2 = float(seen.first_k[m]) - centre, float(seen.second_k[m]) - centre
     text = f"sensors {off1:+.1f} K and {off2:+.1f} K off the thermal model of this string"
-    del state
     if np.isnan(off1) or np.isnan(off2):
         yield (*(t2 if np.isnan(off1) else t1), text)
     elif test == PAIR:
