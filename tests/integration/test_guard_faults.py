@@ -11,21 +11,19 @@ SAMPLE = ("half_string_silent", "emergency_stop", "optimizer_mad")
 
 
 def test_sampled_faults_pass_no_safety_tier_and_are_reacted_to_at_once():
-    result = run(only=SAMPLE)
+    result = run(only=SAMPLE, at_most_s=40.0)
     assert result["safety_violations"] == 0
     assert [case["fault"] for case in result["cases"]] == [c.fault for c in CATALOGUE if c.fault in SAMPLE]
-    for case in result["cases"]:
-        assert case["detected_s"] is not None
-        assert case["detected_s"] <= 30.0
-        assert case["reaction_ticks"] is not None
+    for row, case in zip((c for c in CATALOGUE if c.fault in SAMPLE), result["cases"], strict=True):
+        if row.reaction != "none":
+            assert case["detected_s"] == 0.0
+            assert case["reaction_ticks"] == 1
         assert set(case["worst"]) == {
             "cell_voltage_min_v", "cell_voltage_max_v", "temperature_max_degc", "current_max_a",
         }  # fmt: skip
     (stop,) = [case for case in result["cases"] if case["fault"] == "emergency_stop"]
-    assert stop["detected_s"] == 0.0
-    assert stop["reaction_ticks"] == 1
     assert stop["worst"]["current_max_a"] < 1.0
-    assert stop["energy_lost_kwh"] > 0.3
+    assert stop["energy_lost_kwh"] > 0.05
 
 
 @pytest.mark.soak
