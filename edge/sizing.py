@@ -124,7 +124,7 @@ class MixedStock:
                 out["G"] = [stock.need.energy_wh - energy]
 
         algorithm = NSGA2(
-            pop_size=60, sampling=IntegerRandomSampling(), eliminate_duplicates=True, n_max_iterations=3,
+            pop_size=60, sampling=IntegerRandomSampling(), eliminate_duplicates=True,
             crossover=SBX(prob=0.9, eta=3.0, vtype=float, repair=RoundingRepair()),
             mutation=PM(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
         )  # fmt: skip
