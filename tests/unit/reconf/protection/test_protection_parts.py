@@ -1,4 +1,4 @@
-"""Pieces of physics: voltage guard, thermal forecast, branches, plating law, knee."""
+"""Pieces of physics: voltage guard, thermal forecast, branches, knee."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy.integrate import solve_ivp
 
 from edge.bench.protect_site import bench_site, true_estimate
 from reconf.cells import CellBank
-from reconf.protection import branches, plating, thermal
+from reconf.protection import branches, thermal
 from reconf.protection.copper import KneeState, follow_knee, steeper_v_per_ah
 from reconf.protection.voltage import current_to_voltage_a, group_model
 from reconf.site import ThermalSpec
@@ -275,26 +275,6 @@ def test_inrush_is_bounded_by_the_joining_difference():
     allowed = branches.joining_difference_v(np.array([20.0]), ohm)
     assert branches.inrush_a(allowed, ohm)[0] == pytest.approx(20.0)
     assert branches.inrush_a(-allowed, ohm)[0] == pytest.approx(20.0)
-
-
-# ---- plating ---------------------------------------------------------------------------------------
-
-# lowest published rate up to 80 % SOC by temperature (O'Regan 2022)
-LOWEST = {263.0: 0.15, 273.0: 0.21, 283.0: 0.27, 298.0: 0.39, 313.0: 0.55}
-
-
-@pytest.mark.parametrize(("kelvin", "rate_c"), LOWEST.items())
-def test_plating_law_stays_below_the_lowest_set(kelvin, rate_c):
-    limit = plating.charge_limit_a(one(0.8), one(kelvin - 273.15), one(1.0))[0]
-    assert limit < rate_c
-    assert limit > 0.8 * rate_c
-
-
-def test_plating_limit_falls_with_cold_and_with_charge():
-    degc = np.linspace(-20, 45, 30)
-    assert (np.diff(plating.charge_limit_a(np.full(30, 0.6), degc, np.full(30, 50.0))) > 0).all()
-    soc = np.linspace(0.35, 1.0, 30)
-    assert (np.diff(plating.charge_limit_a(soc, np.full(30, 25.0), np.full(30, 50.0))) < 0).all()
 
 
 # ---- knee ------------------------------------------------------------------------------------------
