@@ -200,7 +200,7 @@ class SparkplugSession:
     async def _session(self, client: NodeClient, mqtt: MqttSpec) -> None:
         """Subscribe, wait for the primary host, speak until something ends it."""
         topics = self._topics()
-        codes = await client.subscribe([(topic, 1) for topic in topics])
+        codes: list[int | ReasonCode] = [*await client.subscribe([(topic, 1) for topic in topics])]
         for topic, code in zip(topics, codes, strict=True):
             number = code if isinstance(code, int) else int(code.value)
             if number >= FAILURE_FROM:
