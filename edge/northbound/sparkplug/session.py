@@ -15,18 +15,16 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
 
 import aiomqtt
-import paho.mqtt.client as paho
 import structlog
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.northbound.mqtt_client import FAILURE_FROM, CheckedClient, make_client
+from edge.northbound.mqtt_client import FAILURE_FROM, make_client
 from edge.northbound.payloads import Reply
+from edge.northbound.sparkplug.client import NodeClient, brokers_of
 from edge.northbound.sparkplug.codec import Value, mark_historical
 from edge.northbound.sparkplug.commands import Slots, read_asked
 from edge.northbound.sparkplug.history import HistoryFile
@@ -46,30 +44,12 @@ LATE_BATCH = 50
 """Historical messages between two barriers."""
 LATE_POLL_S = 1.0
 STOP_S = 4.0
-LEAVE_S = 2.0
 REBIRTH_REST_S = 0.2
 """Rebirth requests that come closer than this are answered by one birth."""
 
 Submit = Callable[[bytes, bool], Awaitable[None]]
 """Hands a command to the contract: bytes, and whether they were retained."""
 Blocking = Callable[[Callable[[], Any]], Awaitable[Any]]
-
-
-class NodeClient(CheckedClient):
-    """A client that knows whether CONNECT can have been sent, and that leaves as Sparkplug wants it."""
-
-    reached = False
-
-    def _on_socket_open(self, *args: Any, **keywords: Any) -> None:
-        self.reached = True
-        super()._on_socket_open(*args, **keywords)
-
-    async def leave(self, *, version5: bool) -> None:
-        """DISCONNECT; on MQTT 5 with reason 4, as Sparkplug wants it (the broker sends the will as well)."""
-        reason = ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message") if version5 else None
-        if self._client.disconnect(reason) == paho.MQTT_ERR_SUCCESS:
-            async with asyncio.timeout(LEAVE_S):
-                await asyncio.shield(self._disconnected)
 
 
 class SparkplugSession:
@@ -385,12 +365,3 @@ class SparkplugSession:
         if self._text != why:
             self._log.warning("node_offline", why=why)
         self._text = why
-
-
-def brokers_of(site: Site) -> tuple[MqttSpec, ...]:
-    """The brokers in order; they share the `mqtt` section's TLS and password."""
-    found = []
-    for broker in site.sparkplug.brokers:
-        host, _, port = broker.rpartition(":")
-        found.append(replace(site.mqtt, host=host.strip("[]"), port=int(port)))
-    return tuple(found) or (site.mqtt,)
