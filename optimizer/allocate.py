@@ -43,9 +43,9 @@ def judged(
 ) -> Plan | Inaccurate:
     """The plan with its certificate; `Inaccurate` where the gap exceeds what the site file allows.
 
-    Where power is short, by the limits or because only whole modules in whole slots can serve it, every string
-    stands at its limit and there is nothing to choose: such a plan carries no gap, its `unserved_w` and
-    bindings say what is missing and why.
+    Where power is short, by the limits or because whole modules in whole slots cannot serve more, every
+    string stands at its limit and there is nothing to choose: such a plan carries no gap, its `unserved_w`
+    and bindings say what is missing and why.
     """
     if plan.unserved_w > SHORT_FRAC * max(model.power_w, 1.0):
         return plan
