@@ -108,7 +108,7 @@ class IntegrityState:
     """(M,) free-running observer."""
     surface_degc: FloatArray
     last_degc: FloatArray
-    """(M, 2) last usable temperatures."""
+    """(M, 2) temperatures of the last tick, NaN where there were none: after a gap nothing is a jump."""
     elapsed_s: float
     sums: FloatArray
     """(7, M): T1 - model, T2 - model, cell sum, string current, quiet current, counter, |charge|."""
@@ -181,7 +181,7 @@ def watch(
     seen = np.isfinite(values)
     state = replace(
         state,
-        last_degc=np.where(np.isfinite(signals.temperature_degc), signals.temperature_degc, state.last_degc),
+        last_degc=signals.temperature_degc,
         elapsed_s=state.elapsed_s + dt_s,
         sums=state.sums + np.where(seen, values, 0.0),
         counts=state.counts + seen,

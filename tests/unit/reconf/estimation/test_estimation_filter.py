@@ -110,9 +110,15 @@ def test_silence_widens_and_never_poisons(site):
     assert not during[-1].trusted[rows].any()
     # the string current stood in for the silent module's own
     assert np.abs(during[-1].soc_frac - true_soc(plant))[rows].max() < 0.02
+    silent = state
     state, after = drive(site, plant, state, 20)
     assert after[-1].trusted.all()
     assert np.abs(after[-1].soc_frac - true_soc(plant))[rows].max() < 0.02
+    # had it warmed up meanwhile, no sensor would be accused of a jump for that
+    plant.core_degc[rows] += 20.0
+    plant.surface_degc[rows] += 20.0
+    _, warm = drive(site, plant, silent, 1)
+    assert not [f for f in warm[0].findings if f.test == "jump"]
 
 
 def test_a_site_that_never_answered_is_finite_and_untrusted(site):
