@@ -1,6 +1,6 @@
 """Parameter sets of graphite anodes and their electrolyte, sampled on grids, with their sources.
 
-The files in `data/` are made by `reconf fit plating` from the published sets; each names its paper.
+The files in `data/` are made by `edge.plating_sets` from the published sets; each names its paper.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REFERENCE_K = 298.15
 GAS_CONSTANT = 8.314462618
 FARADAY = 96485.33212
 SETS = ("Chen2020", "OKane2022", "ORegan2022", "Ecker2015")
-"""Shipped sets. `ORegan2022` is the lower envelope of all of them over most of the range."""
+"""Shipped sets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,14 @@ from reconf.arrays import FloatArray
 from reconf.devices.rc1 import Rc1Status
 from reconf.protection.bounds import Constants
 from reconf.protection.capability import StringLimits, capability
-from reconf.protection.currents import AVERAGE_RULES, NOW_RULES, Belief, CurrentStacks, derating
+from reconf.protection.currents import (
+    AVERAGE_RULES,
+    NOW_RULES,
+    Belief,
+    CurrentStacks,
+    derating,
+    plating_margin_v,
+)
 from reconf.protection.envelope import Envelope, Insertion, Reason, SiteOutputs
 from reconf.protection.faults import Machine, Scope, row_index
 from reconf.protection.insertion import InsertionRules, any_severe, severe
@@ -118,6 +125,7 @@ def assemble_envelope(
         reasons=_reasons(constants, state, insertion, stacks),
         faults=state.statuses,
         capability=able,
+        plating_margin_v=plating_margin_v(constants, belief),
         outputs=SiteOutputs(
             cooling_frac=1.0 if state.thermal.cooling_asked else 0.0, alarm=site_open, ventilate=_gas(state)
         ),

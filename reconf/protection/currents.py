@@ -194,9 +194,7 @@ def _now(constants: Constants, belief: Belief, asked: Asked, direction: int) -> 
     chill = plate = np.full(nominal.shape, np.inf)
     if not discharging:
         chill = nominal * _both_ends(constants, belief, "charge_temperature_degc")
-        plate = plating.charge_limit_a(
-            belief.soc_high_frac + belief.soc_std_frac, belief.temperature_low_degc, belief.capacity_ah
-        )
+        plate = plating_limit_a(constants, belief)
     return np.array(
         [
             nominal,
@@ -208,6 +206,23 @@ def _now(constants: Constants, belief: Belief, asked: Asked, direction: int) -> 
             asked.remote_a[direction],
         ]
     )
+
+
+def plating_limit_a(constants: Constants, belief: Belief) -> FloatArray:
+    """(M,) largest charge current before plating, with the doubt of SOC and temperature and with age."""
+    soc = belief.soc_high_frac + belief.soc_std_frac
+    cold, capacity = belief.temperature_low_degc, belief.capacity_ah
+    soh = np.minimum(capacity / constants.topology.rated_capacity_ah, 1.0)
+    table = plating.charge_limit_a(soc, cold, capacity, soh)
+    limit: FloatArray = np.minimum(table, plating.published_limit_a(soc, cold, capacity))
+    return limit
+
+
+def plating_margin_v(constants: Constants, belief: Belief) -> FloatArray:
+    """(M,) anode potential against lithium at the present current, an estimate on the low side [V]."""
+    soc = belief.soc_high_frac + belief.soc_std_frac
+    limit = plating_limit_a(constants, belief)
+    return plating.margin_v(soc, belief.temperature_low_degc, -belief.current_a, limit)
 
 
 def _both_ends(constants: Constants, belief: Belief, quantity: str) -> FloatArray:
