@@ -20,7 +20,7 @@ NOMINAL_CELL_V = 3.65
 SHORT_SHARE = 0.5
 SHORT_FOR_S = 60.0
 """The discharge counts until less than half of the request could be delivered for a minute."""
-FULL_SHARE = 0.3
+FULL_SHARE = 0.35
 """The recharge ends when the site can take less than this share of C/3 (plating bounds full modules)."""
 TAPER_SHARE = 0.78
 """Share of the charge capability that is asked for once it nears C/3, as a careful dispatcher would."""

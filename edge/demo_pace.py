@@ -16,7 +16,7 @@ WARM_TICKS = 8
 TRIED_TICKS = 25
 WIRES_SHARE = 1.1
 """Reading, writing and publishing over sockets take about as long as deciding."""
-STRETCH = 1.4
+STRETCH = 1.7
 """Ticks may come a little later than the site file says before control suffers."""
 
 
