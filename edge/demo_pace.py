@@ -16,8 +16,8 @@ WARM_TICKS = 8
 TRIED_TICKS = 25
 WIRES_SHARE = 1.1
 """Reading, writing and publishing over sockets take about as long as deciding."""
-STRETCH = 1.7
-"""Ticks may come a little later than the site file says before control suffers."""
+STRETCH = 2.8
+"""Ticks may come this much later than the site file says before the energy of this site suffers."""
 
 
 def suitable_time_scale(site: Site, seed: int) -> float:
