@@ -57,8 +57,7 @@ class ModuleSpec:
     trim_rating_a: float
     """Rating of the trim converter, 0 where none is fitted."""
     trim_efficiency_frac: float
-    """Module to trim bus to module, both ways together (0.92 means sqrt(0.92) each way... see
-    docs/nomenclature.md: givers' v*t*efficiency = takers' v*|t|)."""
+    """Module to trim bus to module, both ways together: givers' v*t times this is takers' v*|t|."""
 
 
 @dataclass(frozen=True, slots=True)

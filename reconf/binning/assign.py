@@ -6,9 +6,9 @@ same order keeps modules of a time-shared string alike, which is where nothing i
 the best is bounded by `energy_bound_wh`.
 
 *Parallel groups* share their voltage, so their capacities add and a string is as good as its smallest
-group: largest-first filling of the smallest group (LPT for the maximal minimum, worst case 3/4 of the best:
-Csirik, Kellerer, Woeginger, Oper. Res. Lett. 11 (1992) 281), here in rounds that keep groups equally large.
-No grouping can beat the mean of the groups; the gap to it is reported.
+group: largest-first filling of the smallest group, in rounds that keep groups equally large. The worst case
+known for plain largest-first (Csirik, Kellerer, Woeginger, Oper. Res. Lett. 11 (1992) 281) does not cover
+the rounds: what certifies an answer is the reported gap to the mean of the groups, which none can beat.
 """
 
 from __future__ import annotations

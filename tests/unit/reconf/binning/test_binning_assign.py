@@ -80,7 +80,7 @@ def test_nothing_passes_the_bound_and_the_shared_plan_comes_close():
         assert assigned_energy_wh(chance, layout, lot.capacity_ah, volts, 2).sum() <= bound * (1 + 1e-12)
 
 
-def test_parallel_groups_hold_the_proven_ratio_of_lpt():
+def test_parallel_groups_come_close_to_the_mean_that_none_can_beat():
     rng = np.random.default_rng(5)
     lot = lot_of(rng.uniform(20.0, 60.0, 96))
     layout = Layout(2, 12, 4)
