@@ -159,20 +159,9 @@ def next_sequence(site: str, issuer: str, now: datetime) -> int:
 
 def _signed(command: dict[str, Any], key: Path) -> str:
     """Signature of the command with the PEM key in a file."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from edge.northbound.signature import private_key, sign
 
-    from edge.northbound.mqtt_client import check_private
-    from edge.northbound.signature import sign
-
-    check_private(key)
-    try:
-        private = load_pem_private_key(key.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{key}: no private key in PEM without password: {error}") from error
-    if not isinstance(private, Ed25519PrivateKey):
-        raise ConfigError(f"{key}: not an Ed25519 key")
-    return sign(command, private)
+    return sign(command, private_key(key))
 
 
 async def _exchange(site: Site, command: dict[str, Any], wait_s: float) -> dict[str, Any] | None:

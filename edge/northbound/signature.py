@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import rfc8785
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from reconf.errors import ConfigError
 
 
 def canonical_bytes(command: Mapping[str, Any]) -> bytes:
@@ -31,3 +35,21 @@ def signature_fits(command: Mapping[str, Any], signature: str, public_key: str) 
     except (binascii.Error, ValueError, InvalidSignature):
         return False
     return True
+
+
+def private_key(path: Path) -> Ed25519PrivateKey:
+    """The Ed25519 key of a PEM file that nobody else can read.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    from edge.northbound.mqtt_client import check_private  # brings the MQTT client, which verifying needs not
+
+    check_private(path)
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: no private key in PEM without password: {error}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{path}: not an Ed25519 key")
+    return key

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import aiomqtt
+
+from edge.northbound.commander import NoBrokerError
 from edge.northbound.mqtt_client import make_client
 from reconf.site import Site
 
@@ -26,3 +31,25 @@ async def watch(site: Site, topics: Sequence[str], name: str) -> AsyncIterator[t
                 continue
             if isinstance(data, dict):
                 yield str(message.topic), data
+
+
+async def gather(site: Site, topics: Sequence[str], name: str, wait_s: float) -> dict[str, dict[str, Any]]:
+    """Last JSON object of each topic, until all were heard or `wait_s` is over.
+
+    Raises:
+        NoBrokerError: the broker cannot be reached, or the connection was lost.
+    """
+    heard: dict[str, dict[str, Any]] = {}
+
+    async def until_all() -> None:
+        async for topic, data in watch(site, topics, name):
+            heard[topic] = data
+            if len(heard) == len(set(topics)):
+                return
+
+    try:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(until_all(), wait_s)
+    except (aiomqtt.MqttError, OSError) as error:
+        raise NoBrokerError(f"no broker at {site.mqtt.host}:{site.mqtt.port}: {error}") from error
+    return heard

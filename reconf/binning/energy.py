@@ -8,6 +8,8 @@ the vertices of that set (McNaughton, Management Science 6 (1959) 1, doi 10.1287
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from reconf.arrays import FloatArray
@@ -39,14 +41,74 @@ def string_charge_ah(capacity_ah: FloatArray, spares: int) -> FloatArray:
     return charge
 
 
-def string_energy_wh(capacity_ah: FloatArray, voltage_v: FloatArray, spares: int) -> FloatArray:
-    """Energy of strings [Wh], (..., N) -> (...): sum of min(r_i, q) times each module's voltage.
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """Small converters between the modules of a string and its trim bus."""
+
+    share_frac: float
+    """Trim rating over string current: what a module may give or take beside the string, per q."""
+    efficiency_frac: float
+    """Module to trim bus to module."""
+
+
+NO_TRIM = Trim(0.0, 1.0)
+ROUNDING = 1e-11
+HALVINGS = 40
+"""Bisections of q: to 1e-12 of the largest module."""
+
+
+def _trimmed(capacity_ah: FloatArray, charge_ah: FloatArray, trim: Trim) -> tuple[FloatArray, FloatArray]:
+    """(charge each module passes into the string without trim, what trim adds to it), both (..., N).
+
+    Modules above q give min(rho q, r - q), modules below take min(rho q, q - r); the larger side is scaled
+    down so that the trim bus balances with its losses.
+    """
+    q = charge_ah[..., None]
+    own = np.minimum(capacity_ah, q)
+    give = np.minimum(trim.share_frac * q, capacity_ah - own).sum(axis=-1)
+    room = np.minimum(trim.share_frac * q, q - own)
+    wanted = room.sum(axis=-1)
+    flows = np.minimum(trim.efficiency_frac * give, wanted)
+    taken: FloatArray = room * (flows / np.maximum(wanted, 1e-12))[..., None]
+    return own, taken
+
+
+def trimmed_charge_ah(capacity_ah: FloatArray, spares: int, trim: Trim) -> FloatArray:
+    """Longest charge a string with trim converters can carry [Ah], (..., N) -> (...).
+
+    A schedule that carries q also carries any smaller charge (run it for a shorter time), so the largest q
+    with sum_i (min(r_i, q) + taken_i) >= (N - m) q is found by halving.
+    """
+    plain = string_charge_ah(capacity_ah, spares)
+    if trim.share_frac <= 0.0:
+        return plain
+    need = capacity_ah.shape[-1] - spares
+    low, high = plain, np.maximum(capacity_ah.sum(axis=-1) / need, plain)
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        own, taken = _trimmed(capacity_ah, middle, trim)
+        holds = (own + taken).sum(axis=-1) >= need * middle * (1.0 - ROUNDING)
+        low, high = np.where(holds, middle, low), np.where(holds, high, middle)
+    return low
+
+
+def string_energy_wh(
+    capacity_ah: FloatArray, voltage_v: FloatArray, spares: int, trim: Trim = NO_TRIM
+) -> FloatArray:
+    """Energy of strings [Wh], (..., N) -> (...): what passes each position times its module's voltage.
+
+    Without trim that is the sum of min(r_i, q) v_i.
 
     Args:
         capacity_ah: (..., N).
         voltage_v: (..., N) or broadcastable; mean voltage under load, `loaded_voltage_v`.
         spares: modules that may rest at any time.
+        trim: trim converters of the string's modules.
     """
+    if trim.share_frac > 0.0:
+        own, taken = _trimmed(capacity_ah, trimmed_charge_ah(capacity_ah, spares, trim), trim)
+        shared: FloatArray = ((own + taken) * voltage_v).sum(axis=-1)
+        return shared
     charge = string_charge_ah(capacity_ah, spares)
     energy: FloatArray = (np.minimum(capacity_ah, charge[..., None]) * voltage_v).sum(axis=-1)
     return energy
