@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,20 +31,39 @@ def twin(
     real_baud: Annotated[
         bool, typer.Option("--real-baud", help="serial answers take their wire time")
     ] = False,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND@SUBJECT[=VALUE]",
+            help="build in a fault, as commissioning has to find it (may be repeated; `list` lists them)",
+        ),
+    ] = None,
     control: Annotated[bool, typer.Option("--control", help="take orders as JSON lines on stdin")] = False,
     ledger: Annotated[Path | None, typer.Option(help="write the truth of the run here when stopped")] = None,
 ) -> None:
     """Serve a simulated site as RM1/RC1 over Modbus; prints its endpoints as one line of JSON."""
+    if fault and "list" in fault:
+        _list_faults()
+        return
+    options = {"host": host, "any_port": any_port, "real_baud": real_baud}
     try:
         loaded = load_site(find_site_file(site))
+        drawn = loaded.twin_seed if seed is None else seed
+        report = asyncio.run(_serve(loaded, time_scale, drawn, soc, options, control, fault or []))
     except (SiteFileError, ConfigError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
-    options = {"host": host, "any_port": any_port, "real_baud": real_baud}
-    drawn = loaded.twin_seed if seed is None else seed
-    report = asyncio.run(_serve(loaded, time_scale, drawn, soc, options, control))
     if ledger is not None:
         ledger.write_text(json.dumps(report), encoding="utf-8")
+
+
+def _list_faults() -> None:
+    """What `--fault` takes."""
+    from reconf.twin.wiring_faults import WIRING_FAULTS
+
+    for kind, row in WIRING_FAULTS.items():
+        print(f"{kind}@{row.text}")
+    print("noise@GATEWAY=RATE: share of frames corrupted on that line (0.03)")
 
 
 async def _serve(
@@ -53,12 +73,14 @@ async def _serve(
     soc: float,
     options: dict[str, Any],
     control: bool,
+    faults: Sequence[str],
 ) -> dict[str, Any]:
     """Serve until told to stop; what the twin knows of the run."""
     import numpy as np
 
     from edge.modbus.pacer import Pacer
     from edge.modbus.server import TwinServer
+    from edge.modbus.twin_control import build_fault
     from reconf.twin.firmware import NodeBank
     from reconf.twin.firmware_ledger import Ledger
     from reconf.twin.plant import Plant
@@ -72,6 +94,8 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with TwinServer(bank, **options) as server:
+        for text in faults:
+            build_fault(server, text)
         tasks = [asyncio.create_task(pacer.run()), asyncio.create_task(stop.wait())]
         if control:
             tasks.append(asyncio.create_task(_orders(server, ledger)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import struct
 import tty
 from collections.abc import Callable
@@ -51,6 +52,14 @@ class WireFaults:
     """Everything that is wrong on the wires now; may be changed at any time."""
 
     units: dict[tuple[str, int], UnitFault] = field(default_factory=dict)
+    noise: dict[str, float] = field(default_factory=dict)
+    """Share of frames that arrive corrupted, either way, by gateway: an unterminated line."""
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
+
+    def corrupted(self, gateway: str) -> bool:
+        """Whether the next frame on that line is hit."""
+        rate = self.noise.get(gateway, 0.0)
+        return rate > 0.0 and self.chance.random() < rate
 
     def unit(self, gateway: str, unit_id: int) -> UnitFault:
         """The fault record of a unit, made when it has none."""
@@ -141,8 +150,12 @@ class _TcpPeer(asyncio.Protocol):
     def _one(self, adu: bytes) -> bytes:
         """The frame that answers `adu`; empty when it comes later or never."""
         unit = adu[6]
-        fault = self._server.faults.units.get((self._gateway.name, unit), NO_FAULT)
-        reply = self._server.serve(self._gateway.name, unit, adu[7:])
+        faults, name = self._server.faults, self._gateway.name
+        fault = faults.units.get((name, unit), NO_FAULT)
+        # noise hits the serial side: a node drops a request with a wrong CRC, the gateway an answer
+        deaf = faults.corrupted(name)
+        reply = None if deaf else self._server.serve(name, unit, adu[7:])
+        reply = None if faults.corrupted(name) else reply
         if fault.silent:
             return b""
         if reply is None:
@@ -210,12 +223,17 @@ class _Pty:
 
     def _one(self, frame: bytes) -> None:
         unit = frame[0]
+        if self._server.faults.corrupted(self._gateway.name):
+            return  # a node that finds a wrong CRC says nothing
         fault = self._server.faults.units.get((self._gateway.name, unit), NO_FAULT)
         reply = self._server.serve(self._gateway.name, unit, frame[1:-2])
         if reply is None or fault.silent:
             return
         body = bytes((unit,)) + spoil(reply, fault)
         out = body + crc16(body).to_bytes(2, "little")
+        if self._server.faults.corrupted(self._gateway.name):
+            hit = self._server.faults.chance.randrange(len(out))
+            out = out[:hit] + bytes((out[hit] ^ 0x10,)) + out[hit + 1 :]
         delay = fault.delay_s
         if self._server.real_baud:
             delay += wiretime.exchange_s(self._gateway, len(frame), len(out))

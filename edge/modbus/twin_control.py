@@ -16,6 +16,7 @@ import numpy as np
 from edge.modbus.server import TwinServer, UnitFault
 from reconf.errors import ConfigError
 from reconf.twin.firmware_ledger import Ledger
+from reconf.twin.wiring_faults import FaultOrder, build_in
 
 Order = Mapping[str, Any]
 
@@ -52,6 +53,29 @@ def _unit(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
 def _heal(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
     server.faults.heal(str(order["gateway"]), int(order["unit"]))
     return {"ok": True}
+
+
+def _fault(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
+    """Build in a fault of wiring: `{"do": "fault", "fault": "reversed@SERIAL"}`."""
+    build_fault(server, str(order["fault"]))
+    return {"ok": True}
+
+
+def build_fault(server: TwinServer, text: str) -> None:
+    """Build `KIND@SUBJECT[=VALUE]` into the site behind `server`; `noise@GATEWAY=RATE` onto its wires.
+
+    Raises:
+        ConfigError: no such fault, or nothing it could act on.
+    """
+    order = FaultOrder.parse(text)
+    if order.kind != "noise":
+        build_in(server.bank, order)
+        return
+    names = [g.name for g in server.bank.site.gateways]
+    rate = order.number(0.03)
+    if order.subject not in names or not 0.0 <= rate <= 1.0:
+        raise ConfigError(f"fault {text!r}: allowed is noise@GATEWAY=RATE, 0..1, of {', '.join(names)}")
+    server.faults.noise[order.subject] = rate
 
 
 def _cut(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:  # noqa: ARG001 - one signature for all
@@ -113,6 +137,7 @@ def _ledger(server: TwinServer, ledger: Ledger, order: Order) -> dict[str, Any]:
 ACTIONS: dict[str, Callable[[TwinServer, Ledger, Order], dict[str, Any]]] = {
     "unit": _unit,
     "heal": _heal,
+    "fault": _fault,
     "cut": _cut,
     "module": _module,
     "string": _string,

@@ -172,9 +172,9 @@ class NodeBank:
         weight /= weight.sum()
         mean_v = weight @ np.stack([w[1] for w in self._window])
         mean_a = weight @ np.stack([w[2] for w in self._window])
-        true = self.plant.true
+        true, way = self.plant.true, self.plant.faults.sense_polarity
         return replace(
             seen,
-            module_voltage_v=np.maximum(seen.module_voltage_v + mean_v - true.module_voltage_v, 0.0),
-            module_current_a=seen.module_current_a + mean_a - true.module_current_a,
+            module_voltage_v=np.maximum(seen.module_voltage_v + way * (mean_v - true.module_voltage_v), 0.0),
+            module_current_a=seen.module_current_a + way * (mean_a - true.module_current_a),
         )

@@ -59,6 +59,8 @@ class ContactorFaults:
     """(S,) a hardware fault is present."""
     frozen: BoolArray
     """(S,) the measurement set, and its counter, stand still."""
+    watchdog_dead: BoolArray
+    """(S,) the watchdog never runs out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Rc1Firmware:
     def __init__(self, site: Site, profile: DeviceProfile) -> None:
         s = site.topology.n_strings
         self.bank = RegisterBank(profile, s)
-        self.faults = ContactorFaults(*(np.zeros(s, dtype=np.bool_) for _ in range(4)))
+        self.faults = ContactorFaults(*(np.zeros(s, dtype=np.bool_) for _ in range(5)))
         self.emergency_stop: BoolArray = np.zeros(s, dtype=np.bool_)
         """(S,) the emergency-stop input is active."""
         self.closed: BoolArray = np.zeros(s, dtype=np.bool_)
@@ -172,7 +174,7 @@ class Rc1Firmware:
     def run_watchdogs(self, wall_dt_s: float) -> None:
         """Wall time passes; an expiring watchdog, a fault or the emergency stop erases the commands."""
         self._unfed_s += wall_dt_s
-        late = self._unfed_s > self.bank.holding[:, rc1.WATCHDOG] * 0.1
+        late = (self._unfed_s > self.bank.holding[:, rc1.WATCHDOG] * 0.1) & ~self.faults.watchdog_dead
         erase = (late & ~self._expired) | (self.faults.hardware & ~self._hardware_latch) | self.emergency_stop
         self._watchdog_latch |= late & ~self._expired
         self._expired |= late

@@ -54,6 +54,10 @@ class SwitchFaults:
     """(M,) the trim converter does not run."""
     frozen: BoolArray
     """(M,) the measurement set, and its counter, stand still."""
+    sense_blind: BoolArray
+    """(M,) the node takes its switch for what was commanded: a stuck one shows nowhere."""
+    watchdog_dead: BoolArray
+    """(M,) the watchdog never runs out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class Rm1Firmware:
             stuck=np.full(m, -1, dtype=np.int64),
             trim_broken=np.zeros(m, dtype=np.bool_),
             frozen=np.zeros(m, dtype=np.bool_),
+            sense_blind=np.zeros(m, dtype=np.bool_),
+            watchdog_dead=np.zeros(m, dtype=np.bool_),
         )
         self._cells = cells
         self._unfed_s: FloatArray = np.zeros(m)
@@ -175,7 +181,7 @@ class Rm1Firmware:
     def run_watchdogs(self, wall_dt_s: float) -> None:
         """Wall time passes; an expiring watchdog erases the node's commands and latches."""
         self._unfed_s += wall_dt_s
-        late = self._unfed_s > self.bank.holding[:, rm1.WATCHDOG] * 0.1
+        late = (self._unfed_s > self.bank.holding[:, rm1.WATCHDOG] * 0.1) & ~self.faults.watchdog_dead
         now = late & ~self._expired
         self._expired |= late
         self._watchdog_latch |= now
@@ -245,9 +251,10 @@ class Rm1Firmware:
         """Status, echoes and counters, which never wait for a measurement set."""
         bank, rows, stage = self.bank, ~self.faults.frozen, self.stage
         cells = self._cells[:, : seen.cell_voltage_v.shape[1]]
+        shown = np.where(self.faults.sense_blind, stage.wanted, stage.inserted)
         flags = (
-            stage.inserted,
-            stage.wanted != stage.inserted,
+            shown,
+            stage.wanted != shown,
             self._watchdog_latch,
             (stage.trim_a != 0.0) & (seen.trim_current_a != 0.0),
             self.faults.trim_broken,
@@ -257,6 +264,6 @@ class Rm1Firmware:
         status = SHOWN_BITS @ np.stack(flags) | self._trips
         bank.input[rows, 3] = status[rows]
         bank.input[rows, 9] = bank.holding[rows, rm1.HEARTBEAT]
-        duty = np.where(stage.inserted, stage.duty_frac, 0.0)
+        duty = np.where(shown, stage.duty_frac, 0.0)
         uptime = np.floor(time_s - self._born_s)
         self._counters.show((uptime, self._insert_count.astype(np.float64), duty), rows)

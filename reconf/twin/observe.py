@@ -82,14 +82,19 @@ def sense(plant: Plant, rng: np.random.Generator, noise: SensorNoise = TYPICAL) 
     gain = 1.0 + truth.current_gain_frac
     offset = truth.current_offset_a + faults.current_offset_a
     cells = true.cell_voltage_v + truth.cell_voltage_offset_v + faults.cell_voltage_offset_v
+    cells = faults.sense_polarity[:, None] * cells
     cells = np.maximum(noisy(cells, noise.cell_voltage_v), 0.0)
     cells = np.where(faults.sense_open & plant.bank.mask, 0.0, cells)
     warm = np.stack([true.surface_degc, true.surface_degc], axis=1)
     warm = warm + truth.temperature_offset_k + faults.temperature_offset_k
     bus_v = np.full(plant.topology.n_strings, true.bus_voltage_v)
     return SensorValues(
-        module_voltage_v=np.maximum(noisy(true.module_voltage_v, noise.module_voltage_v), 0.0),
-        module_current_a=noisy(true.module_current_a * gain + offset, noise.module_current_a),
+        module_voltage_v=np.maximum(
+            noisy(faults.sense_polarity * true.module_voltage_v, noise.module_voltage_v), 0.0
+        ),
+        module_current_a=noisy(
+            faults.sense_polarity * true.module_current_a * gain + offset, noise.module_current_a
+        ),
         temperature_degc=noisy(warm, noise.temperature_k),
         cell_voltage_v=cells,
         trim_current_a=true.trim_current_a,

@@ -113,7 +113,7 @@ class Plant:
         duty = np.where(self.inputs.inserted, self.inputs.duty_frac, 0.0)
         modules = ModuleResponse.of(response)
         trim, solved = self._solve(modules, duty, dt_s)
-        string_a = solved.current_a[self.topology.string_of]
+        string_a = self.faults.polarity * solved.current_a[self.topology.string_of]
         current = duty * string_a + trim
         leakage = response.ocv_v * self._mask / self.faults.leakage_ohm
         stored = stored_current_a(self.bank, current, leakage)
@@ -183,7 +183,7 @@ class Plant:
         string_a = self._string_a
         trimmed = bool(setpoint.any())
         for _ in range(TRIM_PASSES if trimmed else 1):
-            through = duty * string_a[self.topology.string_of]
+            through = duty * self.faults.polarity * string_a[self.topology.string_of]
             voltage = emf - (slow + fast) * (through + setpoint)
             trim = balance_trim(self.topology, setpoint, voltage, self._trim_efficiency)
             a, b = self._string_line(emf, fast, slow, duty, trim)
@@ -195,7 +195,7 @@ class Plant:
         self, emf: FloatArray, fast: FloatArray, slow: FloatArray, duty: FloatArray, trim: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """V = a - b I of every string, mean over the step."""
-        a = self.topology.sum_by_string(duty * (emf - (fast + slow) * trim))
+        a = self.topology.sum_by_string(duty * self.faults.polarity * (emf - (fast + slow) * trim))
         b = self.topology.sum_by_string(duty * (slow * duty + fast) + self.topology.r_on_ohm)
         return a, b
 
@@ -290,7 +290,8 @@ class Plant:
         behind_sum = (behind * self._mask).sum(axis=1)
         fast = response.r0_ohm.sum(axis=1)
         inserted_v = behind_sum - fast * (string_a + trim)
-        string_v = topology.sum_by_string(duty * inserted_v - topology.r_on_ohm * string_a)
+        polarity = self.faults.polarity
+        string_v = topology.sum_by_string(polarity * (duty * inserted_v - topology.r_on_ohm * string_a))
         self._advance_bus(solved, dt_s)
         self.true = PlantMeasures(
             module_voltage_v=behind_sum - fast * mean_a,

@@ -235,6 +235,10 @@ class PlantFaults:
     """(M,)"""
     cell_voltage_offset_v: FloatArray
     """(M, C)"""
+    polarity: FloatArray
+    """(M,) -1 where a module's leads are crossed in its string, so that it counts against the others."""
+    sense_polarity: FloatArray
+    """(M,) -1 where the module is reversed at its node: what is measured there is negative."""
 
     @classmethod
     def none(cls, n_modules: int, n_cells_max: int) -> PlantFaults:
@@ -249,4 +253,6 @@ class PlantFaults:
             temperature_offset_k=np.zeros((m, 2)),
             current_offset_a=np.zeros(m),
             cell_voltage_offset_v=np.zeros((m, c)),
+            polarity=np.ones(m),
+            sense_polarity=np.ones(m),
         )
