@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import typer
 
 from reconf.config import SiteFileError, load_site
-from reconf.errors import ConfigError
+from reconf.errors import ConfigError, DataFileError
 from reconf.shipped import find_site_file
 from reconf.site import Site
 
 
 def twin(
-    site: Annotated[Path, typer.Option(help="site file, or the name of a shipped one")],
+    site: Annotated[Path | None, typer.Option(help="site file, or the name of a shipped one")] = None,
     time_scale: Annotated[float, typer.Option(min=0.01, help="simulated seconds per second")] = 1.0,
     seed: Annotated[
         int | None, typer.Option(help="draw of the modules; default: that of the site file")
@@ -40,6 +40,9 @@ def twin(
     ] = None,
     control: Annotated[bool, typer.Option("--control", help="take orders as JSON lines on stdin")] = False,
     ledger: Annotated[Path | None, typer.Option(help="write the truth of the run here when stopped")] = None,
+    dump: Annotated[
+        Path | None, typer.Option(help="serve what `reconf dump --json` wrote, as it was, read-only")
+    ] = None,
 ) -> None:
     """Serve a simulated site as RM1/RC1 over Modbus; prints its endpoints as one line of JSON."""
     if fault and "list" in fault:
@@ -47,14 +50,33 @@ def twin(
         return
     options = {"host": host, "any_port": any_port, "real_baud": real_baud}
     try:
+        if dump is not None:
+            asyncio.run(_replay(dump, host))
+            return
+        if site is None:
+            raise ConfigError("say --site FILE, or --dump FILE")  # noqa: TRY301 - one way out for all
         loaded = load_site(find_site_file(site))
         drawn = loaded.twin_seed if seed is None else seed
         report = asyncio.run(_serve(loaded, time_scale, drawn, soc, options, control, fault or []))
-    except (SiteFileError, ConfigError) as error:
+    except (SiteFileError, ConfigError, DataFileError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
     if ledger is not None:
         ledger.write_text(json.dumps(report), encoding="utf-8")
+
+
+async def _replay(path: Path, host: str | None) -> None:
+    """Serve a dump until told to stop."""
+    from edge.modbus.server import WireServer
+    from edge.wires.dump import DumpBank, load_dump
+
+    found = load_dump(path)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with WireServer(DumpBank(found), found.gateways, host=host, any_port=True) as server:
+        print(json.dumps({"endpoints": server.endpoints, "dump": str(path)}), flush=True)
+        await stop.wait()
 
 
 def _list_faults() -> None:

@@ -11,13 +11,14 @@ import os
 import random
 import struct
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from edge.modbus import wiretime
+from reconf.devices.profile import Table
 from reconf.site import GatewaySpec
 from reconf.twin.firmware import NodeBank
 from reconf.twin.firmware_registers import ExceptionCode, RefusedError
@@ -29,6 +30,16 @@ FRAME_TIMEOUT_S = 0.05
 
 Tap = Callable[[str, int, bytes], None]
 """Sees every request: gateway, unit, PDU."""
+
+
+class Served(Protocol):
+    """What stands behind the wires."""
+
+    def read(self, gateway: str, unit_id: int, table: Table, address: int, count: int) -> bytes | None:
+        """Registers; None where nobody has that unit id; raises `RefusedError`."""
+
+    def write(self, gateway: str, unit_id: int, address: int, words: Sequence[int]) -> bool:
+        """Whether somebody has that unit id; raises `RefusedError`."""
 
 
 @dataclass(slots=True)
@@ -73,7 +84,7 @@ class WireFaults:
 NO_FAULT = UnitFault()
 
 
-def answer(bank: NodeBank, gateway: str, unit_id: int, pdu: bytes) -> bytes | None:
+def answer(bank: Served, gateway: str, unit_id: int, pdu: bytes) -> bytes | None:
     """The PDU that answers `pdu`; None where nobody has that unit id."""
     function = pdu[0]
     try:
@@ -82,7 +93,7 @@ def answer(bank: NodeBank, gateway: str, unit_id: int, pdu: bytes) -> bytes | No
         return bytes((function | 0x80, refused.code))
 
 
-def _perform(bank: NodeBank, gateway: str, unit_id: int, function: int, pdu: bytes) -> bytes | None:
+def _perform(bank: Served, gateway: str, unit_id: int, function: int, pdu: bytes) -> bytes | None:
     if function in (3, 4) and len(pdu) == 5:
         address, count = struct.unpack(">HH", pdu[1:])
         data = bank.read(gateway, unit_id, "holding" if function == 3 else "input", address, count)
@@ -115,7 +126,7 @@ def spoil(reply: bytes, fault: UnitFault) -> bytes:
 class _TcpPeer(asyncio.Protocol):
     """One connection of a host."""
 
-    def __init__(self, server: TwinServer, gateway: GatewaySpec) -> None:
+    def __init__(self, server: WireServer, gateway: GatewaySpec) -> None:
         self._server = server
         self._gateway = gateway
         self._buffer = b""
@@ -185,7 +196,7 @@ class _TcpPeer(asyncio.Protocol):
 class _Pty:
     """A serial bus: the far end of a pty."""
 
-    def __init__(self, server: TwinServer, gateway: GatewaySpec) -> None:
+    def __init__(self, server: WireServer, gateway: GatewaySpec) -> None:
         self._server = server
         self._gateway = gateway
         self._loop = asyncio.get_running_loop()
@@ -247,11 +258,12 @@ class _Pty:
             os.write(self._master, out)
 
 
-class TwinServer:
-    """Serves a `NodeBank` on every gateway of its site; an async context manager.
+class WireServer:
+    """Serves nodes on some gateways; an async context manager.
 
     Args:
-        bank: the nodes.
+        nodes: what answers.
+        gateways: where.
         host: address to listen on, instead of that of the site file.
         any_port: listen on free ports instead of those of the site file.
         real_baud: answer on ptys only after the time a real line would take.
@@ -260,14 +272,16 @@ class TwinServer:
 
     def __init__(
         self,
-        bank: NodeBank,
+        nodes: Served,
+        gateways: Sequence[GatewaySpec],
         *,
         host: str | None = None,
         any_port: bool = False,
         real_baud: bool = False,
         tap: Tap | None = None,
     ) -> None:
-        self.bank = bank
+        self.nodes = nodes
+        self.gateways = tuple(gateways)
         self.faults = WireFaults()
         self.real_baud = real_baud
         self.endpoints: dict[str, str] = {}
@@ -280,7 +294,7 @@ class TwinServer:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for gateway in self.bank.site.gateways:
+        for gateway in self.gateways:
             if gateway.kind == "tcp":
                 await self._listen(gateway)
             else:
@@ -313,7 +327,23 @@ class TwinServer:
         self.requests += 1
         if self._tap is not None:
             self._tap(gateway, unit_id, pdu)
-        return answer(self.bank, gateway, unit_id, pdu)
+        return answer(self.nodes, gateway, unit_id, pdu)
+
+
+class TwinServer(WireServer):
+    """Serves a `NodeBank` on every gateway of its site; options as those of `WireServer`."""
+
+    def __init__(
+        self,
+        bank: NodeBank,
+        *,
+        host: str | None = None,
+        any_port: bool = False,
+        real_baud: bool = False,
+        tap: Tap | None = None,
+    ) -> None:
+        super().__init__(bank, bank.site.gateways, host=host, any_port=any_port, real_baud=real_baud, tap=tap)
+        self.bank = bank
 
 
 def rtu_request_size(buffer: bytes) -> int:

@@ -111,6 +111,10 @@ class Link:
         self._closed = False
         self.last_used = 0.0
         """Wall time at which the last exchange ended."""
+        self.last_took_s = 0.0
+        """Wall time the last exchange took, silence kept before it not counted."""
+        self.timeout_s = gateway.timeout_s
+        """Wall time one answer is waited for."""
 
     async def __aenter__(self) -> Self:
         # pymodbus logs every time-out as an error; failures are reported once, by the caller
@@ -137,6 +141,12 @@ class Link:
     def busy(self) -> bool:
         """A request is under way."""
         return self._lock.locked()
+
+    def wait_for(self, timeout_s: float) -> None:
+        """Wait so long for each answer from now on: probing cannot afford what control does."""
+        self.timeout_s = timeout_s
+        if self._client is not None:
+            self._client.ctx.comm_params.timeout_connect = timeout_s
 
     def _build(self) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
         g = self.gateway
@@ -242,6 +252,7 @@ class Link:
             client = await self._usable(unit)
             request = _Request(function, unit, body)
             self.exchanges += 1
+            began = self._wall()
             try:
                 answer = await client.execute(False, request)
             except asyncio.CancelledError:
@@ -254,6 +265,7 @@ class Link:
                 raise self._unanswered(unit, client) from error
             finally:
                 self.last_used = self._wall()
+                self.last_took_s = self.last_used - began
             self._deaf = 0
             return self._checked(request, answer)
 
@@ -292,7 +304,7 @@ class Link:
             client.close()
         if residue:
             return NodeError(FailureKind.GARBAGE, f"unit {unit}: what came was no answer")
-        return NodeError(FailureKind.NO_ANSWER, f"unit {unit}: no answer in {self.gateway.timeout_s:g} s")
+        return NodeError(FailureKind.NO_ANSWER, f"unit {unit}: no answer in {self.timeout_s:g} s")
 
     def _checked(self, request: _Request, answer: ModbusPDU) -> bytes:
         """The body of the right answer."""

@@ -1,0 +1,1 @@
+"""On the wires of a site that is not running: scan, dump, identify, commission."""
