@@ -99,7 +99,7 @@ def capability_reason(envelope: Envelope) -> str:
 
 
 def _mode(state: CoreState, view: TickView | None, order: SetMode) -> tuple[CoreState, Answer]:
-    mode = view.mode if view is not None else None
+    mode = SiteMode.ESTOP if state.pending.emergency_stop else view.mode if view is not None else None
     if order.mode not in {SiteMode.RUN, SiteMode.STANDBY, SiteMode.OFF, SiteMode.MAINTENANCE}:
         return state, _no("malformed", f"mode {order.mode.value!r} cannot be asked for")
     if order.mode is SiteMode.MAINTENANCE and not order.on_site:

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge.core_values import CoreState, IntervalRecord, RecordedInput, Summary, TickView
+from edge.core_values import CoreState, IntervalRecord, Pending, RecordedInput, Summary, TickView
 from edge.interval import PlanBook
-from edge.setpoint import SetPoint
+from edge.lasting import Lasting
 from optimizer.result import Plan
 from reconf.actuation import VerifiedCommand
 from reconf.arrays import FloatArray
 from reconf.devices.rm1 import Rm1Status
 from reconf.estimation.memory import SavedModule
-from reconf.protection.protect import OperatorLimits, SavedFault, initial_protection
+from reconf.protection.protect import SavedFault, initial_protection
 from reconf.sequences import SiteMode
 from reconf.site import Site
 
@@ -29,11 +29,13 @@ class SavedCore:
     away_s: float = 0.0
     """Time since they were written."""
     faults: tuple[SavedFault, ...] = ()
-    mode: SiteMode | None = None
-    """Mode that stood: faults, emergency stop and maintenance live on, run does not."""
-    setpoint: SetPoint = field(default_factory=SetPoint)
-    bypassed: frozenset[str] = frozenset()
-    """Serials an operator took out."""
+    lasting: Lasting = field(default_factory=Lasting)
+    """Of the modes faults, emergency stop and maintenance live on, run does not."""
+
+    @property
+    def mode(self) -> SiteMode | None:
+        """Mode that stood."""
+        return self.lasting.mode
 
 
 def fresh_state(site: Site, saved: SavedCore) -> CoreState:
@@ -45,13 +47,21 @@ def fresh_state(site: Site, saved: SavedCore) -> CoreState:
         protection=initial_protection(site, saved.faults),
         sequence=None,
         schedule=None,
-        setpoint=saved.setpoint,
+        setpoint=saved.lasting.setpoint,
         book=PlanBook(),
         in_force=None,
         target=None,
         next_slot_s=-np.inf,
-        operator=OperatorLimits(bypass=saved.bypassed),
+        operator=saved.lasting.operator(),
+        limits=saved.lasting.limits,
+        balancing=saved.lasting.balancing,
+        pending=Pending(emergency_stop=_stop_unseen(saved)),
     )
+
+
+def _stop_unseen(saved: SavedCore) -> bool:
+    """An emergency stop was acknowledged, and the process ended before a tick could latch it."""
+    return saved.mode is SiteMode.ESTOP and all(f.fault != "emergency_stop" for f in saved.faults)
 
 
 class Recorder:

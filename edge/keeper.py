@@ -7,7 +7,7 @@ never felt by control.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,12 +17,12 @@ import structlog
 
 from edge.core_state import SavedCore
 from edge.core_values import CoreState, Event, IntervalRecord, TickView
+from edge.lasting import LASTING_KEYS, Moment, documents, lasting, watched
 from edge.record_codec import encode
 from edge.store.store import Store
 from reconf.errors import StoreError
 from reconf.estimation.memory import SavedModule
 from reconf.protection.protect import SavedFault
-from reconf.sequences import SiteMode
 from reconf.site import Site
 
 SAVE_ESTIMATES_S = 30.0
@@ -39,15 +39,21 @@ def shared_tables(site: Site) -> dict[int, str]:
     return {id(site): "site", **names}
 
 
-def load_saved(store: Store, utc: datetime, site: Site) -> SavedCore:
+def load_saved(store: Store, now: Moment, site: Site) -> SavedCore:
     """Memory of an earlier run.
 
     Raises:
         StoreError: the state directory cannot be read.
     """
-    ledger = store.ledger
+    ledger, utc = store.ledger, now.utc
     faults = tuple(SavedFault(**row) for row in ledger.get("faults") or ())
-    mode = ledger.get("mode")
+    stored = {key: ledger.get(key) for key in LASTING_KEYS}
+    try:
+        left = lasting(stored, now)
+    except ValueError as error:
+        # a newer or damaged value: what makes safe is kept, the rest is told and asked for anew
+        log.warning("orders_not_read", error=str(error))
+        left = lasting({key: stored[key] for key in ("mode", "bypassed")}, now)
     modules: dict[str, SavedModule] = {}
     oldest = utc
     serials = set(site.topology.serials)
@@ -65,9 +71,13 @@ def load_saved(store: Store, utc: datetime, site: Site) -> SavedCore:
         # the date may have jumped while we were away: never a negative time
         away_s=max(0.0, (utc - oldest).total_seconds()),
         faults=faults,
-        mode=SiteMode(mode) if mode in {m.value for m in SiteMode} else None,
-        bypassed=frozenset(ledger.get("bypassed") or ()),
+        lasting=left,
     )
+
+
+def _faults(state: CoreState, view: TickView) -> list[dict[str, Any]]:
+    """Latched faults as rows."""
+    return [asdict(f) for f in state.protection.saved()] if view.envelope.faults else []
 
 
 class Keeper:
@@ -79,17 +89,26 @@ class Keeper:
         store: Store | None,
         executor: ThreadPoolExecutor,
         *,
-        utc: Callable[[], datetime],
-        wall_s: Callable[[], float],
+        now: Callable[[], Moment],
     ) -> None:
         self._site, self._store, self._executor = site, store, executor
-        self._utc, self._wall_s = utc, wall_s
+        self._now = now
         self.trouble = "" if store is not None else "there is no state directory"
         self._critical: dict[str, Any] = {}
-        self._estimates_at_s = wall_s()
+        self._estimates_at_s = self._wall_s()
         self._record_at_s = -WHOLE_RECORD_S
         self._jobs: asyncio.Queue[Callable[[], None]] = asyncio.Queue(64)
         self.dropped = 0
+
+    def _utc(self) -> datetime:
+        return self._now().utc
+
+    def _wall_s(self) -> float:
+        return self._now().wall_s
+
+    def effect(self, state: CoreState, view: TickView | None) -> dict[str, Any]:
+        """What an order has just left behind: to be on the disk before the order is acknowledged."""
+        return {} if self._store is None else documents(state, view, self._now())
 
     def tick(self, state: CoreState, view: TickView, record: IntervalRecord | None) -> None:
         """After a tick: hand over what changed. Never waits."""
@@ -97,15 +116,13 @@ class Keeper:
         if store is None:
             return
         utc = self._utc()
-        critical: Mapping[str, Any] = {
-            "mode": view.mode.value,
-            "faults": [asdict(f) for f in state.protection.saved()] if view.envelope.faults else [],
-            "bypassed": sorted(state.operator.bypass),
-        }
-        changed = {k: v for k, v in critical.items() if self._critical.get(k) != v}
+        critical = watched(state, view) | {"faults": _faults(state, view)}
+        changed = {k: v for k, v in critical.items() if k not in self._critical or self._critical[k] != v}
         if changed:
+            values = documents(state, view, self._now()) | {"faults": critical["faults"]}
+            kept = {key: values[key] for key in changed if key in values}
             self._critical.update(changed)
-            self._put(lambda: store.ledger.put_all(changed, utc), key=tuple(changed))
+            self._put(lambda: store.ledger.put_all(kept, utc), key=tuple(changed))
         if state.filter is not None and self._wall_s() - self._estimates_at_s >= SAVE_ESTIMATES_S:
             self._estimates_at_s = self._wall_s()
             self.save_estimates(state)

@@ -11,7 +11,8 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import structlog
@@ -122,7 +123,8 @@ class Daemon:
         self._tick_number = 0
         self._last_control_s: float | None = None
         self._publisher = None if parts.link is None else self._make_publisher(parts.link)
-        self._command_id = ""
+        kept = parts.saved.lasting.setpoint.command
+        self._command_id = "" if kept is None else kept.command_id
 
     def _make_publisher(self, link: MqttLink) -> Publisher:
         clock = self.parts.clock
@@ -156,9 +158,13 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(self._helper("keeper", self.parts.keeper.run))]
             helpers.append(group.create_task(self._helper("heartbeats", self._heartbeats)))
-            if self.parts.link is not None:
-                helpers.append(group.create_task(self._helper("northbound", self.parts.link.run)))
-                helpers.append(group.create_task(self._helper("commands", self._commands)))
+            link = self.parts.link
+            if link is not None:
+                helpers.append(group.create_task(self._helper("northbound", link.run)))
+                helpers += [
+                    group.create_task(self._helper(name, partial(self.serve_commands, queue)))
+                    for name, queue in (("commands", link.commands), ("emergency stops", link.stops))
+                ]
             try:
                 await self._ticks()
             finally:
@@ -384,12 +390,15 @@ class Daemon:
                 await self.parts.south.heartbeat(beats.modules, beats.strings)
             await asyncio.sleep(HEARTBEAT_TURN_S)
 
-    async def _commands(self) -> None:
+    async def serve_commands(self, queue: asyncio.Queue[AcceptedCommand]) -> None:
         """Commands from afar: answered at once against the last envelope, acted on by the next tick."""
-        link = self.parts.link
-        while link is not None:
-            command = await link.commands.get()
-            command.answer(self._command(command))
+        while True:
+            command = await queue.get()
+            outcome = self._command(command)
+            if outcome.result == "accepted":
+                view = None if self.outcome is None else self.outcome.view
+                outcome = replace(outcome, documents=self.parts.keeper.effect(self.core.state, view))
+            command.answer(outcome)
 
     def _command(self, command: AcceptedCommand) -> Outcome:
         clock = self.parts.clock

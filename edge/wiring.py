@@ -16,6 +16,7 @@ import structlog
 from edge.clock import Clock, ScaledClock, date_trusted
 from edge.core_state import SavedCore
 from edge.keeper import Keeper, load_saved
+from edge.lasting import Moment
 from edge.modbus.southbound import Southbound
 from edge.northbound.gate import Surroundings
 from edge.northbound.link import MqttLink
@@ -138,16 +139,20 @@ async def daemon(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the worker: small problems, one core
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
     store, trouble = open_store(options)
+    trusted = date_trusted(options.clock, commands_local=is_loopback(site.mqtt.host))
+
+    def now() -> Moment:
+        return Moment(clock.utc(), clock.wall_s(), clock.control_s(), clock.scale, trusted)
+
     try:
         saved = SavedCore()
         if store is not None:
             try:
-                saved = load_saved(store, clock.utc(), site)
+                saved = load_saved(store, now(), site)
             except StoreError as error:
                 trouble = str(error)
-        keeper = Keeper(site, store, executor, utc=clock.utc, wall_s=clock.wall_s)
+        keeper = Keeper(site, store, executor, now=now)
         keeper.trouble = keeper.trouble or trouble
-        trusted = date_trusted(options.clock, commands_local=is_loopback(site.mqtt.host))
         held: list[Daemon] = []
         link = None
         if options.northbound:
@@ -157,7 +162,9 @@ async def daemon(
                 clock_trusted=lambda: trusted,
                 local_lock=lambda: bool(held) and held[0].maintenance,
             )
-            link = MqttLink(site, store=store, executor=executor, around=around)
+            # where no state directory was asked for, nothing can be put on record and nobody expects it
+            missing = trouble if store is None and options.state_dir is not None else ""
+            link = MqttLink(site, store=store, executor=executor, around=around, store_text=missing)
         south = Southbound(site, read_only=options.read_only, wall=clock.wall_s)
         async with OptimizerWorker(site, clock, allocate=allocate) as worker, south:
             made = Daemon(

@@ -1,37 +1,38 @@
 """Hostile traffic on the command topic of a running daemon: what control feels of it, and what of it acts.
 
-Twin, mosquitto and daemon run as processes of their own over real sockets, once
-quiet and once under the flood.
+Twin, mosquitto and daemon run as processes of their own over real sockets, once quiet and once under the
+flood. Meanwhile an operator gives good commands and, at the end, an emergency stop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
-import socket
 import sys
 import tempfile
-from contextlib import AsyncExitStack
+import time
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
-import psutil
 
+from edge.bench.site_rig import Rig, site_rig
+from edge.northbound.commander import Commander, NoBrokerError
 from edge.store import Store
-from reconf.errors import ReconfError
-from reconf.shipped import find_site_file
 
-UP_S = 60.0
-STOP_S = 40.0
 SETTLE_S = 5.0
 """Start-up (compiling, first closing of contactors) is not measured with the flood."""
-
-
-class BenchError(ReconfError):
-    """A process of the benchmark did not start, or ended by itself."""
+OPERATOR_PERIOD_S = 2.0
+"""Wall time between good commands during the flood."""
+REPLY_S = 10.0
+STOP_LIMIT_S = 20.0
+FLOOD_TAIL_S = 10.0
+"""The flood goes on for the emergency stop."""
+SENDER_NICENESS = 15
+"""The sender stands for another machine: it gets what the site's processes leave."""
+OPERATOR, HOSTILE = "operator", "hostile"
 
 
 def run(seconds: float = 60.0, rate_hz: float = 10_000.0, time_scale: float = 5.0) -> dict[str, Any]:
@@ -48,10 +49,20 @@ def run(seconds: float = 60.0, rate_hz: float = 10_000.0, time_scale: float = 5.
     return {
         "tick_ms_p99_quiet": round(quiet["p99"], 2),
         "tick_ms_p99_flood": round(flooded["p99"], 2),
-        "accepted_hostile": flooded["accepted"],
+        "accepted_hostile": flooded["accepted_hostile"],
         "rss_mib": round(flooded["rss_mib"], 1),
         "rss_mib_quiet": round(quiet["rss_mib"], 1),
         "tick_ms": tick_ms,
+        "tick_ms_p50_quiet": round(quiet["p50"], 2),
+        "tick_ms_p50_flood": round(flooded["p50"], 2),
+        "operator_sent": flooded["operator_sent"],
+        "operator_answered": flooded["operator_answered"],
+        "reply_ms_p50_flood": flooded["reply_ms_p50"],
+        "reply_ms_max_flood": flooded["reply_ms_max"],
+        "stop_reply_ms_quiet": quiet["stop_reply_ms"],
+        "stop_reply_ms_flood": flooded["stop_reply_ms"],
+        "stop_to_safe_write_ms_quiet": quiet["stop_write_ms"],
+        "stop_to_safe_write_ms_flood": flooded["stop_write_ms"],
         "sent": flooded["sent"],
         "rate_hz": rate_hz,
         "seconds": seconds,
@@ -61,174 +72,93 @@ def run(seconds: float = 60.0, rate_hz: float = 10_000.0, time_scale: float = 5.
 
 
 async def _daemon_run(seconds: float, rate_hz: float, time_scale: float) -> dict[str, Any]:
-    """One daemon from start to stop; what it measured of itself."""
+    """One daemon from start to stop; what it measured of itself, and what the operator saw."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        site = folder / "site.yaml"
-        site.write_text(
-            find_site_file("demo").read_text(encoding="utf-8").replace('"3.1.1"', '"5"'), encoding="utf-8"
-        )
-        port = await _mosquitto(stack, folder)
-        scale = ["--time-scale", f"{time_scale:g}"]
-        twin = await _spawn(stack, folder, "twin", ["twin", "--site", str(site), "--any-port", *scale])
-        endpoints = json.loads(await _first_line(twin, folder / "twin.log"))["endpoints"]
-        gateways = [part for name, at in endpoints.items() for part in ("--gateway", f"{name}={at}")]
-        figures, state = folder / "figures.json", folder / "state"
-        daemon = await _spawn(
-            stack, folder, "daemon",
-            [
-                "run", "--site", str(site), *gateways, "--broker", f"127.0.0.1:{port}",
-                "--state-dir", str(state), "--figures", str(figures), "--start", *scale,
-            ],
-        )  # fmt: skip
-        await _ticking(daemon, figures)
-        await asyncio.sleep(SETTLE_S)
-        before = (await _figures(daemon, figures))["ticks"]
-        sent, rss_mib = await _measure(daemon, port, seconds, rate_hz)
-        found = await _figures(daemon, figures)
-        measured = found["tick_ms_recent"][-max(1, found["ticks"] - before) :]
-        daemon.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(daemon.wait(), STOP_S)
-        with Store.open(state, read_only=True) as store:
+        async with (
+            site_rig(folder, time_scale=time_scale) as rig,
+            Commander(rig.site, identifier="bench-operator") as operator,
+        ):
+            await asyncio.sleep(SETTLE_S)
+            before = (await rig.figures())["ticks"]
+            sender = await _sender(rig, rate_hz, seconds + FLOOD_TAIL_S)
+            seen = await _during(rig, operator, seconds)
+            found = await rig.figures()
+            measured = found["tick_ms_recent"][-max(1, found["ticks"] - before) :]
+            seen |= await stop_site(rig, operator)
+            sent = 0 if sender is None else int((await sender.communicate())[0] or 0)
+        with Store.open(rig.state_dir, read_only=True) as store:
             entries = store.ledger.audit_entries(1_000_000)
-        accepted = sum(e["kind"] == "command" and e["result"] != "refused" for e in entries)
-        p99 = float(np.percentile(measured, 99))
-        return found | {
+    hostile = [e for e in entries if e["kind"] == "command" and e["command"]["issuer"] != OPERATOR]
+    return (
+        found
+        | seen
+        | {
             "sent": sent,
-            "rss_mib": rss_mib,
-            "accepted": accepted,
-            "p99": p99,
+            "accepted_hostile": sum(e["result"] != "refused" for e in hostile),
+            "p50": float(np.percentile(measured, 50)),
+            "p99": float(np.percentile(measured, 99)),
             "ticks": len(measured),
         }
-
-
-async def _mosquitto(stack: AsyncExitStack, folder: Path) -> int:
-    """A broker on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    config = folder / "mosquitto.conf"
-    config.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n", encoding="utf-8"
     )
-    process = await asyncio.create_subprocess_exec(
-        "mosquitto", "-c", str(config), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-    )
-    stack.push_async_callback(_end, process)
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return port
-        await asyncio.sleep(0.05)
-    raise BenchError("mosquitto did not start")
 
 
-async def _spawn(
-    stack: AsyncExitStack, folder: Path, name: str, arguments: list[str]
-) -> asyncio.subprocess.Process:
-    """One of our own commands; its log goes to a file."""
-    log = stack.enter_context((folder / f"{name}.log").open("wb"))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "edge.cli", *arguments, stdout=asyncio.subprocess.PIPE, stderr=log,
-        stdin=asyncio.subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}, limit=1 << 24,
+async def _sender(rig: Rig, rate_hz: float, seconds: float) -> asyncio.subprocess.Process | None:
+    """Begin the flood; None for the quiet run."""
+    if rate_hz <= 0.0:
+        return None
+    return await asyncio.create_subprocess_exec(
+        "nice", "-n", str(SENDER_NICENESS), sys.executable, "-m", "edge.bench.flood_sender",
+        str(rig.port), "reconf/demo/command", f"{rate_hz:g}", f"{seconds:g}", "1",
+        stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    stack.push_async_callback(_end, process)
-    return process
 
 
-async def _first_line(process: asyncio.subprocess.Process, log: Path) -> str:
-    """What a process says first."""
-    if process.stdout is None:
-        raise BenchError("no output")
-    line = await asyncio.wait_for(process.stdout.readline(), UP_S)
-    if not line:
-        raise BenchError(f"the twin ended by itself: {_text(log)[-500:]}")
-    return line.decode()
+async def _during(rig: Rig, operator: Commander, seconds: float) -> dict[str, Any]:
+    """Good commands for so long, and the largest memory."""
+    replies_ms: list[float] = []
+    sent, largest, end_s = 0, 0.0, time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        began_s = time.monotonic()
+        sent += 1
+        with suppress(NoBrokerError):
+            if await operator.give(good_command("set_power", power_w=1_000.0 + sent), REPLY_S):
+                replies_ms.append(1e3 * (time.monotonic() - began_s))
+        largest = max(largest, rig.rss_mib())
+        await asyncio.sleep(max(0.0, OPERATOR_PERIOD_S - (time.monotonic() - began_s)))
+    return {
+        "rss_mib": largest,
+        "operator_sent": sent,
+        "operator_answered": len(replies_ms),
+        "reply_ms_p50": round(float(np.median(replies_ms)), 1) if replies_ms else None,
+        "reply_ms_max": round(max(replies_ms), 1) if replies_ms else None,
+    }
 
 
-async def _ticking(daemon: asyncio.subprocess.Process, figures: Path) -> None:
-    """Wait until the daemon ticks."""
-    for _ in range(int(UP_S / 0.5)):
-        await asyncio.sleep(0.5)
-        if daemon.returncode is not None:
-            raise BenchError(f"the daemon ended by itself ({daemon.returncode})")
-        if _has_handler(daemon.pid) and (await _figures(daemon, figures))["ticks"] > 3:
-            return
-    raise BenchError("the daemon does not tick")
+async def stop_site(rig: Rig, operator: Commander) -> dict[str, Any]:
+    """An emergency stop: time to its reply, and to the first safe write to a converter."""
+    position, began_s = len(rig.writes), time.monotonic()
+    asking = asyncio.create_task(operator.give(good_command("emergency_stop"), STOP_LIMIT_S))
+    write = await rig.first_write(position, lambda w: w.makes_safe, STOP_LIMIT_S)
+    reply = await asking
+    replied = reply is not None and reply["result"] == "accepted"
+    return {
+        "stop_reply_ms": round(1e3 * operator.heard_s[reply["id"]] - 1e3 * began_s, 1)
+        if reply and replied
+        else None,
+        "stop_write_ms": None if write is None else round(1e3 * (write.t_s - began_s), 1),
+    }
 
 
-async def _figures(daemon: asyncio.subprocess.Process, file: Path) -> dict[str, Any]:
-    """What the daemon has measured of itself up to now."""
-    before = _text(file)
-    daemon.send_signal(signal.SIGUSR1)
-    for _ in range(int(UP_S / 0.05)):
-        await asyncio.sleep(0.05)
-        now = _text(file)
-        if now and now != before:
-            try:
-                found: dict[str, Any] = json.loads(now)
-            except json.JSONDecodeError:
-                continue  # half written
-            return found
-    raise BenchError("the daemon gave no figures")
-
-
-def _text(path: Path) -> str:
-    """A file's text, empty when it is not there yet."""
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
-
-def _has_handler(pid: int) -> bool:
-    """Whether a process catches SIGUSR1 by now; before, it would end by it."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    caught = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
-    return bool(caught >> (signal.SIGUSR1 - 1) & 1)
-
-
-async def _measure(
-    daemon: asyncio.subprocess.Process, port: int, seconds: float, rate_hz: float
-) -> tuple[int, float]:
-    """Flood (or not) for so long; (messages sent, largest resident memory of the daemon [MiB])."""
-    flood = None
-    if rate_hz > 0.0:
-        arguments = [str(port), "reconf/demo/command", f"{rate_hz:g}", f"{seconds:g}", "1"]
-        flood = await asyncio.create_subprocess_exec(
-            # the sender stands for another machine: it gets what the site's processes leave
-            "nice",
-            "-n",
-            "15",
-            sys.executable,
-            "-m",
-            "edge.bench.flood_sender",
-            *arguments,
-            stdout=asyncio.subprocess.PIPE,
-        )
-    largest = 0.0
-    for _ in range(max(1, int(seconds * 2))):
-        await asyncio.sleep(0.5)
-        largest = max(largest, _rss_mib(daemon.pid))
-    if flood is None:
-        return 0, largest
-    out, _ = await flood.communicate()
-    return int(out or 0), largest
-
-
-def _rss_mib(pid: int) -> float:
-    """Resident memory of a process and its children."""
-    try:
-        process = psutil.Process(pid)
-        return sum(p.memory_info().rss for p in (process, *process.children(recursive=True))) / 2**20
-    except psutil.Error:
-        return 0.0
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM, patience, SIGKILL."""
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+def good_command(action: str, **args: Any) -> dict[str, Any]:
+    """A command the site takes; the sequence counts milliseconds."""
+    now = datetime.now(UTC)
+    return {
+        "id": str(uuid4()),
+        "issuer": OPERATOR,
+        "sequence": int(now.timestamp() * 1e3),
+        "issued_at": now.isoformat(),
+        "expires_at": (now + timedelta(minutes=5)).isoformat(),
+        "action": action,
+        "args": args,
+    }

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from edge.northbound.actions import MAY, ActionArgs, SetMode
+from edge.northbound.actions import MAY, ActionArgs, EmergencyStop, SetMode
 from edge.northbound.envelope import Envelope, ReadError, read_args, read_envelope, read_json
 from edge.northbound.signature import canonical_bytes, signature_fits
 from edge.store.ledger import StoredReply
@@ -48,7 +48,9 @@ REASONS: dict[str, str] = {
     "id_reused": "another command had this id",
     "out_of_sequence": "sequence is not above the issuer's last",
     "local_lock": "somebody works on the site: maintenance is taken and released there only",
+    "wrong_topic": "only emergency_stop is taken on the topic emergency_stop",
     "busy": "too many commands wait",
+    "not_recordable": "the command log cannot be written, so nothing but emergency_stop and standby is taken",
     "no_answer": "control did not answer in time",
 }
 """Machine-readable reasons of refusal before the command reaches control."""
@@ -109,8 +111,15 @@ def issuers_of(mqtt: MqttSpec) -> dict[str, IssuerSpec]:
     return {issuer.name: issuer for issuer in mqtt.issuers}
 
 
-def judge(payload: bytes, *, retained: bool, known: Known) -> Verdict:
-    """Whether a message on the command topic is a command, and from whom, and whether it may be."""
+def judge(payload: bytes, *, retained: bool, known: Known, stops_only: bool = False) -> Verdict:
+    """Whether a message is a command, and from whom, and whether it may be.
+
+    Args:
+        payload: the message.
+        retained: it was kept by the broker.
+        known: what it is judged against.
+        stops_only: it came on the topic of emergency stops.
+    """
     if retained:
         return Refuse("retained", "a command was retained by the broker: it may be old, so it is not taken")
     try:
@@ -119,6 +128,8 @@ def judge(payload: bytes, *, retained: bool, known: Known) -> Verdict:
         args = read_args(envelope)
     except ReadError as error:
         return Refuse(error.reason, str(error), error.command_id, error.issuer, error.action)
+    if stops_only and not isinstance(args, EmergencyStop):
+        return _refuse(envelope, "wrong_topic", f"{envelope.action} does not belong on this topic")
     digest = hashlib.sha256(canonical_bytes(data)).hexdigest()
     settled = (
         _whence(envelope, data, known)

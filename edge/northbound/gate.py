@@ -1,29 +1,31 @@
 """Commands from the wire to control and answers back: memory, audit and flood limits around the contract.
 
-    bytes ──judge──> Accept ──queue──> control ──Outcome──> ledger (sequence, reply, audit) ──> reply
-                     Refuse ──────────────────────────────> audit ───────────────────────────> reply
+    bytes ──judge──> Accept ──ledger (order)──queue──> control ──Outcome──> ledger (reply, effect) ──> reply
+                     Refuse ──────────────────────────────────────────────> audit ───────────────────> reply
                      Repeat ──────────────────────────────────────────────────────────────────> the same reply
 
-A command is acknowledged only after the ledger has it. Killed in between, nothing was acknowledged, and
-the same command sent again is taken again.
+A command is put on record before control is asked, and acknowledged only after sequence, reply and what it
+leaves behind are on the disk in one transaction. Killed in between, nothing was acknowledged, and the same
+command sent again is taken again. What cannot be put on record is refused; emergency stop and standby act
+even then, and say so.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 import structlog
 
-from edge.northbound.actions import ActionArgs
+from edge.northbound.actions import ActionArgs, EmergencyStop, RequestSnapshot, SetMode
 from edge.northbound.contract import Accept, Known, Refuse, Repeat, issuers_of, judge
 from edge.northbound.envelope import Envelope
 from edge.northbound.payloads import Reply
-from edge.northbound.shedding import Bucket, Sieve
+from edge.northbound.shedding import Bucket, Screen, Sieve
 from edge.store.ledger import Ledger, StoredReply
 from reconf.errors import StoreError
 from reconf.site import Site
@@ -33,9 +35,13 @@ Blocking = Callable[[Callable[[], T]], Awaitable[T]]
 
 QUEUE_MAX = 32
 """Commands that may wait for control."""
+STOPS_MAX = 8
+"""Emergency stops that may wait for control; the first of them is enough."""
 ANSWER_TIMEOUT_S = 15.0
 """Wall time control has for an answer: a tick and more."""
 REPLIES_REMEMBERED = 10_000
+NOT_TAKEN = frozenset(("busy", "not_recordable"))
+"""Refusals after the contract that leave id and sequence unused: the same command may be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class Outcome:
     reason: str
     text: str
     curtailed_to_w: float | None = None
+    documents: Mapping[str, Any] = field(default_factory=dict)
+    """What must outlive the process if the reply does; on the disk in one transaction with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +89,25 @@ class CommandGate:
         blocking: Blocking[Any],
         around: Surroundings,
         send: Callable[[Reply], None],
+        store_text: str = "",
     ) -> None:
+        """Nothing is opened here.
+
+        Args:
+            site: the site.
+            ledger: where commands are put on record.
+            blocking: runs what waits for the disk.
+            around: clocks and locks.
+            send: publishes a reply.
+            store_text: why there is no ledger although there should be one: nothing can be put on record.
+        """
         self.commands: asyncio.Queue[AcceptedCommand] = asyncio.Queue(QUEUE_MAX)
+        self.stops: asyncio.Queue[AcceptedCommand] = asyncio.Queue(STOPS_MAX)
         self.refused: Counter[str] = Counter()
         """Refusals since start, by reason."""
         self.dropped = 0
         """Messages not even looked at because too many came."""
-        self.store_text = ""
+        self.store_text = store_text
         """Why the ledger could not be written last time; empty when it could."""
         self._site, self._ledger, self._blocking = site, ledger, blocking
         self._around, self._send = around, send
@@ -95,7 +115,8 @@ class CommandGate:
         self._sequences: dict[str, int] = {}
         self._replies: dict[str, StoredReply] = {}
         self._pending: dict[str, str] = {}
-        self._sieve = Sieve()
+        screen = Screen(site.name, frozenset(self._issuers))
+        self._sieve, self._stop_sieve = Sieve(screen), Sieve(screen, stops_only=True)
         self._audited = Bucket(rate_hz=2.0, burst=50.0)
         self._not_audited = 0
         self._log = structlog.get_logger("northbound")
@@ -120,13 +141,20 @@ class CommandGate:
             replies=self._replies,
         )
 
-    async def take(self, payload: bytes, *, retained: bool) -> None:
-        """One message from the command topic, to its reply."""
-        if not self._sieve.passes(payload, self._around.wall_s()):
+    async def take(self, payload: bytes, *, retained: bool, stops_only: bool = False) -> None:
+        """One message from a topic that commands, to its reply.
+
+        Args:
+            payload: the message.
+            retained: the broker kept it.
+            stops_only: from the topic of emergency stops.
+        """
+        known = self.known()
+        sieve = self._stop_sieve if stops_only else self._sieve
+        if not sieve.passes(payload, self._around.wall_s(), known.utc):
             self.dropped += 1
             return
-        known = self.known()
-        verdict = judge(payload, retained=retained, known=known)
+        verdict = judge(payload, retained=retained, known=known, stops_only=stops_only)
         match verdict:
             case Repeat(reply=reply):
                 self._send(Reply.model_validate(reply))
@@ -135,39 +163,68 @@ class CommandGate:
             case Accept() if verdict.envelope.id in self._pending:
                 pass  # the same command while its first copy waits for control: one reply answers both
             case Accept():
-                await self._ask(verdict, known.utc)
+                await self._take(verdict, known.utc)
 
-    async def _ask(self, accepted: Accept, utc: datetime) -> None:
-        """Hand a command to control, wait for its answer, put it on record, reply."""
+    async def _take(self, accepted: Accept, utc: datetime) -> None:
+        """A command that passed the contract, to its reply."""
         envelope = accepted.envelope
-        answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        command = AcceptedCommand(
-            envelope,
-            accepted.args,
-            self._deadline_s(accepted, utc),
-            lambda outcome: _set_once(answered, outcome),
-        )
-        try:
-            self.commands.put_nowait(command)
-        except asyncio.QueueFull:
-            text = f"{QUEUE_MAX} commands wait already"
-            await self._refuse(Refuse("busy", text, envelope.id, envelope.issuer, envelope.action), utc)
-            return
         before = self._sequences.get(envelope.issuer)
         if envelope.sequence is not None:
             # taken now, so that a copy that comes while control thinks is out of sequence
             self._sequences[envelope.issuer] = max(envelope.sequence, -1 if before is None else before)
         self._pending[envelope.id] = accepted.digest
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                outcome = await answered
-        except TimeoutError:
-            outcome = Outcome(
-                "refused", "no_answer", "control did not answer in time; it may still act on it"
-            )
+            outcome = await self._ask(accepted, utc)
         finally:
             self._pending.pop(envelope.id, None)
-        await self._settle(accepted, outcome)
+        if outcome.reason in NOT_TAKEN:
+            self._give_back(envelope, before)
+            refuse = Refuse(outcome.reason, outcome.text, envelope.id, envelope.issuer, envelope.action)
+            await self._refuse(refuse, utc)
+        else:
+            await self._settle(accepted, outcome)
+
+    def _give_back(self, envelope: Envelope, before: int | None) -> None:
+        """A command that was not taken does not use up its sequence, unless a later one came meanwhile."""
+        if envelope.sequence is None or self._sequences.get(envelope.issuer) != envelope.sequence:
+            return
+        if before is None:
+            del self._sequences[envelope.issuer]
+        else:
+            self._sequences[envelope.issuer] = before
+
+    async def _ask(self, accepted: Accept, utc: datetime) -> Outcome:
+        """Put a command on record, hand it to control, and wait for the answer."""
+        if not acts_unrecorded(accepted.args) and not await self._on_record(accepted, utc):
+            text = (
+                f"the command log cannot be written ({self.store_text}); emergency_stop and standby are taken"
+            )
+            return Outcome("refused", "not_recordable", text)
+        answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        command = AcceptedCommand(
+            accepted.envelope,
+            accepted.args,
+            self._deadline_s(accepted, utc),
+            lambda outcome: _set_once(answered, outcome),
+        )
+        queue = self.stops if isinstance(accepted.args, EmergencyStop) else self.commands
+        try:
+            queue.put_nowait(command)
+        except asyncio.QueueFull:
+            return Outcome("refused", "busy", f"{queue.maxsize} commands wait already")
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await answered
+        except TimeoutError:
+            return Outcome("refused", "no_answer", "control did not answer in time; it may still act on it")
+
+    async def _on_record(self, accepted: Accept, utc: datetime) -> bool:
+        """Whether the ledger has the order, before anybody acts on it."""
+        ledger = self._ledger
+        if ledger is None:
+            return not self.store_text
+        entry = {"kind": "order", "command": accepted.envelope.model_dump(mode="json", exclude_none=True)}
+        return await self._write(lambda: ledger.audit([entry], utc))
 
     async def _settle(self, accepted: Accept, outcome: Outcome) -> None:
         """Sequence, reply and audit entry onto the disk, then the reply."""
@@ -194,6 +251,7 @@ class CommandGate:
                     reply=stored.reply,
                     sequence=sequence,
                     audit=entry,
+                    documents=outcome.documents,
                 )
             )
             if not written:
@@ -263,6 +321,13 @@ class CommandGate:
         self._replies[command_id] = reply
         while len(self._replies) > REPLIES_REMEMBERED:
             self._replies.pop(next(iter(self._replies)))
+
+
+def acts_unrecorded(args: ActionArgs) -> bool:
+    """What makes a site safe does not wait for a disk; a snapshot changes nothing."""
+    return isinstance(args, EmergencyStop | RequestSnapshot) or (
+        isinstance(args, SetMode) and args.mode == "standby"
+    )
 
 
 def _set_once(future: asyncio.Future[Outcome], outcome: Outcome) -> None:

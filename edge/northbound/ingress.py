@@ -1,4 +1,7 @@
-"""The process that hears commands, so that a flood of them costs control nothing.
+"""A process that hears commands, so that a flood of them costs control nothing.
+
+Two of them run: one hears commands and heartbeats and gives way to control, one hears nothing but emergency
+stops and does not. Each has its connection, its sieve and its pipe; neither feels the other's flood.
 
 `python -m edge.northbound.ingress` gets its settings as one line of JSON on stdin, says what it hears as
 lines of JSON on stdout, and ends when stdin does. Most of a flood is counted and dropped here; when the
@@ -25,10 +28,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge.northbound.shedding import SIZE_MAX, Sieve
+from edge.northbound.shedding import SIZE_MAX, BeatSieve, Screen, Sieve
 
-NICENESS = 10
-"""Control comes first when both want the processor."""
 TELL_SHED_S = 0.5
 RETRY_FIRST_S = 0.5
 RETRY_LAST_S = 10.0
@@ -40,7 +41,9 @@ class Ingress:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
-        self.sieve = Sieve()
+        screen = Screen(settings["site"], frozenset(settings["issuers"]))
+        self.sieve = Sieve(screen, stops_only=settings["stops_only"])
+        self.beats = BeatSieve(screen.issuers)
         self.shed = 0
         """Dropped since start."""
 
@@ -111,7 +114,8 @@ class Ingress:
         content = bytes(
             message.payload[: SIZE_MAX + 1]
         )  # one byte more than is allowed shows that it is too long
-        if self.sieve.passes(content, time.monotonic()):
+        beat = message.topic == self.settings["heartbeat"]
+        if (self.beats if beat else self.sieve).passes(content, time.monotonic()):
             say(topic=message.topic, retain=message.retain, payload=base64.b64encode(content).decode())
         else:
             self.shed += 1
@@ -153,7 +157,7 @@ def end_with_stdin() -> None:
 def main() -> None:
     """Entry point of the process."""
     settings = json.loads(sys.stdin.buffer.readline())
-    os.nice(NICENESS)
+    os.nice(settings["niceness"])
     threading.Thread(target=end_with_stdin, daemon=True).start()
     ingress = Ingress(settings)
     threading.Thread(target=ingress.tell_shed, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The daemon's end of the ingress process: starts it, hears it, starts it again."""
+"""The daemon's end of an ingress process: starts it, hears it, starts it again."""
 
 from __future__ import annotations
 
@@ -7,36 +7,50 @@ import base64
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from edge.northbound.mqtt_client import RECEIVE_MAXIMUM, check_private, read_secret
+from edge.northbound.mqtt_client import RECEIVE_MAXIMUM, read_secret, tls_context
 from reconf.errors import ConfigError
-from reconf.site import MqttSpec
+from reconf.site import Site
 
 RESTART_S = 2.0
 LINE_MAX = 64 * 1024
+GIVES_WAY = 10
+"""Niceness: control comes first when both want the processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ear:
+    """What one ingress process listens to."""
+
+    name: str
+    """Ends its client identifier."""
+    topics: tuple[str, ...]
+    heartbeat: str = ""
+    """That of `topics` which carries heartbeats."""
+    stops_only: bool = False
+    """Nothing but emergency stops is heard here."""
+
+    @property
+    def niceness(self) -> int:
+        """Who hears emergency stops gives way to nobody."""
+        return 0 if self.stops_only else GIVES_WAY
 
 
 class IngressLink:
-    """Commands from a process of their own. `run` until cancelled."""
+    """Messages from a process of their own. `run` until cancelled."""
 
-    def __init__(
-        self,
-        mqtt: MqttSpec,
-        topics: list[str],
-        *,
-        identifier: str,
-        hear: Callable[[str, bytes, bool], None],
-    ) -> None:
+    def __init__(self, site: Site, ear: Ear, *, hear: Callable[[str, bytes, bool], None]) -> None:
         self.connected = asyncio.Event()
         self.shed = 0
         """Messages dropped unseen since start."""
         self.text = ""
         """Why it does not hear; empty when it does."""
-        self._mqtt, self._topics, self._identifier, self._hear = mqtt, topics, identifier, hear
+        self._site, self._ear, self._hear = site, ear, hear
         self._process: asyncio.subprocess.Process | None = None
         self._log = structlog.get_logger("northbound")
 
@@ -89,18 +103,20 @@ class IngressLink:
     def _lost(self, why: str) -> None:
         """Told once, and again only for another reason."""
         if self.text != why:
-            self._log.warning("commands_not_heard", why=why)
+            self._log.warning("commands_not_heard", process=self._ear.name, why=why)
         self.connected.clear()
         self.text = why
 
     def _settings(self) -> dict[str, Any]:
         """What the process needs to know; the password goes through the pipe, not the command line."""
-        mqtt = self._mqtt
-        if mqtt.key_file:
-            check_private(Path(mqtt.key_file))
+        mqtt, ear = self._site.mqtt, self._ear
+        tls_context(mqtt)  # refuses plain text to another machine, and files that cannot be used
         return {
             "host": mqtt.host, "port": mqtt.port, "protocol": mqtt.protocol, "username": mqtt.username,
             "password": read_secret(Path(mqtt.password_file)) if mqtt.password_file else "",
             "ca_file": mqtt.ca_file, "cert_file": mqtt.cert_file, "key_file": mqtt.key_file,
-            "topics": self._topics, "identifier": self._identifier, "receive_maximum": RECEIVE_MAXIMUM,
+            "topics": list(ear.topics), "identifier": f"reconf-{self._site.name}-{ear.name}",
+            "receive_maximum": RECEIVE_MAXIMUM, "niceness": ear.niceness, "stops_only": ear.stops_only,
+            "heartbeat": ear.heartbeat, "site": self._site.name,
+            "issuers": [issuer.name for issuer in mqtt.issuers],
         }  # fmt: skip

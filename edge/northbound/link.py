@@ -17,7 +17,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from edge.northbound.gate import AcceptedCommand, CommandGate, Outcome, Surroundings
-from edge.northbound.ingress_link import IngressLink
+from edge.northbound.ingress_link import Ear, IngressLink
 from edge.northbound.mqtt_client import (
     FAILURE_FROM,
     CheckedClient,
@@ -43,6 +43,8 @@ STOP_TIMEOUT_S = 4.0
 """Wall time for a goodbye; a broker that does not answer gets none."""
 COMMAND_TASKS_MAX = 64
 """Commands looked at or waiting for control at once; more are dropped."""
+TASKS_MAX = 96
+"""The same with emergency stops."""
 
 
 class MqttLink:
@@ -57,6 +59,7 @@ class MqttLink:
         around: Surroundings | None = None,
         rng: random.Random | None = None,
         own_ingress: bool = True,
+        store_text: str = "",
     ) -> None:
         """Nothing is opened here.
 
@@ -66,7 +69,9 @@ class MqttLink:
             executor: one thread for the disk.
             around: clocks and locks.
             rng: spreads reconnects.
-            own_ingress: commands are heard by a process of their own, so that a flood costs control nothing.
+            own_ingress: commands, and emergency stops, are heard by processes of their own, so that a flood
+                costs control nothing and a stop does not wait behind it.
+            store_text: why there is no store although there should be one.
         """
         self.topics = Topics.of(site)
         self.around = around or Surroundings()
@@ -88,15 +93,14 @@ class MqttLink:
             blocking=self._blocking,
             around=self.around,
             send=self._send_reply,
+            store_text=store_text,
         )
-        heard = [self.topics.command]
-        if site.fallback.heartbeat_timeout_s > 0.0:
-            heard.append(self.topics.heartbeat)
-        self._heard = heard
-        self.ingress: IngressLink | None = None
-        if own_ingress:
-            identifier = f"reconf-{site.name}-in"
-            self.ingress = IngressLink(site.mqtt, heard, identifier=identifier, hear=self._dispatch)
+        beats = self.topics.heartbeat if site.fallback.heartbeat_timeout_s > 0.0 else ""
+        commands = Ear("in", tuple(t for t in (self.topics.command, beats) if t), heartbeat=beats)
+        stops = Ear("stop", (self.topics.emergency_stop,), stops_only=True)
+        self._ears = (commands, stops)
+        self.ingress = tuple(IngressLink(site, ear, hear=self._dispatch) for ear in self._ears if own_ingress)
+        """The processes that hear: commands, and emergency stops."""
         self._site, self._executor = site, executor
         self._rng = rng or random.Random()
         self._text = ""
@@ -112,6 +116,11 @@ class MqttLink:
     def commands(self) -> asyncio.Queue[AcceptedCommand]:
         """Commands that passed the contract, for control to answer."""
         return self.gate.commands
+
+    @property
+    def stops(self) -> asyncio.Queue[AcceptedCommand]:
+        """Emergency stops that passed the contract: they wait behind nothing else."""
+        return self.gate.stops
 
     def publish(self, topic: str, payload: BaseModel, *, retain: bool = False) -> None:
         """Send `payload` to `topic`, now or later. Never waits, never fails because of the broker."""
@@ -141,17 +150,14 @@ class MqttLink:
         """Stay connected until cancelled; then say offline, and put what is left on disk."""
         pump = asyncio.create_task(self.outgoing.pump())
         serve = asyncio.create_task(self._serve(pump))
-        if self.ingress is not None:
-            hear = asyncio.create_task(self.ingress.run())
-            self._tasks.add(hear)
-            hear.add_done_callback(self._tasks.discard)
+        hearing = {asyncio.create_task(ingress.run()) for ingress in self.ingress}
         try:
             # aiomqtt does not bear a cancellation while it connects: the task is asked to end instead
             await asyncio.shield(serve)
         finally:
             self._stop.set()
             await asyncio.wait({serve}, timeout=STOP_TIMEOUT_S)
-            await end_tasks({serve, pump, *self._tasks})
+            await end_tasks({serve, pump, *hearing, *self._tasks})
             await self.outgoing.close()
 
     # connection -----------------------------------------------------------------------------------
@@ -204,8 +210,9 @@ class MqttLink:
                 if receive.done():
                     receive.result()
                 self.connected = False
-                if self.ingress is not None and renewed.done():
-                    self.ingress.renew()
+                if renewed.done():
+                    for ingress in self.ingress:
+                        ingress.renew()
             finally:
                 self.outgoing.client = None
                 self.gate.dropped += client.shed
@@ -214,15 +221,16 @@ class MqttLink:
 
     async def _announce(self, client: CheckedClient) -> None:
         """Subscribe, say online, and bring what is retained up to date."""
-        for topic in self._heard if self.ingress is None else ():
+        heard = () if self.ingress else (topic for ear in self._ears for topic in ear.topics)
+        for topic in heard:
             for code in await client.subscribe(topic, qos=1):
                 number = code if isinstance(code, int) else int(code.value)
                 if number >= FAILURE_FROM:
                     raise aiomqtt.MqttError(f"the broker does not let us hear {topic} (reason code {number})")
-        if self.ingress is not None:
-            # whoever reads `online` may command: first we listen
-            async with asyncio.timeout(INGRESS_UP_S):
-                await self.ingress.connected.wait()
+        # whoever reads `online` may command: first we listen
+        async with asyncio.timeout(INGRESS_UP_S):
+            for ingress in self.ingress:
+                await ingress.connected.wait()
         await self._say(client, "online")
         for message in list(self.outgoing.retained.values()):
             await self.outgoing.send(client, message)
@@ -251,12 +259,14 @@ class MqttLink:
 
     def _dispatch(self, topic: str, payload: bytes, retained: bool) -> None:
         """One message to whom it concerns."""
+        stops_only = topic == self.topics.emergency_stop
         if topic == self.topics.heartbeat:
             self._hear(payload, retained=retained)
-        elif len(self._tasks) >= COMMAND_TASKS_MAX and not may_be_stop(payload):
+        elif len(self._tasks) >= (TASKS_MAX if stops_only or may_be_stop(payload) else COMMAND_TASKS_MAX):
             self.gate.dropped += 1
         else:
-            task = asyncio.create_task(self.gate.take(payload, retained=retained))
+            take = self.gate.take(payload, retained=retained, stops_only=stops_only)
+            task = asyncio.create_task(take)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -284,14 +294,15 @@ class MqttLink:
     # small things ---------------------------------------------------------------------------------
 
     def _ingress_text(self) -> str:
-        """Why commands are not heard, empty when they are."""
-        return f"commands: {self.ingress.text}" if self.ingress is not None and self.ingress.text else ""
+        """Why commands or emergency stops are not heard, empty when they are."""
+        whats = ("commands", "emergency stops")
+        return "; ".join(f"{what}: {i.text}" for what, i in zip(whats, self.ingress, strict=False) if i.text)
 
     def _shed(self) -> int:
         """Messages dropped unseen on the present connection."""
         client = self.outgoing.client
         here = 0 if client is None else client.shed
-        return here + (0 if self.ingress is None else self.ingress.shed)
+        return here + sum(ingress.shed for ingress in self.ingress)
 
     def _send_reply(self, reply: Reply) -> None:
         self.publish(self.topics.reply, reply)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -52,16 +53,21 @@ CHANNELS: tuple[Channel, ...] = (
     Channel("gap", "reconf/{site}/gap", GapPayload, "send", False, "Notice of telemetry that was lost."),
     Channel("reply", "reconf/{site}/reply", Reply, "send", False, "The answer to a command, to its id."),
     Channel("command", "reconf/{site}/command", Envelope, "receive", False, "Commands; never retained."),
+    Channel(
+        "emergency_stop", "reconf/{site}/emergency_stop", Envelope, "receive", False,
+        "Emergency stops and nothing else, heard over a connection of their own; never retained.",
+    ),
     Channel("heartbeat", "reconf/{site}/heartbeat", Heartbeat, "receive", False, "Sign of life from SCADA."),
 )  # fmt: skip
 
 
-def command_schema() -> dict[str, Any]:
+def command_schema(actions: Sequence[str] = tuple(ARGS)) -> dict[str, Any]:
     """Schema of a command: the envelope, with the arguments that belong to each action."""
     schema = Envelope.model_json_schema()
     definitions: dict[str, Any] = schema.pop("$defs", {})
     rules = []
-    for action, model in ARGS.items():
+    for action in actions:
+        model = ARGS[action]
         own = model.model_json_schema(ref_template="#/$defs/{model}")
         definitions |= own.pop("$defs", {})
         definitions[model.__name__] = own
@@ -69,14 +75,14 @@ def command_schema() -> dict[str, Any]:
         if action != "emergency_stop":
             then["required"] = ["sequence"]
         rules.append({"if": {"properties": {"action": {"const": action}}}, "then": then})
-    schema["properties"]["action"] = {"enum": list(ARGS), "description": "what is to be done"}
+    schema["properties"]["action"] = {"enum": list(actions), "description": "what is to be done"}
     return schema | {"$defs": definitions, "allOf": rules}
 
 
 def schema_of(channel: Channel) -> dict[str, Any]:
     """JSON Schema of a channel's payload."""
     if channel.model is Envelope:
-        return command_schema()
+        return command_schema(("emergency_stop",) if channel.key == "emergency_stop" else tuple(ARGS))
     return channel.model.model_json_schema(
         mode="serialization" if channel.direction == "send" else "validation"
     )
@@ -126,10 +132,11 @@ def asyncapi(version: str) -> dict[str, Any]:
             "messages": [{"$ref": f"#/channels/{channel.key}/messages/{channel.key}"}],
             "bindings": {"mqtt": {"qos": 1, "retain": channel.retained}},
         }
-    operations["receive_command"]["reply"] = {
-        "channel": {"$ref": "#/channels/reply"},
-        "messages": [{"$ref": "#/channels/reply/messages/reply"}],
-    }
+    for key in ("command", "emergency_stop"):
+        operations[f"receive_{key}"]["reply"] = {
+            "channel": {"$ref": "#/channels/reply"},
+            "messages": [{"$ref": "#/channels/reply/messages/reply"}],
+        }
     return {
         "asyncapi": ASYNCAPI_VERSION,
         "info": {

@@ -48,6 +48,11 @@ class Topics:
         return f"{self.base}/command"
 
     @property
+    def emergency_stop(self) -> str:
+        """Emergency stops and nothing else, heard over a connection of their own; never retained."""
+        return f"{self.base}/emergency_stop"
+
+    @property
     def reply(self) -> str:
         """What it answers."""
         return f"{self.base}/reply"

@@ -133,8 +133,9 @@ class Ledger:
         reply: Mapping[str, Any],
         sequence: tuple[str, int] | None,
         audit: Mapping[str, Any],
+        documents: Mapping[str, Any] | None = None,
     ) -> None:
-        """Before a command is acknowledged: its sequence, its reply and its audit entry in one transaction.
+        """Before a command is acknowledged: sequence, reply, effect and audit entry in one transaction.
 
         Args:
             utc: now.
@@ -143,8 +144,10 @@ class Ledger:
             reply: what is answered.
             sequence: (issuer, sequence) to be noted as used, None when it was not used up.
             audit: what goes into the audit log.
+            documents: JSON values to store with it, by key: what the command leaves behind.
         """
         stamp = utc_text(utc)
+        kept = [(k, json.dumps(v, allow_nan=False), stamp) for k, v in (documents or {}).items()]
         with self._database.transaction() as cursor:
             if sequence is not None:
                 cursor.execute("INSERT OR REPLACE INTO sequence VALUES (?, ?)", sequence)
@@ -157,6 +160,7 @@ class Ledger:
                     "DELETE FROM reply WHERE number <= (SELECT MAX(number) FROM reply) - ?",
                     (self._replies_kept,),
                 )
+            cursor.executemany("INSERT OR REPLACE INTO document VALUES (?, ?, ?)", kept)
             _append_audit(cursor, {"utc": stamp, **audit})
 
     # audit ----------------------------------------------------------------------------------------

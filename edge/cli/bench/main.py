@@ -20,6 +20,11 @@ BENCHES: dict[str, tuple[str, str]] = {
     "faults": ("edge.cli.bench.faults", "the fault catalogue on the twin"),
     "duty": ("edge.cli.bench.duty", "long duties with seasons on the twin"),
     "binning": ("edge.cli.bench.binning", "binning of many modules"),
+    "command": ("edge.cli.bench.command", "command to reply, and to the first register write"),
+    "kills": (
+        "edge.cli.bench.kills",
+        "broker and daemon killed at random: acknowledged commands that are lost",
+    ),
     "flood": ("edge.cli.bench.flood", "hostile traffic on the command topic"),
 }
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import pytest
 from northbound_broker_tools import Mosquitto, Scada, command, scada, site_at
 
 from edge.northbound import link as link_module
-from edge.northbound.gate import Outcome
+from edge.northbound.gate import AcceptedCommand, Outcome
 from edge.northbound.link import MqttLink
 from edge.northbound.payloads import EventPayload
 from edge.store import Store
+from reconf.site import FallbackSpec, IssuerSpec
 
 pytestmark = pytest.mark.needs_mosquitto
 
@@ -37,14 +39,14 @@ async def running(
     with Store.open(folder / "state") as store, ThreadPoolExecutor(1) as executor:
         link = MqttLink(site_at(port, **mqtt), store=store, executor=executor, own_ingress=ingress)
 
-        async def accept() -> None:
+        async def accept(queue: asyncio.Queue[AcceptedCommand]) -> None:
             while True:
-                accepted = await link.commands.get()
+                accepted = await queue.get()
                 accepted.answer(Outcome("accepted", "curtailed", "as far as the envelope goes", 900.0))
 
         tasks = [asyncio.create_task(link.run())]
         if control:
-            tasks.append(asyncio.create_task(accept()))
+            tasks += [asyncio.create_task(accept(queue)) for queue in (link.commands, link.stops)]
         try:
             yield link
         finally:
@@ -273,24 +275,87 @@ async def test_refused_login_is_told(broker: Mosquitto, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ingress", [False, True])
-async def test_flood_is_bounded_and_stop_gets_through(
+async def test_flood_is_bounded_and_good_commands_get_through(
     broker: Mosquitto, tmp_path: Path, ingress: bool
 ) -> None:
+    """3,000 messages that are no commands, old ones and a stranger's: they take nobody's turn."""
     broker.start()
-    async with running(broker.port, tmp_path, ingress=ingress) as link, scada(broker.port) as outside:
+    issuers = (IssuerSpec("scada", "operator"),)
+    old = command(expires_at="2020-01-01T00:00:00Z", issued_at="2019-12-31T23:00:00Z")
+    lines = [json.dumps(m).encode() for m in ({"a": 1}, old, command(issuer="stranger"))]
+    async with (
+        running(broker.port, tmp_path, ingress=ingress, issuers=issuers) as link,
+        scada(broker.port) as outside,
+    ):
         await connected(link)
-
-        hostile = await asyncio.create_subprocess_exec(
-            *f"mosquitto_pub -p {broker.port} -t reconf/demo/command -l".split(),
-            stdin=asyncio.subprocess.PIPE,
-        )
-        flood = asyncio.create_task(hostile.communicate(b'{"a": 1}\n' * 3_000))
+        flood = asyncio.create_task(publish_lines(broker.port, "command", lines * 1_000))
         await asyncio.sleep(0.1)
-        reply = await outside.reply_to(command("emergency_stop", sequence=None))
-        assert reply["result"] == "accepted"
+        assert (await outside.reply_to(command("emergency_stop", sequence=None)))["result"] == "accepted"
+        assert (await outside.reply_to(command()))["result"] == "accepted"
         await flood
         await wait_for(lambda: link.state().commands_refused >= 3_000)
-        assert len(outside.of("/reply")) < 1_000
+        assert len(outside.of("/reply")) < 300
+
+
+async def publish_lines(port: int, topic: str, lines: list[bytes]) -> None:
+    """Each line a message, as fast as an outside client can."""
+    hostile = await asyncio.create_subprocess_exec(
+        *f"mosquitto_pub -p {port} -t reconf/demo/{topic} -l".split(), stdin=asyncio.subprocess.PIPE
+    )
+    await hostile.communicate(b"\n".join(lines) + b"\n")
+
+
+@pytest.mark.parametrize("ingress", [False, True])
+async def test_emergency_stop_has_a_way_of_its_own(broker: Mosquitto, tmp_path: Path, ingress: bool) -> None:
+    """Commands wait for a control that does not answer, good ones pour in: a stop waits behind nothing."""
+    broker.start()
+    issuers = (IssuerSpec("scada", "operator"), IssuerSpec("button", "observer"))
+    async with (
+        running(broker.port, tmp_path, control=False, ingress=ingress, issuers=issuers) as link,
+        scada(broker.port) as outside,
+    ):
+        await connected(link)
+        good = [json.dumps(command(sequence=k)).encode() for k in range(1, 2_001)]
+        flood = asyncio.create_task(publish_lines(broker.port, "command", good))
+        await wait_for(link.commands.full)
+        stop = command("emergency_stop", sequence=None, issuer="button")
+        await outside.client.publish("reconf/demo/emergency_stop", json.dumps(stop), qos=1)
+        async with asyncio.timeout(5.0):
+            heard = await link.stops.get()
+        assert heard.envelope.id == stop["id"]
+        heard.answer(Outcome("accepted", "accepted", "stopped"))
+        await outside.until(lambda: any(r["id"] == stop["id"] for r in outside.of("/reply")))
+        await flood
+
+
+async def test_only_stops_are_taken_on_their_topic(broker: Mosquitto, tmp_path: Path) -> None:
+    broker.start()
+    async with running(broker.port, tmp_path, ingress=True) as link, scada(broker.port) as outside:
+        await connected(link)
+        wrong = command()
+        await outside.client.publish("reconf/demo/emergency_stop", json.dumps(wrong), qos=1)
+        await outside.until(lambda: outside.of("/reply"))
+        assert outside.of("/reply")[0]["reason"] == "wrong_topic"
+        stop = json.dumps(command("emergency_stop", sequence=None))
+        await publish_lines(broker.port, "emergency_stop", [b"{}"] * 2_000)
+        await outside.client.publish("reconf/demo/emergency_stop", stop, qos=1)
+        await outside.until(lambda: outside.of("/reply")[-1]["result"] == "accepted")
+
+
+async def test_heartbeats_pass_through_a_flood_of_commands(broker: Mosquitto, tmp_path: Path) -> None:
+    broker.start()
+    site = replace(site_at(broker.port), fallback=FallbackSpec(heartbeat_timeout_s=5.0))
+    link = MqttLink(site, store=None, executor=None)
+    run = asyncio.create_task(link.run())
+    async with scada(broker.port) as outside:
+        await connected(link)
+        await publish_lines(broker.port, "command", [json.dumps(command()).encode()] * 1_000)
+        await publish_lines(broker.port, "heartbeat", [b'{"issuer": 1}'] * 500)
+        assert link.heartbeat_age_s() is None
+        await outside.client.publish("reconf/demo/heartbeat", '{"issuer": "scada"}', qos=1)
+        await wait_for(lambda: link.heartbeat_age_s() is not None)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
 
 
 async def test_replies_come_at_once(broker: Mosquitto, tmp_path: Path) -> None:
@@ -321,19 +386,19 @@ async def test_link_stops_at_whatever_moment_it_is_asked(broker: Mosquitto, tmp_
             await asyncio.sleep(hundredth / 4_000)
 
 
-async def test_ingress_process_hears_commands_and_comes_back(broker: Mosquitto, tmp_path: Path) -> None:
+async def test_ingress_processes_hear_and_come_back(broker: Mosquitto, tmp_path: Path) -> None:
     broker.start()
     async with running(broker.port, tmp_path, ingress=True) as link, scada(broker.port) as outside:
         await connected(link)
-        assert link.ingress is not None
         assert (await outside.reply_to(command()))["result"] == "accepted"
-        link.ingress.renew()  # the process is killed
-        ingress = link.ingress
-        await wait_for(lambda: not ingress.connected.is_set())
-        assert "commands" in link.state().text
-        await wait_for(link.ingress.connected.is_set)
+        commands, stops = link.ingress
+        for ingress, what in ((commands, "commands: "), (stops, "emergency stops: ")):
+            ingress.renew()  # the process is killed
+            await wait_for(lambda one=ingress: not one.connected.is_set())
+            assert what in link.state().text
+        await wait_for(commands.connected.is_set)
+        await wait_for(stops.connected.is_set)
         assert (await outside.reply_to(command(sequence=2)))["result"] == "accepted"
         assert link.state().text == ""
-        process = link.ingress._process
-        assert process is not None
-    assert process.returncode is not None
+        processes = [ingress._process for ingress in link.ingress]
+    assert all(process is not None and process.returncode is not None for process in processes)

@@ -56,7 +56,7 @@ def secure(broker: Mosquitto) -> TlsMosquitto:
     now = datetime.now(UTC)
     make_ca(broker.folder, "test CA", now)
     issue(broker.folder, "broker", now, server_names=["127.0.0.1"])
-    for name in ("demo", "scada", "display", "stranger"):
+    for name in ("demo", "scada", "display", "stop-panel", "stranger"):
         issue(broker.folder, name, now)
     tls = TlsMosquitto(broker.folder, broker.port)
     tls.start()
