@@ -204,17 +204,16 @@ class Campaign:
     def _draw(self) -> dict[str, Any]:
         """A good command."""
         rng = self._rng
-        action, args = rng.choice(
-            [
-                ("set_power", {"power_w": round(rng.uniform(-5e4, 5e4), 1)}),
-                ("set_limits", {"discharge_max_w": round(rng.uniform(0.0, 5e4), 1)}),
-                ("set_soc_window", {"soc_min_frac": round(rng.uniform(0.0, 0.4), 3), "soc_max_frac": 0.9}),
-                ("start_balancing", {"active": rng.random() < 0.5}),
-                ("bypass_module", {"serial": f"DEMO-A{rng.randint(1, 24):02d}"}),
-                ("return_module", {"serial": f"DEMO-A{rng.randint(1, 24):02d}"}),
-                ("set_mode", {"mode": "standby"}),
-            ]
-        )
+        kinds: list[tuple[str, dict[str, Any]]] = [
+            ("set_power", {"power_w": round(rng.uniform(-5e4, 5e4), 1)}),
+            ("set_limits", {"discharge_max_w": round(rng.uniform(0.0, 5e4), 1)}),
+            ("set_soc_window", {"soc_min_frac": round(rng.uniform(0.0, 0.4), 3), "soc_max_frac": 0.9}),
+            ("start_balancing", {"active": rng.random() < 0.5}),
+            ("bypass_module", {"serial": f"DEMO-A{rng.randint(1, 24):02d}"}),
+            ("return_module", {"serial": f"DEMO-A{rng.randint(1, 24):02d}"}),
+            ("set_mode", {"mode": "standby"}),
+        ]
+        action, args = rng.choice(kinds)
         if self._settled.mode == "emergency_stop" or any(c["action"] == "emergency_stop" for c in self._open):
             action, args = "set_power", {"power_w": round(rng.uniform(-5e4, 5e4), 1)}
         elif rng.random() < 0.02:
