@@ -130,3 +130,9 @@ def _missed(book: PlanBook, question: AllocationInput, why: str, fallback: Fallb
 def same_direction(plan: Plan, question: AllocationInput) -> bool:
     """Whether the last plan serves a request of the same sign (a plan to discharge cannot charge)."""
     return plan.power_planned_w * question.request.power_w >= 0.0
+
+
+def serves(plan: Plan, question: AllocationInput) -> bool:
+    """Whether a plan, made smaller, gives what a question asks for."""
+    asked_w = question.request.power_w
+    return same_direction(plan, question) and abs(asked_w) <= abs(plan.power_asked_w)

@@ -82,8 +82,26 @@ CAMPAIGNS: tuple[Campaign, ...] = (
         lambda f: f["violations"] == 0, ("clairvoyant_ratio", "violations"),
     ),
     Campaign(
-        "hostile traffic", _bench("flood", "--seconds", "60", "--rate", "10000"), "nothing hostile accepted",
-        lambda f: f["accepted_hostile"] == 0, ("tick_ms_p99_quiet", "tick_ms_p99_flood", "accepted_hostile"),
+        "hostile commands", _bench("fuzz", "--messages", "1000000", "--over-broker", "50000"), "none accepted",
+        lambda f: f["accepted_hostile"] == 0 and f["honest_accepted"],
+        ("messages", "published", "accepted_hostile"),
+    ),
+    Campaign(
+        "kills of broker and edge", _bench("kills", "--kills", "1000"), "nothing acknowledged is lost",
+        lambda f: f["lost_acknowledged"] == f["reply_changed"] == f["unanswered"] == 0,
+        ("kills", "acknowledged", "lost_acknowledged"),
+    ),
+    Campaign(
+        "commands", _bench("command"), "reply p99 below 50 ms, first write within a tick",
+        lambda f: f["reply_ms_p99"] < 50.0 and f["set_power_to_write_ms_max"] < f["tick_ms"],
+        ("reply_ms_p99", "set_power_to_write_ms_max", "emergency_stop_to_safe_write_ms"),
+    ),
+    Campaign(
+        "hostile traffic", _bench("flood", "--seconds", "60", "--rate", "10000"), 
+        "nothing hostile accepted, tick p99 below a fifth of the tick and twice the quiet one",
+        lambda f: f["accepted_hostile"] == 0
+        and f["tick_ms_p99_flood"] < min(0.2 * f["tick_ms"], 2.0 * f["tick_ms_p99_quiet"]),
+        ("tick_ms_p99_quiet", "tick_ms_p99_flood", "accepted_hostile", "stop_to_safe_write_ms_flood"),
     ),
 )  # fmt: skip
 

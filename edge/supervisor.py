@@ -22,6 +22,7 @@ from edge.core import ControlCore
 from edge.core_plan import rated_w
 from edge.core_state import SavedCore
 from edge.core_values import Answer, EmergencyStop, Heartbeats, Order, SetMode, TickInput, TickOutcome
+from edge.interval import serves
 from edge.keeper import Keeper
 from edge.modbus.southbound import Southbound
 from edge.northbound.actions import RequestSnapshot
@@ -34,7 +35,7 @@ from edge.publisher import Publisher
 from edge.setpoint import PowerCommand
 from edge.status import Stamp, delivered_w
 from edge.worker import OptimizerWorker
-from optimizer.result import AllocationInput, AllocationResult, Request
+from optimizer.result import AllocationInput, AllocationResult, Plan, Request
 from reconf.actuation import VerifiedCommand
 from reconf.sequences import SiteMode
 from reconf.site import Site
@@ -264,7 +265,7 @@ class Daemon:
         self.figures.core_ms.append(1e3 * (core_s - read_s))
         self.figures.write_ms.append(1e3 * (self._completed_s - core_s))
         if outcome.question is not None:
-            self._ask(outcome.question)
+            self._ask(outcome.question, outcome.view.book.plan)
         elif self.figures.ticks == 1:
             self._warm_up(outcome)
         self._tell(outcome)
@@ -283,14 +284,19 @@ class Daemon:
         while step is not None:
             step = self.core.confirm(await self.parts.south.write(step))
 
-    def _ask(self, question: AllocationInput) -> None:
-        """Give the optimizer its question; an older one that still runs is given up."""
+    def _ask(self, question: AllocationInput, plan: Plan | None) -> None:
+        """Give the optimizer its question; an older one that still runs is given up.
+
+        Where `plan`, which is in force, cannot serve the request, the answer brings the next tick forward.
+        """
         if self._asking is not None:
             self._asking.cancel()
 
         async def ask() -> None:
             began_s = self.parts.clock.wall_s()
             self._answer = await self.parts.worker.ask(question)
+            if plan is None or not serves(plan, question):
+                self._hurry.set()
             self.figures.solve_ms.append(1e3 * (self.parts.clock.wall_s() - began_s))
 
         self._asking = asyncio.create_task(ask())

@@ -21,7 +21,7 @@ from typing import Any
 
 from edge.bench.flood import good_command
 from edge.bench.kill_child import serve, site_at
-from edge.bench.site_rig import RigError, end, mosquitto
+from edge.bench.site_rig import RigError, mosquitto
 from edge.northbound.commander import Commander, NoBrokerError
 from edge.store import Store
 
@@ -29,6 +29,8 @@ KILL_WITHIN_S = 0.08
 """A few times what a command takes."""
 BURST_MAX = 3
 """Commands on their way at once."""
+STOP_SHARE = 0.03
+"""Rounds with an emergency stop."""
 ANSWER_S = 0.4
 GIVE_UP_S = 30.0
 FRESH_STATE_KILLS = 60
@@ -134,7 +136,7 @@ class Campaign:
         commander = await self._connected()
         async with commander:
             await self._answered(commander)
-            new = [self._draw() for _ in range(self._rng.randint(1, BURST_MAX))]
+            new = self._burst()
             self._open += new
             asking = [asyncio.create_task(self._give(commander, command)) for command in new]
             await asyncio.sleep(self._rng.uniform(0.0, KILL_WITHIN_S))
@@ -201,6 +203,12 @@ class Campaign:
             self._broker, self._port = await mosquitto(self._stack, self._folder, self._port)
         return Commander(site_at(self._port), identifier="kills-host")
 
+    def _burst(self) -> list[dict[str, Any]]:
+        """A few commands at once; an emergency stop alone, since it overtakes others."""
+        if self._settled.mode != "emergency_stop" and self._rng.random() < STOP_SHARE:
+            return [self._made("emergency_stop", {})]
+        return [self._draw() for _ in range(self._rng.randint(1, BURST_MAX))]
+
     def _draw(self) -> dict[str, Any]:
         """A good command."""
         rng = self._rng
@@ -213,11 +221,11 @@ class Campaign:
             ("return_module", {"serial": f"DEMO-A{rng.randint(1, 24):02d}"}),
             ("set_mode", {"mode": "standby"}),
         ]
-        action, args = rng.choice(kinds)
-        if self._settled.mode == "emergency_stop" or any(c["action"] == "emergency_stop" for c in self._open):
-            action, args = "set_power", {"power_w": round(rng.uniform(-5e4, 5e4), 1)}
-        elif rng.random() < 0.02:
-            action, args = "emergency_stop", {}
+        if self._settled.mode == "emergency_stop":
+            kinds.pop()
+        return self._made(*rng.choice(kinds))
+
+    def _made(self, action: str, args: dict[str, Any]) -> dict[str, Any]:
         self._sequence += 1
         self.tally.given += 1
         return good_command(action, **args) | {"sequence": self._sequence}
@@ -266,7 +274,7 @@ class Campaign:
         if self._broker is None:
             raise RigError("no broker")
         self._broker.kill()
-        await end(self._broker)
+        await self._broker.wait()
 
 
 def stored_effect(stored: Mapping[str, Any]) -> Effect:

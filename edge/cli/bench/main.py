@@ -25,6 +25,7 @@ BENCHES: dict[str, tuple[str, str]] = {
         "edge.cli.bench.kills",
         "broker and daemon killed at random: acknowledged commands that are lost",
     ),
+    "fuzz": ("edge.cli.bench.fuzz", "hostile commands against the contract and over a broker"),
     "flood": ("edge.cli.bench.flood", "hostile traffic on the command topic"),
 }
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.interval import HOLD_INTERVALS, PlanBook, Rung, begin, due, given_up, overdue, settle
+from edge.interval import HOLD_INTERVALS, PlanBook, Rung, begin, due, given_up, overdue, serves, settle
 from optimizer.result import AllocationInput, Inaccurate, Infeasible, Late, Plan, Policy, Request
 
 
@@ -105,3 +105,10 @@ def test_a_plan_to_discharge_is_not_held_for_a_charge() -> None:
 def test_answers_to_old_questions_are_thrown_away() -> None:
     book = begin(PlanBook(), question(2), 0.0, 30.0)
     assert settle(book, plan(1), rule) == book
+
+
+@pytest.mark.parametrize(
+    ("asked_w", "served"), [(1000.0, True), (400.0, True), (1001.0, False), (-100.0, False)]
+)
+def test_a_plan_made_smaller_serves_less_of_the_same_direction(asked_w: float, served: bool) -> None:
+    assert serves(plan(1), question(2, asked_w)) is served
