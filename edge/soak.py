@@ -82,7 +82,8 @@ CAMPAIGNS: tuple[Campaign, ...] = (
         lambda f: f["violations"] == 0, ("clairvoyant_ratio", "violations"),
     ),
     Campaign(
-        "hostile commands", _bench("fuzz", "--messages", "1000000", "--over-broker", "50000"), "none accepted",
+        "hostile commands", _bench("fuzz", "--messages", "1000000", "--over-broker", "50000"),
+        "none accepted",
         lambda f: f["accepted_hostile"] == 0 and f["honest_accepted"],
         ("messages", "published", "accepted_hostile"),
     ),
@@ -97,7 +98,7 @@ CAMPAIGNS: tuple[Campaign, ...] = (
         ("reply_ms_p99", "set_power_to_write_ms_max", "emergency_stop_to_safe_write_ms"),
     ),
     Campaign(
-        "hostile traffic", _bench("flood", "--seconds", "60", "--rate", "10000"), 
+        "hostile traffic", _bench("flood", "--seconds", "60", "--rate", "10000"),
         "nothing hostile accepted, tick p99 below a fifth of the tick and twice the quiet one",
         lambda f: f["accepted_hostile"] == 0
         and f["tick_ms_p99_flood"] < min(0.2 * f["tick_ms"], 2.0 * f["tick_ms_p99_quiet"]),
