@@ -41,6 +41,24 @@ def fault_events(time_s: float, faults: Sequence[FaultEvent]) -> list[Event]:
     return told
 
 
+def finding_events(before: TickView | None, now: TickView) -> list[Event]:
+    """Sensors and cells that the estimator has just ceased to believe, or believes again."""
+    was = () if before is None else before.estimate.findings
+    found = now.estimate.findings
+    if found is was or found == was:
+        return []
+    time_s = now.input.now_s
+    told = [
+        Event(time_s, "finding", f.serial, f"{f.subject} ({f.test}): {f.evidence}")
+        for f in found
+        if f not in was
+    ]
+    told += [
+        Event(time_s, "finding_cleared", f.serial, f"{f.subject} ({f.test})") for f in was if f not in found
+    ]
+    return told
+
+
 def transitions(
     before: TickView | None,
     now: TickView,
@@ -50,6 +68,7 @@ def transitions(
     """What changed in this tick."""
     time_s = now.input.now_s
     events = [Event(time_s, "sequence", e.subject, f"{e.before} -> {e.after}: {e.why}") for e in sequence]
+    events += finding_events(before, now)
     events += fault_events(time_s, faults)
     if before is None or before.rung != now.rung:
         events.append(Event(time_s, "rung", "site", f"{now.rung.name.lower()}: {now.rung_reason}"))

@@ -68,7 +68,7 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
     )
     ends = reach(constants, state, state.cut_soc_frac)
     state = replace(state, cut_soc_frac=ends.cut_soc_frac)
-    return state, report(constants, state, point, shift, voltage, ends, image)
+    return state, report(constants, state, point, shift, voltage, ends, image, dt_s)
 
 
 def _predict(

@@ -55,6 +55,10 @@ JUMP_K: Final = 6.0
 RATIO_ALLOWANCE_FRAC: Final = 0.12
 """Resistance over SOC is known to about this; 4 K at 22 kJ/mol."""
 RATIO_STD_FRAC: Final = 0.03
+RATIO_PRIOR_STD_FRAC: Final = 0.8
+"""Of a salvaged module nobody has measured: twice the resistance believed is an old module, not a lie."""
+RATIO_DEAF: Final = -0.7
+"""Voltages that answer with less than the rest of this do not answer: nothing to learn a resistance from."""
 
 
 class Untrue(IntFlag):
@@ -143,7 +147,7 @@ class IntegrityState:
             step_xy=np.zeros(m),
             step_xx=np.zeros(m),
             ratio_scale=scale.copy(),
-            ratio_var=(0.25 * scale) ** 2,
+            ratio_var=(RATIO_PRIOR_STD_FRAC * scale) ** 2,
             scores=np.zeros((len(TESTS), 2, m)),
             untrue=np.zeros(m, dtype=np.int64),
             untrue_cells=np.zeros((m, c), dtype=np.bool_),
@@ -315,7 +319,8 @@ def _learn_ratio(state: IntegrityState, ratio: FloatArray, usable: BoolArray) ->
     """Long-term resistance: an average over weeks that a lie of hours cannot pull along."""
     var = state.ratio_var + (0.10 * state.ratio_scale) ** 2 * BLOCK_S / (30 * 86400.0)
     noise = (2.0 * RATIO_STD_FRAC**2) * state.ratio_scale**2
-    fits = usable & (np.abs(ratio) < 0.5) & (state.untrue == 0)
+    likely = np.maximum(0.5, 3.0 * np.sqrt(state.ratio_var) / state.ratio_scale)
+    fits = usable & (ratio > RATIO_DEAF) & (np.abs(ratio) < likely) & (state.untrue == 0)
     gain = np.where(fits, var / (var + noise), 0.0)
     return replace(
         state,
@@ -381,7 +386,7 @@ def _judgement(test: int, m: int, seen: _Evidence) -> Iterator[tuple[str, Untrue
     if test in {PAIR, OBSERVER, NEIGHBOURS}:
         yield from _temperatures(test, m, seen, t1, t2)
     elif test == RESISTANCE:
-        if seen.ratio[m] < -0.7:
+        if seen.ratio[m] < RATIO_DEAF:
             text = f"voltages answer to current steps with {1 + seen.ratio[m]:.0%} of the known resistance"
             yield ("cell_voltages", Untrue.CELL_VOLTAGES, -1, text)
             return

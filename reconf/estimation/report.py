@@ -17,6 +17,8 @@ OBSERVER_DOUBT_K = 2.5
 """Free-running observer against a true sensor, with the ambient measured, without heat."""
 AMBIENT_DOUBT_K = 15.0
 """The same where the ambient is a number from the site file."""
+STALE_TICKS = 2.0
+"""Readings that were missed once are still believed, however long the tick took."""
 RISE_DOUBT_FRAC = 0.35
 """Share of the heating that an unknown thermal resistance (or a fan) may be wrong by."""
 
@@ -29,6 +31,7 @@ def report(
     voltage_v: FloatArray,
     ends: Reach,
     image: SiteImage,
+    dt_s: float,
 ) -> Estimate:
     """The estimate.
 
@@ -40,6 +43,7 @@ def report(
         voltage_v: (M, C) cell voltages that were used, NaN where none was.
         ends: weakest and strongest group, remaining charge.
         image: for freshness.
+        dt_s: since the last tick: a tick that came late makes no reading older than one that was missed.
     """
     held, inside, rho, bank = state.groups, state.circuit, state.resistance, constants.bank
     capacity = np.maximum(ends.weakest_ah + ends.room_ah, 0.05 * constants.rated_ah)
@@ -77,7 +81,7 @@ def report(
         temperature_high_degc=high,
         cell_voltage_min_v=np.where(constants.mask, shown, np.inf).min(axis=1),
         cell_voltage_max_v=np.where(constants.mask, shown, -np.inf).max(axis=1),
-        trusted=_trusted(state, image),
+        trusted=_trusted(state, image, dt_s),
         findings=state.integrity.findings + state.anomaly.findings,
     )
 
@@ -115,14 +119,15 @@ def temperature_bounds(
     return low, high
 
 
-def _trusted(state: FilterState, image: SiteImage) -> BoolArray:
+def _trusted(state: FilterState, image: SiteImage, dt_s: float) -> BoolArray:
     """Fresh voltages, a current (or its substitute) and a temperature that are judged true."""
     readings, watch = image.modules, state.integrity
-    fresh = state.started & (readings.age_s <= state.constants.tuning.stale_after_s)
+    stale_s = max(state.constants.tuning.stale_after_s, STALE_TICKS * dt_s)
+    fresh = state.started & (readings.age_s <= stale_s)
     both_warm = (watch.untrue & BOTH_TEMPERATURES) == BOTH_TEMPERATURES
     trusted: BoolArray = (
         fresh
-        & (state.unheard_s <= state.constants.tuning.stale_after_s)
+        & (state.unheard_s <= stale_s)
         & (readings.current_a.usable | watch.is_untrue(Untrue.CURRENT))
         & readings.temperature_degc.usable.any(axis=1)
         & ~both_warm

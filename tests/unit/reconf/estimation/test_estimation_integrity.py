@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from edge.bench.integrity import LIES, _operate, _scene, lies, upper95
-from reconf.estimation import cusum
+from edge.bench.protect_site import bench_site
+from reconf.estimation import cusum, integrity
+from reconf.estimation.constants import constants_of
 
 
 @pytest.mark.parametrize(("drift", "threshold"), [(0.5, 3.0), (0.5, 4.0), (0.25, 5.0)])
@@ -58,3 +60,35 @@ def test_honest_hour_finds_nothing():
     drive, duty = _scene(3, 10.0, None)
     _operate(drive, duty, 3600.0)
     assert drive.estimate.findings == ()
+
+
+def _stepping(constants, state, ratio, blocks):
+    """Blocks of 30 s in which every module answers current steps with `ratio` of its known resistance."""
+    m = constants.mask.shape[0]
+    none, warm = np.full(m, np.nan), np.full((m, 2), 25.0)
+    weight = 1e4
+    signals = integrity.Signals(
+        temperature_degc=warm, model_degc=np.full(m, 25.0), cell_sum_v=none, cell_voltage_v=warm * np.nan,
+        string_current_a=none, quiet_current_a=none, current_a=np.full(m, 20.0), counter_ah=none,
+        current_ah=np.zeros(m), step_xy=ratio * weight * np.ones(m), step_xx=weight * np.ones(m),
+        ambient_known=True,
+    )  # fmt: skip
+    serials = tuple(f"S{k}" for k in range(m))
+    for k in range(blocks):
+        state = integrity.watch(
+            constants, state, signals, np.zeros(m, dtype=np.intp), serials, 30.0 * k, integrity.BLOCK_S
+        )
+    return state
+
+
+def test_resistance_nobody_measured_is_learned_first_and_a_lie_is_found_against_what_was_learned():
+    constants = constants_of(bench_site(4))
+    start = integrity.IntegrityState.start(constants, np.full(4, 25.0), np.full(4, 1.3))
+    learned = _stepping(constants, start, 2.6, 40)
+    assert learned.findings == (), "twice the resistance believed is an old module"
+    assert learned.ratio_scale == pytest.approx([2.6] * 4, rel=0.02)
+    # now the sensors claim a temperature at which it would be 40 % more
+    lied = _stepping(constants, learned, 2.6 / 1.4, 20)
+    assert {f.test for f in lied.findings} == {"resistance"}
+    deaf = _stepping(constants, start, 0.05, 40)
+    assert {f.subject for f in deaf.findings} == {"cell_voltages"}
