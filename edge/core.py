@@ -46,6 +46,7 @@ from reconf.arrays import BoolArray
 from reconf.estimation.filter import estimate as run_filter
 from reconf.estimation.filter import initial_state
 from reconf.estimation.state import Estimate
+from reconf.isolation import Maintenance
 from reconf.protection.envelope import Envelope
 from reconf.protection.protect import protect
 from reconf.readings import SiteImage
@@ -99,6 +100,11 @@ class ControlCore:
     def view(self) -> TickView | None:
         """The last tick, None before the first."""
         return self._view
+
+    @property
+    def maintenance(self) -> Maintenance:
+        """The lock as it stands, orders since the last tick included."""
+        return self._state.maintenance
 
     @property
     def heartbeats(self) -> Heartbeats:
@@ -239,6 +245,7 @@ class ControlCore:
             out_of_service=moved.actions.modules_out | ~shaping.insertable(looked.envelope),
             connected=moved.state.joined,
             refused=judged.refused,
+            maintenance=self._state.maintenance,
         )
         self._recorder.ticked(view)
         events = core_events.transitions(
@@ -323,6 +330,7 @@ class ControlCore:
                 verified=self._state.verified,
                 emergency_stop=pending.emergency_stop,
                 cleared=pending.cleared,
+                maintenance=self._state.maintenance.held,
                 clear_modules=pending.clear_modules,
                 clear_strings=pending.clear_strings,
             ),

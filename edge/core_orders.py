@@ -12,6 +12,9 @@ from edge.core_values import (
     ClearFault,
     CoreState,
     EmergencyStop,
+    HandsInside,
+    HandsOut,
+    HoldMaintenance,
     Order,
     SetBalancing,
     SetLimits,
@@ -19,6 +22,7 @@ from edge.core_values import (
     SetSocWindow,
     TickView,
 )
+from edge.onsite_orders import on_site_only
 from edge.setpoint import PowerCommand, command_power, withdraw
 from reconf.protection.envelope import Envelope
 from reconf.protection.protect import ClearRefused, clear_fault
@@ -33,6 +37,8 @@ def handle(  # noqa: PLR0911 - one return for each kind of order
     site: Site, state: CoreState, view: TickView | None, order: Order, wall_s: float
 ) -> tuple[CoreState, Answer]:
     """The state after `order`, and the answer to it."""
+    if state.maintenance.held and not _in_maintenance(order):
+        return state, _no("local_lock", f"maintenance is held on site by {state.maintenance.by}")
     match order:
         case PowerCommand():
             return _power(site, state, view, order, wall_s)
@@ -42,6 +48,8 @@ def handle(  # noqa: PLR0911 - one return for each kind of order
             return _clear(state, order)
         case EmergencyStop():
             return _stop(state)
+        case HoldMaintenance() | HandsInside() | HandsOut():
+            return on_site_only(site, state, view, order, wall_s)
         case BypassModule():
             return _bypass(site, state, order)
         case SetSocWindow(soc_min_frac=low, soc_max_frac=high):
@@ -53,6 +61,19 @@ def handle(  # noqa: PLR0911 - one return for each kind of order
             return replace(state, balancing=active), _yes("balancing " + ("starts" if active else "ends"))
         case _:
             assert_never(order)
+
+
+def _in_maintenance(order: Order) -> bool:
+    """What is taken while somebody works on the site: stopping, and what is asked on site."""
+    match order:
+        case EmergencyStop() | HoldMaintenance() | HandsInside() | HandsOut():
+            return True
+        case SetMode(mode=mode, on_site=on_site):
+            return on_site and mode is SiteMode.OFF
+        case ClearFault(on_site=on_site):
+            return on_site
+        case _:
+            return False
 
 
 def _yes(text: str, curtailed_to_w: float | None = None) -> Answer:
@@ -100,12 +121,10 @@ def capability_reason(envelope: Envelope) -> str:
 
 def _mode(state: CoreState, view: TickView | None, order: SetMode) -> tuple[CoreState, Answer]:
     mode = SiteMode.ESTOP if state.pending.emergency_stop else view.mode if view is not None else None
-    if order.mode not in {SiteMode.RUN, SiteMode.STANDBY, SiteMode.OFF, SiteMode.MAINTENANCE}:
-        return state, _no("malformed", f"mode {order.mode.value!r} cannot be asked for")
-    if order.mode is SiteMode.MAINTENANCE and not order.on_site:
+    if order.mode is SiteMode.MAINTENANCE:
         return state, _no("local_lock", "maintenance is taken and released on site only")
-    if mode is SiteMode.MAINTENANCE and not order.on_site:
-        return state, _no("local_lock", "the site is in maintenance, taken on site")
+    if order.mode not in {SiteMode.RUN, SiteMode.STANDBY, SiteMode.OFF}:
+        return state, _no("malformed", f"mode {order.mode.value!r} cannot be asked for")
     if mode in HELD and order.mode is not SiteMode.OFF:
         return state, _no("fault_latched", f"the site is in mode {mode.value}; clear the fault first")
     after = replace(state, pending=replace(state.pending, mode=order.mode))

@@ -56,6 +56,7 @@ def fresh_state(site: Site, saved: SavedCore) -> CoreState:
         limits=saved.lasting.limits,
         balancing=saved.lasting.balancing,
         pending=Pending(emergency_stop=_stop_unseen(saved)),
+        maintenance=saved.lasting.maintenance,
     )
 
 

@@ -15,6 +15,7 @@ from reconf.actuation import Receipt, Refused, SlotCommand, VerifiedCommand
 from reconf.arrays import BoolArray, FloatArray
 from reconf.estimation.memory import FilterState
 from reconf.estimation.state import Estimate
+from reconf.isolation import RELEASED, Maintenance, Statement
 from reconf.protection.envelope import Envelope
 from reconf.protection.protect import OperatorLimits, ProtectionState
 from reconf.readings import SiteImage
@@ -46,7 +47,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class SetMode:
-    """Ask for a mode of the site: `run`, `standby`, `off`; `maintenance` on site only."""
+    """Ask for a mode of the site: `run`, `standby`, `off`."""
 
     mode: SiteMode
     on_site: bool = False
@@ -66,6 +67,31 @@ class EmergencyStop:
     """Leave everything now, latched."""
 
     source: str = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class HoldMaintenance:
+    """Take the maintenance lock or release it; on site only."""
+
+    held: bool
+    by: str
+    utc: str
+    """RFC 3339, a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandsInside:
+    """Ask for a permit to put hands inside; on site only."""
+
+    statement: Statement
+    utc: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandsOut:
+    """Give a permit back; on site only."""
+
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +131,9 @@ Order: TypeAlias = (
     | SetMode
     | ClearFault
     | EmergencyStop
+    | HoldMaintenance
+    | HandsInside
+    | HandsOut
     | BypassModule
     | SetSocWindow
     | SetLimits
@@ -180,6 +209,7 @@ class TickView:
     connected: BoolArray
     """(S,) joined: may carry power."""
     refused: Refused | None
+    maintenance: Maintenance = RELEASED
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +311,8 @@ class CoreState:
     operator: OperatorLimits
     limits: SetLimits = SetLimits()
     balancing: bool = False
+    maintenance: Maintenance = RELEASED
+    """Held on site; commands from afar are refused and nothing closes."""
     connected: BoolArray | None = None
     """(S,) strings that the open plan counts on."""
     asked_w: float = 0.0

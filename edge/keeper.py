@@ -7,9 +7,8 @@ never felt by control.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,14 +45,14 @@ def load_saved(store: Store, now: Moment, site: Site) -> SavedCore:
         StoreError: the state directory cannot be read.
     """
     ledger, utc = store.ledger, now.utc
-    faults = tuple(SavedFault(**row) for row in ledger.get("faults") or ())
+    faults = tuple(SavedFault.from_json(row) for row in ledger.get("faults") or ())
     stored = {key: ledger.get(key) for key in LASTING_KEYS}
     try:
         left = lasting(stored, now)
     except ValueError as error:
         # a newer or damaged value: what makes safe is kept, the rest is told and asked for anew
         log.warning("orders_not_read", error=str(error))
-        left = lasting({key: stored[key] for key in ("mode", "bypassed")}, now)
+        left = lasting({key: stored[key] for key in ("mode", "bypassed", "maintenance")}, now)
     modules: dict[str, SavedModule] = {}
     oldest = utc
     serials = set(site.topology.serials)
@@ -77,7 +76,7 @@ def load_saved(store: Store, now: Moment, site: Site) -> SavedCore:
 
 def _faults(state: CoreState, view: TickView) -> list[dict[str, Any]]:
     """Latched faults as rows."""
-    return [asdict(f) for f in state.protection.saved()] if view.envelope.faults else []
+    return [f.to_json() for f in state.protection.saved()] if view.envelope.faults else []
 
 
 class Keeper:
@@ -128,6 +127,27 @@ class Keeper:
             self.save_estimates(state)
         if record is not None:
             self._record(store, record, utc)
+
+    async def record(self, entry: Mapping[str, Any], effect: Mapping[str, Any]) -> str:
+        """An entry of the audit log with the effect of its order; on the disk when this returns.
+
+        Returns why it is not on record, empty when it is.
+        """
+        store = self._store
+        if store is None:
+            return self.trouble or "there is no state directory"
+        utc = self._utc()
+
+        def work() -> None:
+            store.ledger.settle(
+                utc=utc, command_id=None, digest="", reply={}, sequence=None, audit=entry, documents=effect
+            )
+
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except StoreError as error:
+            return str(error)
+        return ""
 
     def save_estimates(self, state: CoreState) -> None:
         """Estimates of all modules, by serial."""
@@ -181,14 +201,18 @@ class Keeper:
             await self._do(self._jobs.get_nowait())
 
     async def _do(self, work: Callable[[], None]) -> None:
+        written = False
         try:
             await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            written = True
         except StoreError as error:
             if not self.trouble:
                 log.warning("store_not_written", error=str(error))
             self.trouble = str(error)
-            self._critical.clear()  # faults and mode are tried again with the next tick
-        else:
+        finally:
+            if not written:
+                self._critical.clear()  # faults and mode are tried again with the next tick
+        if written:
             if self.trouble:
                 log.info("store_written_again")
             self.trouble = ""

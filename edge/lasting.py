@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from edge.core_values import CoreState, SetLimits, TickView
 from edge.setpoint import PowerCommand, SetPoint
+from reconf.isolation import RELEASED, Maintenance
 from reconf.protection.protect import OperatorLimits
 from reconf.sequences import SiteMode
 
@@ -81,6 +82,7 @@ class Lasting:
     soc_min_frac: float = 0.0
     soc_max_frac: float = 1.0
     balancing: bool = False
+    maintenance: Maintenance = RELEASED
 
     def operator(self) -> OperatorLimits:
         """As the core remembers it."""
@@ -93,7 +95,7 @@ class Lasting:
         )
 
 
-LASTING_KEYS = ("mode", "bypassed", "operator", "limits", "setpoint")
+LASTING_KEYS = ("mode", "bypassed", "operator", "limits", "setpoint", "maintenance")
 
 
 def watched(state: CoreState, view: TickView | None) -> dict[str, Any]:
@@ -105,6 +107,7 @@ def watched(state: CoreState, view: TickView | None) -> dict[str, Any]:
         "operator": (operator.soc_min_frac, operator.soc_max_frac, state.balancing),
         "limits": state.limits,
         "setpoint": state.setpoint.command,
+        "maintenance": state.maintenance,
     }
 
 
@@ -119,6 +122,7 @@ def documents(state: CoreState, view: TickView | None, now: Moment) -> dict[str,
         },
         "limits": _limits(state.limits, now),
         "setpoint": _setpoint(state.setpoint.command, now),
+        "maintenance": asdict(state.maintenance),
     }
     mode = _mode(state, view)
     if mode is not None:
@@ -177,6 +181,7 @@ def lasting(stored: Mapping[str, Any], now: Moment) -> Lasting:
             soc_min_frac=operator.soc_min_frac,
             soc_max_frac=operator.soc_max_frac,
             balancing=operator.balancing,
+            maintenance=Maintenance.from_json(stored.get("maintenance")),
         )
     except ValidationError as error:
         raise ValueError(f"{error.title}: {error.error_count()} values cannot be read") from error

@@ -14,7 +14,6 @@ from edge.northbound.gate import CommandGate
 from edge.northbound.sunspec.server import SunSpecServer
 from edge.northbound.sunspec.start import sunspec_server
 from edge.northbound.sunspec.view import SiteState
-from reconf.sequences import SiteMode
 from reconf.site import Site
 
 FEED_PERIOD_S = 1.0
@@ -73,7 +72,7 @@ async def _feed(server: SunSpecServer, view: Callable[[], TickView | None]) -> N
                     estimate=seen.estimate,
                     envelope=seen.envelope,
                     mode=seen.mode.value,
-                    local=seen.mode is SiteMode.MAINTENANCE,
+                    local=seen.maintenance.held,
                 )
             )
         await asyncio.sleep(FEED_PERIOD_S)

@@ -25,6 +25,7 @@ from edge.core_values import Answer, EmergencyStop, Heartbeats, Order, SetMode, 
 from edge.interval import serves
 from edge.keeper import Keeper
 from edge.modbus.southbound import Southbound
+from edge.northbound.actions import EmergencyStop as EmergencyStopArgs
 from edge.northbound.actions import RequestSnapshot
 from edge.northbound.gate import AcceptedCommand, Outcome
 from edge.northbound.link import MqttLink
@@ -140,7 +141,7 @@ class Daemon:
     @property
     def maintenance(self) -> bool:
         """Somebody works on the site: taken on site, and commands from afar are refused."""
-        return self.outcome is not None and self.outcome.view.mode is SiteMode.MAINTENANCE
+        return self.core.maintenance.held
 
     # ---- life ----------------------------------------------------------------------------------
 
@@ -151,7 +152,7 @@ class Daemon:
         self._stopping_since_s = self.parts.clock.wall_s()
         log.info("stopping")
         self.parts.notifier.stopping()
-        self._order(SetMode(SiteMode.OFF, on_site=True))
+        self.order(SetMode(SiteMode.OFF, on_site=True))
         self._hurry.set()
 
     async def run(self) -> None:
@@ -414,17 +415,22 @@ class Daemon:
             return Outcome("done", "done", "everything is published with the next tick")
         if self.parts.read_only:
             return Outcome("refused", "read_only", "this edge only looks: it was started read-only")
+        if self.maintenance and not isinstance(command.args, EmergencyStopArgs):
+            # the gate looked when it came in; the lock may have been taken while it waited
+            return Outcome(
+                "refused", "local_lock", "somebody works on the site; only emergency_stop is taken"
+            )
         if self._stopping_since_s is not None:
             return Outcome("refused", "stopping", "the edge is being stopped")
         order = translate(command, now_s=clock.control_s(), wall_s=clock.wall_s(), utc=clock.utc())
         if isinstance(order, Outcome):
             return order
-        answer = self._order(order)
+        answer = self.order(order)
         if isinstance(order, PowerCommand) and answer.accepted:
             self._supersede(order.command_id)
         return outcome_of(answer)
 
-    def _order(self, order: Order) -> Answer:
+    def order(self, order: Order) -> Answer:
         """Give the core an order and bring the next tick forward."""
         clock = self.parts.clock
         answer = self.core.order(order, clock.control_s(), clock.wall_s())

@@ -21,6 +21,7 @@ from edge.modbus.southbound import Southbound
 from edge.northbound.gate import Surroundings
 from edge.northbound.link import MqttLink
 from edge.notify import Notifier
+from edge.onsite.door import onsite_door
 from edge.sparkplug_feed import sparkplug_feed
 from edge.store.store import Store
 from edge.sunspec_feed import sunspec_feed
@@ -201,6 +202,7 @@ async def daemon(
                     utc=clock.utc,
                     wall_s=clock.wall_s,
                 ),
+                onsite_door(made, options.state_dir if store is not None else None),
             ):
                 yield made
     finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge.state_dir import state_folder
 from reconf.config import load_site
 from reconf.errors import ConfigError
 from reconf.shipped import find_site_file
@@ -55,7 +56,7 @@ def run(
     try:
         loaded = load_site(find_site_file(site))
         gateways = dict(_pair(text) for text in gateway or ())
-        folder = state_dir or _default_state_dir(loaded.name)
+        folder = state_folder(loaded.name, state_dir)
         options = RunOptions(
             gateways=gateways,
             broker=broker,
@@ -77,12 +78,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name or not address:
         raise ConfigError(f"--gateway {text!r}: allowed is NAME=HOST:PORT or NAME=/dev/...")
     return name, address
-
-
-def _default_state_dir(site: str) -> Path:
-    from platformdirs import user_state_path
-
-    return user_state_path("reconf") / site
 
 
 async def _run(loaded: Site, options: RunOptions, *, start: bool, figures: Path | None) -> None:

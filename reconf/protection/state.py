@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from math import isfinite
+from typing import Any, Final
 
 import numpy as np
 
@@ -64,6 +65,25 @@ class SavedFault:
     value: float
     """Evidence at onset; NaN for a bit."""
     bound: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON, which has no NaN: what is a bit has no evidence."""
+        return {
+            "fault": self.fault,
+            "subject": self.subject,
+            "value": float(self.value) if isfinite(self.value) else None,
+            "bound": float(self.bound) if isfinite(self.bound) else None,
+        }
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> SavedFault:
+        """The inverse of `to_json`; evidence that cannot be read does not lose the latch."""
+
+        def number(key: str) -> float:
+            value = saved.get(key)
+            return float(value) if isinstance(value, (int, float)) else float("nan")
+
+        return cls(str(saved["fault"]), str(saved["subject"]), number("value"), number("bound"))
 
 
 @dataclass(frozen=True, slots=True)

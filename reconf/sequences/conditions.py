@@ -100,11 +100,12 @@ def conditions(v: View) -> Mapping[str, BoolArray]:
     blocked = ~fresh | _bits(strings.status, RC1_BLOCKING)
     latched, _ = latches(v)
     good = v.strings.good_for(REJOIN_GOOD_S, v.wall_s) & v.strings.may_clear(v.wall_s)
-    wants = v.join & ~v.leave & ~blocked & v.pattern_found
     shown = modules.answered & _bits(modules.status, int(Rm1Status.INSERTED))
     missing = t.any_by_string(v.pattern & ~shown)
     link_v = np.where(strings.link_voltage_v.good, np.abs(strings.link_voltage_v.value), 0.0)
     link = fresh & ~is_closed & (link_v > LINK_STANDS_FRAC * t.voltage_min_v)
+    # a link that is still discharging, or is not known, is waited for: a later rise can only be a weld
+    wants = v.join & ~v.leave & ~blocked & v.pattern_found & ~link & strings.link_voltage_v.good
     was_open = (v.phase == Phase.INSERTING) | (v.elapsed_s >= LINK_DISCHARGE_S)
     late = {
         "clearing_late": v.elapsed_wall_s >= CLEARING_S,

@@ -33,9 +33,14 @@ RULES = """## Rules around the tables
   silent module counts as inserted *and* as bypassed until its own watchdog has surely run out. A string
   is left when the modules that remain cannot reach its window.
 * **Master of the bus**: without it every converter goes to MODE 0, and strings stay connected.
+* **Maintenance** is a lock beside the mode machine, taken and released over the on-site door only
+  (`reconf maintenance`), and persisted. While it is held nothing closes, whatever the mode: an emergency stop
+  or an alarm changes the mode and leaves the lock; once cleared, the site is in MAINTENANCE again.
+* **A discharging link** is waited for before a string joins; a link that still stands 10 s after opening, or
+  rises behind an open contactor, is a weld.
 * **Restart**: what is open stays open, whatever the mode was. What is found closed gets heartbeats and
   power 0 and stays until commanded; it is left if no plausible image of it comes within 3 s. FAULT,
-  EMERGENCY_STOP and MAINTENANCE live on.
+  EMERGENCY_STOP and MAINTENANCE live on, and so does the lock.
 * **Leaving is never refused**: verify lets every command through that only asks less of a string (power
   0, MODE 0, contactor open, no switch moved; bypassing only behind a contactor that was read open),
   whatever image, estimate and envelope say. See docs/safety-concept.md for the argument.

@@ -68,7 +68,7 @@ class Sequencer:
         phase = np.where(image.strings.answered, phase, int(Phase.LOST))
         return SequencerState(
             mode=mode,
-            wanted=mode if mode in {SiteMode.STANDBY, SiteMode.MAINTENANCE} else SiteMode.OFF,
+            wanted=mode if mode is SiteMode.STANDBY else SiteMode.OFF,
             clear_seen=False,
             phase=phase.astype(np.int64),
             entered_s=np.full(t.n_strings, image.time_s),
@@ -139,8 +139,9 @@ class Sequencer:
         stop_bits = (inputs.image.strings.status & int(Rc1Status.EMERGENCY_STOP)) != 0
         estop = estop or bool(np.any(stop_bits & inputs.image.strings.answered))
         held = state.mode in HELD
-        request = None if held else inputs.request
-        wanted = request or state.wanted
+        locked = inputs.maintenance
+        request = None if held or locked else inputs.request
+        wanted = SiteMode.OFF if locked else request or state.wanted
         clear_seen = held and (state.clear_seen or inputs.cleared)
         connects = wanted in {SiteMode.RUN, SiteMode.STANDBY}
         moving = (state.phase != Phase.JOINED) & state.armed & (state.phase != Phase.OPEN)
@@ -151,7 +152,8 @@ class Sequencer:
                 "emergency_stop": estop,
                 "site_open": inputs.envelope.site_open,
                 "cleared": clear_seen and not estop and not inputs.envelope.site_open,
-                "want_maintenance": wanted is SiteMode.MAINTENANCE,
+                "locked": locked,
+                "unlocked": not locked,
                 "want_off": wanted is SiteMode.OFF,
                 "want_connect": connects,
                 "joined_run": joined and wanted is SiteMode.RUN,

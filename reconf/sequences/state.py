@@ -68,13 +68,15 @@ class SequencerInputs:
     wall_s: float
     """Wall time, monotonic."""
     request: SiteMode | None = None
-    """A mode asked for in this tick (OFF, STANDBY, RUN, MAINTENANCE); an edge, not a level."""
+    """A mode asked for in this tick (OFF, STANDBY, RUN); an edge, not a level."""
     receipt: Receipt | None = None
     """Of the last tick's write; None: nothing was due."""
     verified: bool = True
     """The last tick ended with a verified command."""
     emergency_stop: bool = False
     """Asked for by MQTT or on site (the input register is read from the image)."""
+    maintenance: bool = False
+    """The maintenance lock is held on site; a level."""
     cleared: bool = False
     """An operator's clear_fault was accepted in this tick."""
     clear_modules: BoolArray | None = None

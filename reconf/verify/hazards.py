@@ -253,9 +253,14 @@ HAZARDS: tuple[Hazard, ...] = (
         2,
         ("door_open", "insulation_fault", "insulation_low"),
         ("site_open",),
-        "MAINTENANCE is taken and released on site only; strings are left and nothing closes",
+        "the maintenance lock is taken and released on site only, is persisted, and waits for every permit; "
+        "strings are left, nothing closes; hands inside need open contactors, under 60 V, lock, measurement",
         "disconnect locked; absence of voltage measured by the person: software cannot vouch for it",
-        ("test_maintenance_leaves_every_string_and_ignores_run_until_released",),
+        (
+            "test_maintenance_leaves_every_string_and_ignores_run_until_released",
+            "test_maintenance_from_taking_to_release_and_over_a_restart",
+            "test_hands_go_in_only_when_everything_speaks_for_it",
+        ),
     ),
     Hazard(
         "H16 unwanted closing after a fault or restart",

@@ -112,8 +112,8 @@ def walk(seed: int, ticks: int) -> Loop:
     nodes = Nodes(site)
     loop = Loop(site, nodes)
     calm = rng.choice([0.0, 0.03, 0.15])
-    modes = [SiteMode.RUN, SiteMode.RUN, SiteMode.STANDBY, SiteMode.OFF, SiteMode.MAINTENANCE]
-    dark_s, cleared = np.zeros(2, np.bool_), False
+    modes = [SiteMode.RUN, SiteMode.RUN, SiteMode.STANDBY, SiteMode.OFF]
+    dark_s, cleared, locked = np.zeros(2, np.bool_), False, False
     for _ in range(ticks):
         dark_s = np.where(rng.random(2) < 0.8, dark_s & (rng.random(2) < 0.9), rng.random(2) < calm)
         faulty = rng.random() < 0.02
@@ -125,11 +125,10 @@ def walk(seed: int, ticks: int) -> Loop:
         )
         before_mode, closings = loop.state.mode, len(nodes.closings)
         asked_clear = bool(rng.random() < 0.4)
-        request = modes[int(rng.integers(5))] if rng.random() < 0.03 else None
+        request = modes[int(rng.integers(4))] if rng.random() < 0.03 else None
         if before_mode is SiteMode.OFF and rng.random() < 0.3:
             request = SiteMode.RUN
-        elif before_mode is SiteMode.MAINTENANCE and rng.random() < 0.3:
-            request = SiteMode.OFF
+        locked = rng.random() < 0.7 if locked else rng.random() < 0.01
         loop.tick(
             quiet_m=rng.random(12) < calm,
             quiet_s=dark_s,
@@ -138,6 +137,7 @@ def walk(seed: int, ticks: int) -> Loop:
             envelope_=allowed,
             request=request,
             cleared=asked_clear,
+            maintenance=bool(locked),
             emergency_stop=bool(rng.random() < 0.004),
         )
         after = loop.state.mode
@@ -145,7 +145,9 @@ def walk(seed: int, ticks: int) -> Loop:
         if before_mode in HELD and after not in HELD:
             assert cleared
         assert not (before_mode in HELD and after in CONNECTING)
+        assert not (locked and after in CONNECTING)
         if len(nodes.closings) > closings:
+            assert not locked
             assert before_mode in CONNECTING
             assert (nodes.mode == 0)[[s for _, s in nodes.closings[closings:]]].all()
         for string in range(2):

@@ -36,7 +36,7 @@ def test_every_hazard_names_rules_faults_and_tests_that_exist():
     tests = {
         name
         for file in (ROOT / "tests").rglob("test_*.py")
-        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
+        for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
     }
     for hazard in HAZARDS:
         assert set(hazard.rules) <= set(RULES), hazard.hazard

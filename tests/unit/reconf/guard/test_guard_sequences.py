@@ -262,7 +262,8 @@ def test_at_a_restart_a_closed_string_without_plausible_image_is_left_within_thr
 def test_held_modes_live_through_a_restart(mode):
     site = guard_site()
     loop = Loop(site, Nodes(site), saved_mode=mode)
-    loop.run(2)
+    for _ in range(2):
+        loop.tick(maintenance=mode is SiteMode.MAINTENANCE)
     assert loop.state.mode is mode
 
 
@@ -280,10 +281,28 @@ def test_without_its_master_no_converter_runs():
 
 def test_maintenance_leaves_every_string_and_ignores_run_until_released():
     loop = running()
-    loop.run(8, request=SiteMode.MAINTENANCE)
+    for _ in range(8):
+        loop.tick(maintenance=True)
     assert loop.state.mode is SiteMode.MAINTENANCE
     assert not loop.nodes.closed.any()
-    loop.run(3, request=SiteMode.RUN)
+    for _ in range(3):
+        loop.tick(maintenance=True, request=SiteMode.RUN)
     assert loop.state.mode is SiteMode.MAINTENANCE
-    loop.run(2, request=SiteMode.OFF)
+    loop.run(5)
+    assert loop.state.mode is SiteMode.OFF, "what was asked while it was held is forgotten"
+    assert not loop.nodes.closed.any()
+
+
+def test_an_emergency_stop_during_maintenance_leaves_the_lock_and_a_clear_leads_back_to_it():
+    loop = running()
+    for _ in range(6):
+        loop.tick(maintenance=True)
+    loop.tick(maintenance=True, emergency_stop=True)
+    assert loop.state.mode is SiteMode.ESTOP
+    for _ in range(3):
+        loop.tick(maintenance=True, cleared=True)
+    assert loop.state.mode is SiteMode.MAINTENANCE
+    loop.tick(maintenance=True, request=SiteMode.RUN)
+    loop.run(6)
     assert loop.state.mode is SiteMode.OFF
+    assert not loop.nodes.closed.any()
