@@ -1,4 +1,4 @@
-"""`reconf run` as a process against a plant that shares no line with our twin: pyModbusTCP, or RTU on a pty."""
+"""`reconf run` as a process against a plant that is not our twin, over pyModbusTCP and over RTU on a pty."""
 
 from __future__ import annotations
 
