@@ -87,6 +87,16 @@ CAMPAIGNS: tuple[Campaign, ...] = (
         lambda f: f["accepted_hostile"] == 0 and f["honest_accepted"],
         ("messages", "published", "accepted_hostile"),
     ),
+    *(
+        Campaign(
+            f"a day without broker, outbox of {rows}", _bench("outage", "--outbox-rows", str(rows)),
+            "all arrives late and in order, or the gap says what is missing",
+            lambda f: f["missing"] == f["gap_told"] == max(0, f["messages"] - f["outbox_rows"])
+            and f["out_of_order"] == f["not_marked_late"] == 0 and f["gap_covers_missing"],
+            ("messages", "arrived", "gap_told", "drained_s"),
+        )
+        for rows in (200_000, 20_000)
+    ),
     Campaign(
         "kills of broker and edge", _bench("kills", "--kills", "1000"), "nothing acknowledged is lost",
         lambda f: f["lost_acknowledged"] == f["reply_changed"] == f["unanswered"] == 0,

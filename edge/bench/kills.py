@@ -113,7 +113,8 @@ class Campaign:
         self._settled = Effect()
         """After the last command that was acknowledged."""
         self._open: list[dict[str, Any]] = []
-        """Given later and not acknowledged, in order."""
+        """Given later and not acknowledged, in order: what of it is in force is not known."""
+        self._unanswered: list[dict[str, Any]] = []
         self._replies: dict[str, dict[str, Any]] = {}
 
     async def run(self, kills: int) -> Tally:
@@ -138,6 +139,7 @@ class Campaign:
             await self._answered(commander)
             new = self._burst()
             self._open += new
+            self._unanswered += new
             asking = [asyncio.create_task(self._give(commander, command)) for command in new]
             await asyncio.sleep(self._rng.uniform(0.0, KILL_WITHIN_S))
             if edge:
@@ -173,6 +175,8 @@ class Campaign:
         if reply["result"] == "refused":
             self.tally.refused += 1
             self.tally.told.append(str(reply))
+        if command in self._unanswered:
+            self._unanswered.remove(command)
         if command not in self._open:
             return
         while True:
@@ -184,7 +188,7 @@ class Campaign:
     async def _answered(self, commander: Commander) -> None:
         """Send what is open again, in order, until all of it is answered."""
         end_s = time.monotonic() + GIVE_UP_S
-        for command in tuple(self._open):
+        for command in tuple(self._unanswered):
             self.tally.sent_again += 1
             while not await self._give(commander, command):
                 if time.monotonic() > end_s:

@@ -71,6 +71,8 @@ class Known:
     """Last sequence accepted from each issuer."""
     replies: Mapping[str, StoredReply] = field(default_factory=dict)
     """Replies given before, by command id."""
+    in_hand: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the commands that wait for their reply, by id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,14 @@ class Repeat:
     reply: dict[str, Any]
 
 
-Verdict: TypeAlias = Accept | Refuse | Repeat
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """A copy of a command that waits for its reply: one reply answers both."""
+
+    command_id: str
+
+
+Verdict: TypeAlias = Accept | Refuse | Repeat | InHand
 
 
 def issuers_of(mqtt: MqttSpec) -> dict[str, IssuerSpec]:
@@ -140,13 +149,15 @@ def judge(payload: bytes, *, retained: bool, known: Known, stops_only: bool = Fa
     return settled or Accept(envelope, args, digest, signed=envelope.signature is not None)
 
 
-def _seen(envelope: Envelope, digest: str, known: Known) -> Repeat | Refuse | None:
+def _seen(envelope: Envelope, digest: str, known: Known) -> Repeat | InHand | Refuse | None:
     """The same command once more gets the same reply; another one under its id gets none."""
-    before = known.replies.get(envelope.id)
-    if before is None:
+    before, waits = known.replies.get(envelope.id), known.in_hand.get(envelope.id)
+    if before is None and waits is None:
         return None
-    if before.digest == digest:
+    if before is not None and before.digest == digest:
         return Repeat(envelope.id, before.reply)
+    if waits == digest:
+        return InHand(envelope.id)
     return _refuse(envelope, "id_reused", f"id {envelope.id} was used for another command")
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 import structlog
 
 from edge.northbound.actions import ActionArgs, EmergencyStop, RequestSnapshot, SetMode
-from edge.northbound.contract import Accept, Known, Refuse, Repeat, issuers_of, judge
+from edge.northbound.contract import Accept, InHand, Known, Refuse, Repeat, issuers_of, judge
 from edge.northbound.envelope import Envelope
 from edge.northbound.payloads import Reply
 from edge.northbound.shedding import Bucket, Screen, Sieve
@@ -115,6 +115,8 @@ class CommandGate:
         self._sequences: dict[str, int] = {}
         self._replies: dict[str, StoredReply] = {}
         self._pending: dict[str, str] = {}
+        self._later: dict[str, Outcome] = {}
+        """Second words on commands whose first reply is not out yet."""
         screen = Screen(site.name, frozenset(self._issuers))
         self._sieve, self._stop_sieve = Sieve(screen), Sieve(screen, stops_only=True)
         self._audited = Bucket(rate_hz=2.0, burst=50.0)
@@ -139,6 +141,7 @@ class CommandGate:
             require_signature=frozenset(self._site.mqtt.require_signature),
             sequences=self._sequences,
             replies=self._replies,
+            in_hand=self._pending,
         )
 
     async def take(self, payload: bytes, *, retained: bool, stops_only: bool = False) -> None:
@@ -160,8 +163,8 @@ class CommandGate:
                 self._send(Reply.model_validate(reply))
             case Refuse():
                 await self._refuse(verdict, known.utc)
-            case Accept() if verdict.envelope.id in self._pending:
-                pass  # the same command while its first copy waits for control: one reply answers both
+            case InHand():
+                pass
             case Accept():
                 await self._take(verdict, known.utc)
 
@@ -175,14 +178,17 @@ class CommandGate:
         self._pending[envelope.id] = accepted.digest
         try:
             outcome = await self._ask(accepted, utc)
+            if outcome.reason in NOT_TAKEN:
+                self._give_back(envelope, before)
+                refuse = Refuse(outcome.reason, outcome.text, envelope.id, envelope.issuer, envelope.action)
+                await self._refuse(refuse, utc)
+            else:
+                await self._settle(accepted, outcome)
         finally:
             self._pending.pop(envelope.id, None)
-        if outcome.reason in NOT_TAKEN:
-            self._give_back(envelope, before)
-            refuse = Refuse(outcome.reason, outcome.text, envelope.id, envelope.issuer, envelope.action)
-            await self._refuse(refuse, utc)
-        else:
-            await self._settle(accepted, outcome)
+            later = self._later.pop(envelope.id, None)
+        if later is not None:
+            self.follow_up(envelope.id, later)
 
     def _give_back(self, envelope: Envelope, before: int | None) -> None:
         """A command that was not taken does not use up its sequence, unless a later one came meanwhile."""
@@ -307,8 +313,11 @@ class CommandGate:
         )
 
     def follow_up(self, command_id: str, outcome: Outcome) -> None:
-        """A later word on a command that was accepted: done or superseded."""
-        self._send(self._reply(command_id, outcome, self._around.utc()))
+        """A later word on a command that was accepted: done or superseded. Never ahead of its first reply."""
+        if command_id in self._pending:
+            self._later[command_id] = outcome
+        else:
+            self._send(self._reply(command_id, outcome, self._around.utc()))
 
     def _deadline_s(self, accepted: Accept, utc: datetime) -> float:
         """Monotonic wall time of expiry; a stop, and standby without a clock, do not expire."""

@@ -17,23 +17,31 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import ssl
 import sys
 import threading
 import time
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-
+from edge.northbound import wire
 from edge.northbound.shedding import SIZE_MAX, BeatSieve, Screen, Sieve
+from reconf.errors import TransportError
 
 TELL_SHED_S = 0.5
 RETRY_FIRST_S = 0.5
 RETRY_LAST_S = 10.0
-FAILURE_FROM = 0x80
+CONNECT_S = 10.0
+"""Time for each step until commands are heard."""
+KEEPALIVE_S = 15
+READ_BYTES = 256 * 1024
+SUBSCRIBE_NUMBER = 1
+
+
+class RefusedError(TransportError):
+    """The broker will not have us, or does not let us hear."""
 
 
 class Ingress:
@@ -44,6 +52,7 @@ class Ingress:
         screen = Screen(settings["site"], frozenset(settings["issuers"]))
         self.sieve = Sieve(screen, stops_only=settings["stops_only"])
         self.beats = BeatSieve(screen.issuers)
+        self.heartbeat = settings["heartbeat"].encode()
         self.shed = 0
         """Dropped since start."""
 
@@ -62,61 +71,37 @@ class Ingress:
     def _connection(self) -> str:
         """One connection to its end; why it ended."""
         try:
-            client = self._client()
-            properties = None
-            if self.settings["protocol"] == "5":
-                properties = receive_maximum(self.settings["receive_maximum"])
-            client.connect(self.settings["host"], self.settings["port"], 15, properties=properties)
-            code = client.loop_forever(retry_first_connection=False)
-        except (OSError, ValueError) as error:
-            return str(error)
-        return paho.error_string(code)
+            with open_socket(self.settings) as stream:
+                line = Line(stream, 5 if self.settings["protocol"] == "5" else 4)
+                line.log_in(self.settings)
+                say(connected=True)
+                while True:
+                    self._take(line)
+        except (OSError, ValueError, TransportError) as error:
+            return str(error) or type(error).__name__
 
-    def _client(self) -> paho.Client:
-        """A client as the settings say; TLS files are read now."""
-        version5 = self.settings["protocol"] == "5"
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self.settings["identifier"],
-            protocol=paho.MQTTv5 if version5 else paho.MQTTv311,
-            clean_session=None if version5 else True,
-            reconnect_on_failure=False,
-        )
-        if self.settings["username"]:
-            client.username_pw_set(self.settings["username"], self.settings["password"] or None)
-        if self.settings["ca_file"]:
-            context = ssl.create_default_context(cafile=self.settings["ca_file"])
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if self.settings["cert_file"]:
-                context.load_cert_chain(self.settings["cert_file"], self.settings["key_file"])
-            client.tls_set_context(context)
-        client.on_connect, client.on_subscribe = self._on_connect, self._on_subscribe
-        client.on_message = self._on_message
-        return client
+    def _take(self, line: Line) -> None:
+        """What has come, and what it needs in return."""
+        answers = bytearray()
+        for first, body in line.read(KEEPALIVE_S / 3.0):
+            kind = first >> 4
+            if kind == wire.PUBLISH:
+                message = wire.published(first, body, line.version)
+                self._hear(message)
+                if message.qos:
+                    answers += wire.puback(message.number)
+            elif kind == wire.DISCONNECT:
+                raise RefusedError(f"the broker ends the connection (reason code {body[0] if body else 0})")
+        line.write(bytes(answers))
 
-    def _on_connect(self, client: paho.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
-        if code.is_failure:
-            say(connected=False, why=str(code))
-            client.disconnect()
-            return
-        client.subscribe([(topic, 1) for topic in self.settings["topics"]])
-
-    @staticmethod
-    def _on_subscribe(client: paho.Client, _data: Any, _mid: int, codes: Any, _properties: Any) -> None:
-        refused = [str(code) for code in codes if code.value >= FAILURE_FROM]
-        if refused:
-            say(connected=False, why=f"the broker does not let us hear commands: {refused[0]}")
-            client.disconnect()
-        else:
-            say(connected=True)
-
-    def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        content = bytes(
-            message.payload[: SIZE_MAX + 1]
-        )  # one byte more than is allowed shows that it is too long
-        beat = message.topic == self.settings["heartbeat"]
-        if (self.beats if beat else self.sieve).passes(content, time.monotonic()):
-            say(topic=message.topic, retain=message.retain, payload=base64.b64encode(content).decode())
+    def _hear(self, message: wire.Published) -> None:
+        """One message, handed on or dropped."""
+        # one byte more than is allowed shows that it is too long
+        content = message.payload[: SIZE_MAX + 1]
+        sieve = self.beats if message.topic == self.heartbeat else self.sieve
+        if sieve.passes(content, time.monotonic()):
+            topic = message.topic.decode(errors="replace")
+            say(topic=topic, retain=message.retain, payload=base64.b64encode(content).decode())
         else:
             self.shed += 1
 
@@ -131,11 +116,112 @@ class Ingress:
                 told = count
 
 
-def receive_maximum(count: int) -> Properties:
-    """QoS 1 messages the broker may have on the way (MQTT 5, 3.1.2.11.3)."""
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho has no types here
-    properties.ReceiveMaximum = count
-    return properties
+@dataclass(slots=True)
+class Line:
+    """One connection to a broker, and when something was last said on it."""
+
+    stream: socket.socket
+    version: int
+    _splitter: wire.Splitter = field(default_factory=wire.Splitter)
+    _kept: list[tuple[int, bytes]] = field(default_factory=list)
+    """Came while something else was waited for: retained messages."""
+    _heard_s: float = field(default_factory=time.monotonic)
+    _said_s: float = field(default_factory=time.monotonic)
+
+    def read(self, wait_s: float) -> list[tuple[int, bytes]]:
+        """Packets that have come, none after `wait_s` of silence.
+
+        Raises:
+            OSError: the connection is lost, or the broker has been silent for too long.
+            WireError: it is no MQTT.
+        """
+        if self._kept:
+            kept, self._kept = self._kept, []
+            return kept
+        now_s = time.monotonic()
+        if now_s - self._heard_s > 1.5 * KEEPALIVE_S:
+            raise TimeoutError("the broker is silent")
+        # also in a flood: the broker hears from us only what is said here
+        if now_s - self._said_s > KEEPALIVE_S / 2.0:
+            self.write(wire.PING)
+        self.stream.settimeout(wait_s)
+        try:
+            data = self.stream.recv(READ_BYTES)
+        except TimeoutError:
+            return []
+        if not data:
+            raise ConnectionError("the broker closed the connection")
+        self._heard_s = time.monotonic()
+        return list(self._splitter.feed(data))
+
+    def write(self, data: bytes) -> None:
+        """Send all of it.
+
+        Raises:
+            OSError: the connection is lost, or the broker does not read.
+        """
+        if data:
+            self.stream.settimeout(CONNECT_S)
+            self.stream.sendall(data)
+            self._said_s = time.monotonic()
+
+    def log_in(self, settings: dict[str, Any]) -> None:
+        """Connect and subscribe.
+
+        Raises:
+            RefusedError: the broker says no to either.
+            OSError: it does not answer.
+        """
+        login = wire.Login(
+            settings["identifier"], self.version, KEEPALIVE_S, settings["receive_maximum"],
+            settings["username"], settings["password"],
+        )  # fmt: skip
+        self.write(wire.connect(login))
+        code = wire.connack(self._expect(wire.CONNACK))
+        if code:
+            raise RefusedError(f"the broker does not let us in (reason code {code})")
+        self.write(wire.subscribe(SUBSCRIBE_NUMBER, settings["topics"], self.version))
+        refused = [c for c in wire.suback(self._expect(wire.SUBACK), self.version) if c >= wire.FAILURE_FROM]
+        if refused:
+            raise RefusedError(f"the broker does not let us hear commands (reason code {refused[0]})")
+
+    def _expect(self, kind: int) -> bytes:
+        """Body of the next packet of a kind; what comes around it is kept for `read`.
+
+        Raises:
+            OSError: it does not come in time.
+        """
+        end_s, others = time.monotonic() + CONNECT_S, []
+        while time.monotonic() < end_s:
+            packets = self.read(CONNECT_S / 10.0)
+            for k, (first, body) in enumerate(packets):
+                if first >> 4 == kind:
+                    self._kept = others + packets[k + 1 :]
+                    return body
+                others.append((first, body))
+        raise TimeoutError("the broker does not answer")
+
+
+def open_socket(settings: dict[str, Any]) -> socket.socket:
+    """TCP, with TLS where a CA is named; its files are read now.
+
+    Raises:
+        OSError: nobody there, or certificates do not fit.
+    """
+    stream = socket.create_connection((settings["host"], settings["port"]), CONNECT_S)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not settings["ca_file"]:
+        return stream
+    context = ssl.create_default_context(cafile=settings["ca_file"])
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings["cert_file"]:
+        context.load_cert_chain(settings["cert_file"], settings["key_file"])
+    try:
+        return context.wrap_socket(stream, server_hostname=settings["host"])
+    except OSError:
+        with suppress(OSError):
+            stream.close()
+        raise
 
 
 _SPEAKING = threading.Lock()

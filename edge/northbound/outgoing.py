@@ -71,6 +71,11 @@ class Outgoing:
         """Messages that have not reached the broker."""
         return self._on_disk + self._queue.qsize()
 
+    @property
+    def queued(self) -> int:
+        """Those of them that are in memory only."""
+        return self._queue.qsize() + len(self._batch)
+
     def put(self, message: Message) -> None:
         """Take a message; when the queue is full (disk and broker both slow) the oldest is lost."""
         if message.retain:

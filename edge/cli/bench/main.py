@@ -26,6 +26,7 @@ BENCHES: dict[str, tuple[str, str]] = {
         "broker and daemon killed at random: acknowledged commands that are lost",
     ),
     "fuzz": ("edge.cli.bench.fuzz", "hostile commands against the contract and over a broker"),
+    "outage": ("edge.cli.bench.outage", "hours without a broker, and what arrives afterwards"),
     "flood": ("edge.cli.bench.flood", "hostile traffic on the command topic"),
 }
 

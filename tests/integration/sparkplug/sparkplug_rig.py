@@ -23,7 +23,7 @@ import pytest
 
 from edge.bench.closed_loop import Loop
 from edge.core_values import TickView
-from edge.northbound.gate import Outcome
+from edge.northbound.gate import AcceptedCommand, Outcome
 from edge.northbound.link import MqttLink
 from edge.northbound.sparkplug.session import SparkplugSession
 from edge.sparkplug_feed import sparkplug_feed
@@ -238,10 +238,10 @@ class Field:
         )
         self.view = replace(self.view, input=replace(self.view.input, image=image))
 
-    async def answer(self) -> None:
+    async def answer(self, queue: asyncio.Queue[AcceptedCommand]) -> None:
         """Control in short: everything that passed the contract is accepted, power at 1 kW at most."""
         while True:
-            command = await self.link.commands.get()
+            command = await queue.get()
             self.asked.append(command)
             power = getattr(command.args, "power_w", None)
             limit = 1000.0 if power is not None and power > 1000.0 else None
@@ -263,7 +263,7 @@ async def node_on(
     link = MqttLink(site, store=store, executor=executor, own_ingress=False)
     await link.gate.load()
     made = Field(site, view, link)
-    task = asyncio.create_task(made.answer())
+    tasks = [asyncio.create_task(made.answer(queue)) for queue in (link.commands, link.stops)]
     try:
         async with sparkplug_feed(
             site,
@@ -278,8 +278,9 @@ async def node_on(
             made.session = session
             yield made
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         executor.shutdown()
         if store is not None:
             store.close()

@@ -1,0 +1,57 @@
+"""Order of replies around commands that are sent again or replaced while they wait."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from northbound_broker_tools import command, site_at
+
+from edge.northbound.gate import Outcome
+from edge.northbound.link import MqttLink
+from edge.store import Store
+
+
+async def test_a_copy_that_comes_while_the_first_waits_gets_its_reply(tmp_path: Path) -> None:
+    heard: list[Any] = []
+    with Store.open(tmp_path / "state") as store, ThreadPoolExecutor(1) as executor:
+        link = MqttLink(site_at(1), store=store, executor=executor)
+        link.reply_heard.append(heard.append)
+        first = json.dumps(command(sequence=7)).encode()
+        taking = asyncio.create_task(link.gate.take(first, retained=False))
+        waiting = await asyncio.wait_for(link.commands.get(), 5.0)
+        await link.gate.take(first, retained=False)
+        assert heard == []  # neither refused as out of sequence nor asked twice
+        other = command(sequence=8, id=waiting.envelope.id)
+        await link.gate.take(json.dumps(other).encode(), retained=False)
+        assert [r.reason for r in heard] == ["id_reused"]
+        waiting.answer(Outcome("accepted", "accepted", "fine"))
+        await taking
+        await link.gate.take(first, retained=False)
+        assert [r.result for r in heard[1:]] == ["accepted", "accepted"]
+        assert link.commands.empty()
+
+
+async def test_superseded_never_comes_before_accepted(tmp_path: Path) -> None:
+    heard: list[Any] = []
+    with Store.open(tmp_path / "state") as store, ThreadPoolExecutor(1) as executor:
+        link = MqttLink(site_at(1), store=store, executor=executor)
+        link.reply_heard.append(heard.append)
+        orders = [command(sequence=k) for k in (1, 2)]
+        taking = [
+            asyncio.create_task(link.gate.take(json.dumps(order).encode(), retained=False))
+            for order in orders
+        ]
+        first, second = [await asyncio.wait_for(link.commands.get(), 5.0) for _ in orders]
+        first.answer(Outcome("accepted", "accepted", "fine"))
+        # control takes the second before the first is on the disk
+        second.answer(Outcome("accepted", "accepted", "fine"))
+        link.follow_up(first.envelope.id, Outcome("superseded", "superseded", "by the second"))
+        await asyncio.gather(*taking)
+        of_first = [r.result for r in heard if r.id == first.envelope.id]
+        assert of_first == ["accepted", "superseded"]
+        link.follow_up(second.envelope.id, Outcome("done", "expired", "over"))
+        assert [r.result for r in heard if r.id == second.envelope.id] == ["accepted", "done"]
