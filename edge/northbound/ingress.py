@@ -191,7 +191,8 @@ class Line:
         Raises:
             OSError: it does not come in time.
         """
-        end_s, others = time.monotonic() + CONNECT_S, []
+        end_s = time.monotonic() + CONNECT_S
+        others: list[tuple[int, bytes]] = []
         while time.monotonic() < end_s:
             packets = self.read(CONNECT_S / 10.0)
             for k, (first, body) in enumerate(packets):
