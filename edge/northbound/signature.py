@@ -30,6 +30,8 @@ def signature_fits(command: Mapping[str, Any], signature: str, public_key: str) 
     """Whether `signature` (base64) of `command` was made with the private half of `public_key` (base64)."""
     try:
         raw = base64.b64decode(signature, validate=True)
+        if base64.b64encode(raw).decode() != signature:
+            return False  # unused bits that are not zero: one signature, one text (RFC 4648, section 3.5)
         key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))
         key.verify(raw, canonical_bytes(command))
     except (binascii.Error, ValueError, InvalidSignature):

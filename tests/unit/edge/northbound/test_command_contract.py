@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from edge.northbound.actions import ARGS, MAY
-from edge.northbound.contract import REASONS, Accept, Known, Refuse, Repeat, judge
+from edge.northbound.contract import REASONS, Accept, Known, Refuse, Repeat, Verdict, judge
 from edge.northbound.envelope import nesting
 from edge.northbound.signature import canonical_bytes, sign
 from edge.store.ledger import StoredReply
@@ -62,7 +62,7 @@ def make(action: str = "set_power", **changes: Any) -> dict[str, Any]:
     return {k: v for k, v in (fields | changes).items() if v is not ...}
 
 
-def verdict(command: object, known: Known = KNOWN, *, retained: bool = False) -> Accept | Refuse | Repeat:
+def verdict(command: object, known: Known = KNOWN, *, retained: bool = False) -> Verdict:
     payload = command if isinstance(command, bytes) else json.dumps(command).encode()
     return judge(payload, retained=retained, known=known)
 
@@ -261,3 +261,14 @@ def test_maintenance_is_local() -> None:
 def test_sequence_of_one_issuer_does_not_block_another() -> None:
     known = replace(KNOWN, sequences={"scada": 100})
     assert reason(make(issuer="other", sequence=1, id=str(uuid4())), known) == "Accept"
+
+
+def test_a_signature_has_one_text() -> None:
+    """The last digit before the padding carries two bits that mean nothing: they must be zero."""
+    command = make("set_mode", site="demo", issuer="scada")
+    text = sign(command, KEY)
+    assert isinstance(verdict(command | {"signature": text}, GUARDED), Accept)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = text[:-3] + alphabet[alphabet.index(text[-3]) ^ 1] + "=="
+    assert base64.b64decode(other) == base64.b64decode(text)
+    assert reason(command | {"signature": other}, GUARDED) == "bad_signature"
