@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 
 from edge.core_values import TickView
-from edge.northbound.gate import CommandGate
+from edge.northbound.link import MqttLink
 from edge.northbound.sunspec.server import SunSpecServer
 from edge.northbound.sunspec.start import sunspec_server
 from edge.northbound.sunspec.view import SiteState
@@ -24,7 +24,7 @@ FEED_PERIOD_S = 1.0
 async def sunspec_feed(
     site: Site,
     view: Callable[[], TickView | None],
-    gate: CommandGate | None,
+    link: MqttLink | None,
     *,
     wall: Callable[[], float],
     utc: Callable[[], datetime],
@@ -34,7 +34,7 @@ async def sunspec_feed(
     Args:
         site: has the server's address.
         view: what the last completed tick says; None before the first.
-        gate: takes set points; None: read-only whatever the site file says.
+        link: takes set points and signs of life; None: read-only whatever the site file says.
         wall: monotonic wall clock [s].
         utc: the date.
 
@@ -43,11 +43,12 @@ async def sunspec_feed(
     """
 
     async def submit(payload: bytes) -> None:
-        if gate is not None:
-            await gate.take(payload, retained=False)
+        if link is not None:
+            await link.gate.take(payload, retained=False)
 
     log = structlog.get_logger("sunspec")
-    server = sunspec_server(site, None if gate is None else submit, wall, utc)
+    writes = None if link is None else submit
+    server = sunspec_server(site, writes, wall, utc, beat=link.beat if link is not None else lambda: None)
     async with AsyncExitStack() as stack:
         if server is not None:
             try:
@@ -59,6 +60,9 @@ async def sunspec_feed(
                 log.info("serving", host=site.sunspec.host, port=server.port, writer=site.sunspec.writer)
                 task = asyncio.create_task(_feed(server, view))
                 stack.callback(task.cancel)
+                if link is not None:
+                    link.reply_heard.append(server.hear)
+                    stack.callback(link.reply_heard.remove, server.hear)
         yield server
 
 

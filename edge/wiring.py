@@ -188,7 +188,7 @@ async def daemon(
                 sunspec_feed(
                     site,
                     lambda: None if made.outcome is None else made.outcome.view,
-                    None if link is None or options.read_only else link.gate,
+                    None if options.read_only else link,
                     wall=clock.wall_s,
                     utc=clock.utc,
                 ),

@@ -134,6 +134,10 @@ class MqttLink:
         """Wall time since SCADA's last sign of life; None before the first."""
         return None if self._heartbeat_s is None else self.around.wall_s() - self._heartbeat_s
 
+    def beat(self) -> None:
+        """A sign of life from SCADA, by whatever way it came."""
+        self._heartbeat_s = self.around.wall_s()
+
     def state(self) -> Link:
         """For the status."""
         return Link(
@@ -278,7 +282,7 @@ class MqttLink:
             return
         issuers = {issuer.name for issuer in self._site.mqtt.issuers}
         if not retained and (not issuers or heartbeat.issuer in issuers):
-            self._heartbeat_s = self.around.wall_s()
+            self.beat()
 
     def _found(self) -> None:
         """Connected: told once."""

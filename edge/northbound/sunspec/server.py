@@ -20,6 +20,8 @@ from typing import Self
 
 import structlog
 
+from edge.northbound.payloads import Reply
+from edge.northbound.shedding import Bucket
 from edge.northbound.sunspec.devices import SITE_UNIT, Devices, WritablePoint
 from edge.northbound.sunspec.layout import decode_integer
 from edge.northbound.sunspec.view import SiteState
@@ -52,6 +54,12 @@ class SunSpecOptions:
     """A connection that asks nothing for so long is closed."""
     frame_s: float = 3.0
     """A frame must be whole within this time of its first byte."""
+    idle_kept_s: float = 5.0
+    """When all places are taken, a connection that was silent for so long gives its place to a new one."""
+    requests_per_s: float = 100.0
+    """Of one connection; faster ones wait. The server shares its processor with control."""
+    requests_burst: float = 400.0
+    """A scan asks this much at once."""
 
 
 @dataclass(slots=True)
@@ -64,8 +72,6 @@ class SetPointPoints:
     reverts_at_s: float = float("inf")
     """Wall time."""
     controller_heartbeat: int | None = None
-    heartbeat_at_s: float = float("-inf")
-    """Wall time at which the client last changed CtrlHb."""
 
 
 class RefusedRequestError(Exception):
@@ -81,6 +87,11 @@ class _Client:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     address: str
+    pace: Bucket
+    last_s: float
+    """Wall time of its last whole request, or of its coming."""
+    asked: bool = False
+    """It has sent a whole request."""
 
 
 @dataclass
@@ -94,6 +105,7 @@ class SunSpecServer:
         wall: monotonic wall clock [s].
         utc: the date, for the commands' labels.
         tls: serve Modbus/TCP Security instead of plain text.
+        beat: told when the writer changes CtrlHb, its sign of life.
     """
 
     devices: Devices
@@ -102,6 +114,7 @@ class SunSpecServer:
     wall: Callable[[], float]
     utc: Callable[[], datetime] = lambda: datetime.now(UTC)
     tls: SSLContext | None = None
+    beat: Callable[[], None] = lambda: None
     points: SetPointPoints = field(default_factory=SetPointPoints)
     port: int = 0
     refused_connections: int = 0
@@ -111,6 +124,8 @@ class SunSpecServer:
     _writable: dict[int, WritablePoint] = field(default_factory=dict)
     _pending: set[asyncio.Task[None]] = field(default_factory=set)
     _due: asyncio.TimerHandle | None = None
+    _command_id: str = ""
+    """Of the set point that the points show."""
 
     async def __aenter__(self) -> Self:
         self._writable = self.devices.writable()
@@ -151,12 +166,13 @@ class SunSpecServer:
         )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._clients) >= self.options.max_connections:
+        if len(self._clients) >= self.options.max_connections and not self._make_room():
             self.refused_connections += 1
             writer.close()
             return
         peer = writer.get_extra_info("peername")
-        client = _Client(reader, writer, str(peer[0]) if peer else "")
+        pace = Bucket(self.options.requests_per_s, self.options.requests_burst)
+        client = _Client(reader, writer, str(peer[0]) if peer else "", pace, self.wall())
         self._clients.add(client)
         try:
             # a peer that resets, dawdles or talks nonsense is done with; nobody waits for it
@@ -169,6 +185,21 @@ class SunSpecServer:
                 self._writing = None
             writer.close()
 
+    def _make_room(self) -> bool:
+        """Hang up on who has never asked anything, or has been silent for long; never on the writer."""
+        now = self.wall()
+        idle = [
+            c for c in self._clients
+            if c is not self._writing and (not c.asked or now - c.last_s > self.options.idle_kept_s)
+        ]  # fmt: skip
+        if not idle:
+            return False
+        victim = min(idle, key=lambda c: (c.asked, c.last_s))
+        self._clients.discard(victim)
+        self.refused_connections += 1
+        victim.writer.transport.abort()
+        return True
+
     async def _one(self, client: _Client) -> None:
         """One request and its answer."""
         async with asyncio.timeout(self.options.idle_s):
@@ -179,6 +210,9 @@ class SunSpecServer:
             if protocol != 0 or not 2 <= length <= MAX_ADU - 6:
                 raise ValueError("not Modbus")
             pdu = await client.reader.readexactly(length - 1)
+        client.asked, client.last_s = True, self.wall()
+        while not client.pace.take(self.wall()):  # noqa: ASYNC110 - it waits for time, not for anybody
+            await asyncio.sleep(1.0 / self.options.requests_per_s)
         reply = self._answer(client, unit, pdu)
         client.writer.write(head[:4] + struct.pack(">HB", len(reply) + 1, unit) + reply)
         async with asyncio.timeout(self.options.frame_s):
@@ -252,7 +286,7 @@ class SunSpecServer:
         points, now = self.points, self.wall()
         if "CtrlHb" in values and values["CtrlHb"] != points.controller_heartbeat:
             points.controller_heartbeat = values["CtrlHb"]
-            points.heartbeat_at_s = now
+            self.beat()
         if "WSetRvrtTms" in values:
             points.revert_s = None if not values["WSetRvrtTms"] else float(values["WSetRvrtTms"])
         points.watts = float(values.get("WSet") or 0) if "WSet" in values else points.watts
@@ -279,8 +313,9 @@ class SunSpecServer:
         if points.enabled and points.revert_s:
             args["revert_s"] = points.revert_s
             life_s = min(life_s, points.revert_s + 60.0)
+        self._command_id = str(uuid.uuid4())
         command = {
-            "id": str(uuid.uuid4()),
+            "id": self._command_id,
             "issuer": self.options.issuer,
             "sequence": round(utc.timestamp() * 1e3),
             "issued_at": utc.isoformat(),
@@ -293,3 +328,8 @@ class SunSpecServer:
             task = asyncio.ensure_future(self.submit(json.dumps(command).encode()))
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)
+
+    def hear(self, reply: Reply) -> None:
+        """What became of the set point: one that was refused, or has ended, is no longer shown as enabled."""
+        if reply.id == self._command_id and reply.result in ("refused", "superseded", "done"):
+            self.points.enabled, self.points.reverts_at_s = False, float("inf")

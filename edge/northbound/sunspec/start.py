@@ -13,7 +13,11 @@ from reconf.site import Site, SunSpecSpec
 
 
 def sunspec_server(
-    site: Site, submit: Submit | None, wall: Callable[[], float], utc: Callable[[], datetime]
+    site: Site,
+    submit: Submit | None,
+    wall: Callable[[], float],
+    utc: Callable[[], datetime],
+    beat: Callable[[], None] = lambda: None,
 ) -> SunSpecServer | None:
     """The server, not yet listening; None where the site has none.
 
@@ -22,6 +26,7 @@ def sunspec_server(
         submit: takes commands as bytes; None: read-only whatever the site file says.
         wall: monotonic wall clock [s].
         utc: the date.
+        beat: told when the writer gives a sign of life.
 
     Raises:
         ConfigError: a certificate file cannot be used.
@@ -30,7 +35,7 @@ def sunspec_server(
     if spec.port == 0:
         return None
     options = SunSpecOptions(host=spec.host, port=spec.port, writer=spec.writer, issuer=spec.issuer)
-    return SunSpecServer(Devices(site), options, submit, wall, utc, tls=_tls(spec))
+    return SunSpecServer(Devices(site), options, submit, wall, utc, tls=_tls(spec), beat=beat)
 
 
 def _tls(spec: SunSpecSpec) -> ssl.SSLContext | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
 import json
-import socket
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 import sunspec2
 import sunspec2.modbus.client as sunspec_client
+import yaml
 from sunspec2.modbus.modbus import ModbusClientException
 
 from edge.northbound.sunspec.devices import BASE, Devices
@@ -29,6 +32,7 @@ from reconf.protection.envelope import FaultStatus
 from reconf.protection.protect import initial_protection, protect
 from reconf.readings import Quality
 from reconf.shipped import find_site_file
+from reconf.site import Site
 from reconf.twin.observe import QUIET, observe
 from reconf.twin.plant import Plant
 from reconf.twin.plant_state import PlantInputs
@@ -40,22 +44,28 @@ DOCUMENT = (Path(__file__).resolve().parents[3] / "docs" / "protocols" / "sunspe
 
 def make_state(power_w: float = 10_000.0) -> SiteState:
     """The demo site delivering power, all contactors closed."""
+    return state_of(SITE, power_w)
+
+
+def state_of(site: Site, power_w: float = 0.0) -> SiteState:
+    """A site with every module inserted and all contactors closed."""
     rng = np.random.default_rng(2)
-    plant = Plant(SITE, draw_truth(SITE, rng, soc_frac=0.7, sensor_scale=0.0))
+    m, s = site.topology.n_modules, site.topology.n_strings
+    plant = Plant(site, draw_truth(site, rng, soc_frac=0.7, sensor_scale=0.0))
     plant.apply(
         replace(
-            PlantInputs.safe(48, 2),
-            inserted=np.ones(48, dtype=np.bool_),
-            mode=np.ones(2, dtype=np.int64),
-            power_setpoint_w=np.full(2, power_w),
-            contactor_closed=np.ones(2, dtype=np.bool_),
+            PlantInputs.safe(m, s),
+            inserted=np.ones(m, dtype=np.bool_),
+            mode=np.ones(s, dtype=np.int64),
+            power_setpoint_w=np.full(s, power_w),
+            contactor_closed=np.ones(s, dtype=np.bool_),
         )
     )
     for _ in range(20):
         plant.step(1.0)
     image = observe(plant, rng, 1, 20.0, QUIET)
-    _, found = estimate(SITE, initial_state(SITE, image), image, 1.0)
-    _, envelope = protect(SITE, initial_protection(SITE), image, found, 1.0)
+    _, found = estimate(site, initial_state(site, image), image, 1.0)
+    _, envelope = protect(site, initial_protection(site), image, found, 1.0)
     return SiteState(image, found, envelope, "run")
 
 
@@ -267,18 +277,125 @@ async def test_dawdling_and_nonsense_clients_are_dropped_and_do_no_harm() -> Non
         rude[1].write(b"GET / HTTP/1.1\r\n\r\n")
         assert await rude[0].read() == b""
         assert await asyncio.wait_for(slow[0].read(), 2.0) == b""
-        idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(4)]
-        await asyncio.sleep(0.05)
-        fifth = socket.create_connection(("127.0.0.1", server.port))
-        fifth.settimeout(2.0)
-        assert await asyncio.to_thread(fifth.recv, 10) == b"", "no more than four at once"
-        fifth.close()
+        idle = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await asyncio.wait_for(idle[0].read(), 3.0) == b""
+
+
+READ_MARK = b"\0\x01\0\0\0\x06\x01\x03" + BASE.to_bytes(2, "big") + b"\0\x02"
+
+
+async def test_places_go_to_those_who_ask() -> None:
+    """Full of readers at work the next is refused; who never asked, or is long silent, makes room."""
+    async with serving(max_connections=3, idle_kept_s=0.3) as (server, _):
+        working = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+        for reader, writer in working:
+            writer.write(READ_MARK)
+            assert (await reader.readexactly(13))[9:] == b"SunS"
+        fourth = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await asyncio.wait_for(fourth[0].read(), 2.0) == b"", "no more than three at once"
         assert server.refused_connections == 1
-        assert await asyncio.wait_for(idle[0][0].read(), 3.0) == b""
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.4)
+        working[0][1].write(READ_MARK)
+        await working[0][0].readexactly(13)
+        fifth = await asyncio.open_connection("127.0.0.1", server.port)
+        fifth[1].write(READ_MARK)
+        assert (await fifth[0].readexactly(13))[9:] == b"SunS"
+        for reader, writer in (working[0], fifth):  # the two at work are still served
+            writer.write(READ_MARK)
+            assert (await reader.readexactly(13))[9:] == b"SunS"
+
+
+async def test_two_hundred_connections_and_slow_loris_keep_nobody_out() -> None:
+    """200 connections, some of which dribble, and more of them all the time: a scan goes through."""
+    async with serving(writer="127.0.0.1") as (server, _):
+        many = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(200)]
+
+        async def loris(number: int) -> None:
+            while True:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                    many.append((_, writer))
+                    for byte in READ_MARK[: 3 + number % 8]:
+                        writer.write(bytes((byte,)))
+                        await asyncio.sleep(0.02)
+
+        lorises = [asyncio.create_task(loris(k)) for k in range(20)]
+        await asyncio.sleep(0.3)
+        assert len(server._clients) <= 16
         device = await asyncio.to_thread(scan, server.port, 1)
-        assert len(device.model_list) == 6
+        assert [m.error_info for m in device.model_list] == [""] * 6
         close(device)
+        for task in lorises:
+            task.cancel()
+        await asyncio.gather(*lorises, return_exceptions=True)
+        assert server.refused_connections >= 180
+        for _, writer in many:
+            writer.close()
+
+
+async def test_who_asks_too_fast_waits() -> None:
+    async with serving(requests_per_s=20.0, requests_burst=5.0) as (server, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(READ_MARK * 15)
+        began = time.monotonic()
+        assert (await reader.readexactly(13 * 15))[-4:] == b"SunS"
+        assert time.monotonic() - began >= 0.4  # ten more than at once, twenty a second
+        writer.close()
+
+
+SIZES = [("leaf_yard", None, None), ("demo", None, None), ("demo", 1, 24), ("demo", 8, 48)]
+
+
+@pytest.mark.parametrize(("name", "strings", "modules"), SIZES)
+async def test_sites_of_every_size_are_scanned_without_an_error(
+    name: str, strings: int | None, modules: int | None
+) -> None:
+    """Shipped sites, one string, and 8 strings of 48: the whole list of models of the first and last unit."""
+    site = sized(name, strings, modules)
+    async with SunSpecServer(Devices(site), SunSpecOptions(port=0), None, time.monotonic) as server:
+        server.show(state_of(site))
+        for unit in sorted({1, 2, 1 + len(site.strings)}):
+            device = await asyncio.to_thread(scan, server.port, unit)
+            assert all(m.error_info == "" for m in device.model_list)
+            listed = [m.model_id for m in device.model_list]
+            if unit == 1:
+                assert listed == [1, 704, 713, 714, 802, 803]
+                assert len(device.models[714][0].groups["Prt"]) == len(site.strings)
+            else:
+                count = len(site.strings[unit - 2].positions)
+                assert listed == [1, 804] + [805] * count
+                assert modules is None or count == modules
+            close(device)
+
+
+def sized(name: str, strings: int | None, modules: int | None) -> Site:
+    """A shipped site, or one with its first string so many times, each of so many modules."""
+    if strings is None or modules is None:
+        return load_site(find_site_file(name))
+    text = find_site_file(name).read_text(encoding="utf-8")
+    data = yaml.safe_load(text)
+    first = data["strings"][0]
+    data["strings"] = []
+    for k in range(strings):
+        string = copy.deepcopy(first)
+        letter = chr(ord("A") + k)
+        string["name"] = letter
+        string["converter"]["unit_id"] = 201 + k
+        string["positions"] = [
+            first["positions"][0]
+            | {
+                "count": modules, "first_unit_id": 1, "label": letter + "{n:02d}",
+                "serial": f"S{letter}" + "{n:02d}", "gateway": f"g{k}",
+            }
+        ]  # fmt: skip
+        string["converter"]["gateway"] = f"g{k}"
+        data["strings"].append(string)
+    gateway = data["gateways"][0]
+    data["gateways"] = [gateway | {"name": f"g{k}", "port": 6000 + k} for k in range(strings)]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "site.yaml"
+        file.write_text(yaml.safe_dump(data), encoding="utf-8")
+        return load_site(file)
 
 
 def test_scales_and_values_that_do_not_fit() -> None:

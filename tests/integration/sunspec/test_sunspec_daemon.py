@@ -17,10 +17,13 @@ import sunspec2.modbus.client as sunspec_client
 
 from edge.modbus.pacer import Pacer
 from edge.modbus.server import TwinServer
-from edge.northbound.actions import SetPower
+from edge.northbound.actions import Role, SetPower
 from edge.northbound.contract import Accept, Known, judge
+from edge.northbound.gate import Outcome
+from edge.northbound.link import MqttLink
 from edge.northbound.sunspec.devices import Devices
 from edge.northbound.sunspec.server import GATHER_S, SunSpecOptions, SunSpecServer
+from edge.sunspec_feed import sunspec_feed
 from edge.supervisor import Daemon
 from edge.wiring import RunOptions, daemon
 from reconf.site import IssuerSpec, Site, SunSpecSpec
@@ -99,3 +102,49 @@ async def test_set_point_passes_the_contract(watts: int, revert_s: int) -> None:
     assert verdict.args.revert_s == (revert_s or None)
     observer = replace(known, issuers={"plc": IssuerSpec("plc", "observer")})
     assert not isinstance(judge(taken[0], retained=False, known=observer), Accept), "its role counts"
+
+
+@asynccontextmanager
+async def fed_link(role: Role = "operator") -> AsyncIterator[tuple[MqttLink, SunSpecServer]]:
+    """The server as the daemon runs it, on the gate of a link without broker."""
+    site = small_site()
+    site = replace(
+        site,
+        mqtt=replace(site.mqtt, issuers=(IssuerSpec("plc", role),)),
+        sunspec=SunSpecSpec(port=free_port(), writer="127.0.0.1", issuer="plc"),
+    )
+    link = MqttLink(site, store=None, executor=None)
+    async with sunspec_feed(
+        site, lambda: None, link, wall=time.monotonic, utc=lambda: datetime.now(UTC)
+    ) as server:
+        assert server is not None
+        yield link, server
+
+
+async def test_the_writers_heartbeat_is_scadas_sign_of_life() -> None:
+    async with fed_link() as (link, server):
+        assert link.heartbeat_age_s() is None
+        server._take({"CtrlHb": 1})
+        first = link.heartbeat_age_s()
+        assert first is not None
+        await asyncio.sleep(0.2)
+        server._take({"CtrlHb": 1})  # the same number again is no life
+        assert (link.heartbeat_age_s() or 0.0) >= 0.2
+        server._take({"CtrlHb": 2})
+        assert (link.heartbeat_age_s() or 0.0) < 0.2
+
+
+async def test_what_is_refused_or_replaced_is_not_shown_as_enabled() -> None:
+    async with fed_link(role="observer") as (_, server):
+        server._take({"WSet": 1000, "WSetEna": 1})
+        assert server.points.enabled
+        await asyncio.sleep(3 * GATHER_S)
+        assert not server.points.enabled
+    async with fed_link() as (link, server):
+        server._take({"WSet": 1000, "WSetEna": 1})
+        command = await asyncio.wait_for(link.commands.get(), 5.0)
+        command.answer(Outcome("accepted", "accepted", "fine"))
+        await asyncio.sleep(GATHER_S)
+        assert server.points.enabled
+        link.follow_up(command.envelope.id, Outcome("superseded", "superseded", "by SCADA"))
+        assert not server.points.enabled
