@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.supervisor import Daemon
+if TYPE_CHECKING:
+    from edge.supervisor import Daemon
 
 RECENT_TICKS = 2_000
 """Ticks whose times are told one by one, so that a window of a run can be looked at."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """What the daemon measures of itself."""
+
+    tick_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+    core_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+    read_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+    write_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+    solve_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5_000))
+    """Round trip to the worker."""
+    ticks: int = 0
+    overruns: int = 0
+    """Ticks that were skipped because the one before took too long."""
+    failed_ticks: int = 0
+    reads_before: int = 0
+    forgotten_s: float = float("nan")
+    """Wall time of the last `forget`."""
+
+    def forget(self, reads: int = 0, wall_s: float = float("nan")) -> None:
+        """Begin to measure anew."""
+        for series in (self.tick_ms, self.core_ms, self.read_ms, self.write_ms, self.solve_ms):
+            series.clear()
+        self.overruns = 0
+        self.reads_before, self.forgotten_s = reads, wall_s
 
 
 def percentile(values: Iterable[float], share: float) -> float:

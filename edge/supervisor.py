@@ -8,38 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import structlog
 
-from edge.clock import Clock
 from edge.core import ControlCore
 from edge.core_plan import rated_w
-from edge.core_state import SavedCore
 from edge.core_values import Answer, EmergencyStop, Heartbeats, Order, SetMode, TickInput, TickOutcome
+from edge.figures import Figures
 from edge.interval import serves
-from edge.keeper import Keeper
-from edge.modbus.southbound import Southbound
-from edge.northbound.actions import EmergencyStop as EmergencyStopArgs
-from edge.northbound.actions import RequestSnapshot
-from edge.northbound.gate import AcceptedCommand, Outcome
-from edge.northbound.link import MqttLink
-from edge.northbound.payloads import Health
-from edge.notify import Notifier
-from edge.orders import outcome_of, translate
-from edge.publisher import Publisher
-from edge.setpoint import PowerCommand
-from edge.status import Stamp, delivered_w
-from edge.worker import OptimizerWorker
+from edge.parts import Parts
+from edge.remote import Remote
+from edge.telling import Telling
 from optimizer.result import AllocationInput, AllocationResult, Plan, Request
 from reconf.actuation import VerifiedCommand
 from reconf.sequences import SiteMode
-from reconf.site import Site
 
 HEARTBEAT_TURN_S = 0.25
 """Wall time between two looks at which heartbeats are due."""
@@ -64,49 +49,6 @@ LEFT = frozenset({"open", "lost", "welded"})
 log = structlog.get_logger("daemon")
 
 
-@dataclass(slots=True)
-class Figures:
-    """What the daemon measures of itself."""
-
-    tick_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
-    core_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
-    read_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
-    write_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
-    solve_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5_000))
-    """Round trip to the worker."""
-    ticks: int = 0
-    overruns: int = 0
-    """Ticks that were skipped because the one before took too long."""
-    failed_ticks: int = 0
-    reads_before: int = 0
-    forgotten_s: float = float("nan")
-    """Wall time of the last `forget`."""
-
-    def forget(self, reads: int = 0, wall_s: float = float("nan")) -> None:
-        """Begin to measure anew."""
-        for series in (self.tick_ms, self.core_ms, self.read_ms, self.write_ms, self.solve_ms):
-            series.clear()
-        self.overruns = 0
-        self.reads_before, self.forgotten_s = reads, wall_s
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """Everything the daemon is made of."""
-
-    site: Site
-    clock: Clock
-    south: Southbound
-    worker: OptimizerWorker
-    link: MqttLink | None
-    keeper: Keeper
-    executor: ThreadPoolExecutor
-    saved: SavedCore
-    notifier: Notifier
-    read_only: bool = False
-    clock_trusted: bool = True
-
-
 class Daemon:
     """Runs a site until `stop` is called and its strings are left."""
 
@@ -124,24 +66,23 @@ class Daemon:
         self._stopping_since_s: float | None = None
         self._tick_number = 0
         self._last_control_s: float | None = None
-        self._publisher = None if parts.link is None else self._make_publisher(parts.link)
-        kept = parts.saved.lasting.setpoint.command
-        self._command_id = "" if kept is None else kept.command_id
-
-    def _make_publisher(self, link: MqttLink) -> Publisher:
-        clock = self.parts.clock
-        return Publisher(
-            self.parts.site,
-            link,
-            health=self.health,
-            stamp=lambda control_s: Stamp(clock.utc(), control_s, clock.scale),
-            wall_s=clock.wall_s,
-        )
+        self._telling = Telling(parts, self.figures)
+        self.remote = Remote(self)
 
     @property
     def maintenance(self) -> bool:
         """Somebody works on the site: taken on site, and commands from afar are refused."""
         return self.core.maintenance.held
+
+    @property
+    def stopping(self) -> bool:
+        """It was told to end."""
+        return self._stopping_since_s is not None
+
+    def publish_all(self) -> None:
+        """Publish everything with the next tick, changed or not."""
+        if self._telling.publisher is not None:
+            self._telling.publisher.force()
 
     # ---- life ----------------------------------------------------------------------------------
 
@@ -164,7 +105,7 @@ class Daemon:
             if link is not None:
                 helpers.append(group.create_task(self._helper("northbound", link.run)))
                 helpers += [
-                    group.create_task(self._helper(name, partial(self.serve_commands, queue)))
+                    group.create_task(self._helper(name, partial(self.remote.serve, queue)))
                     for name, queue in (("commands", link.commands), ("emergency stops", link.stops))
                 ]
             try:
@@ -269,7 +210,8 @@ class Daemon:
             self._ask(outcome.question, outcome.view.book.plan)
         elif self.figures.ticks == 1:
             self._warm_up(outcome)
-        self._tell(outcome)
+        self._telling.tick(outcome, self.core.state)
+        self.remote.follow_up()
 
     async def _act(self, outcome: TickOutcome) -> None:
         """Watchdog times and latches, before any command."""
@@ -331,60 +273,7 @@ class Daemon:
         age_s = self.parts.link.heartbeat_age_s()
         return age_s is None or age_s > timeout_s
 
-    # ---- telling -------------------------------------------------------------------------------
-
-    def _tell(self, outcome: TickOutcome) -> None:
-        """Log, publish, store, watchdog: nothing here waits."""
-        view = outcome.view
-        for event in outcome.events:
-            log.info(event.kind, subject=event.subject, text=event.text, control_s=round(event.time_s, 1))
-        for node in self.parts.south.events():
-            log.warning("node", change=node.kind, node=node.label, gateway=node.gateway, text=node.text)
-        if outcome.record is not None:
-            self._log_interval(outcome)
-        if self._publisher is not None:
-            self._publisher.tick(outcome)
-        self._follow_up()
-        self.parts.keeper.events(outcome.events)
-        self.parts.keeper.tick(self.core.state, view, outcome.record)
-        given = delivered_w(view)
-        text = f"{view.mode.value}, {view.rung.name.lower()}, {0.0 if given is None else given / 1e3:.1f} kW"
-        self.parts.notifier.completed(text)
-
-    def _log_interval(self, outcome: TickOutcome) -> None:
-        """The one canonical line of an interval."""
-        record, view = outcome.record, outcome.view
-        if record is None:
-            return
-        end = record.end
-        log.info(
-            "interval",
-            number=record.interval,
-            rung=end.rung.name.lower(),
-            policy=end.policy,
-            mode=view.mode.value,
-            asked_w=round(end.asked_w),
-            given_w=round(float(end.given_w.sum())),
-            soc_min=round(float(end.soc_frac.min()), 4),
-            soc_max=round(float(end.soc_frac.max()), 4),
-            inserted=round(float(end.inserted_frac.sum()), 1),
-            solve_ms=round(end.solve_ms, 2),
-            loss_w=round(end.loss_w, 1),
-            gap=round(end.gap_frac, 4),
-            overruns=self.figures.overruns,
-        )
-
-    def health(self) -> Health:
-        """For the status."""
-        return Health(
-            store_ok=not self.parts.keeper.trouble,
-            store_text=self.parts.keeper.trouble,
-            clock_synchronised=self.parts.clock_trusted,
-            optimizer_ready=self.parts.worker.warm,
-            ticks_overrun=self.figures.overruns,
-        )
-
-    # ---- heartbeats and commands ---------------------------------------------------------------
+    # ---- heartbeats and orders ---------------------------------------------------------------
 
     async def _heartbeats(self) -> None:
         """In wall time, while ticks are completed: nodes that were fresh, verified and confirmed."""
@@ -397,39 +286,6 @@ class Daemon:
                 await self.parts.south.heartbeat(beats.modules, beats.strings)
             await asyncio.sleep(HEARTBEAT_TURN_S)
 
-    async def serve_commands(self, queue: asyncio.Queue[AcceptedCommand]) -> None:
-        """Commands from afar: answered at once against the last envelope, acted on by the next tick."""
-        while True:
-            command = await queue.get()
-            outcome = self._command(command)
-            if outcome.result == "accepted":
-                view = None if self.outcome is None else self.outcome.view
-                outcome = replace(outcome, documents=self.parts.keeper.effect(self.core.state, view))
-            command.answer(outcome)
-
-    def _command(self, command: AcceptedCommand) -> Outcome:
-        clock = self.parts.clock
-        if isinstance(command.args, RequestSnapshot):
-            if self._publisher is not None:
-                self._publisher.force()
-            return Outcome("done", "done", "everything is published with the next tick")
-        if self.parts.read_only:
-            return Outcome("refused", "read_only", "this edge only looks: it was started read-only")
-        if self.maintenance and not isinstance(command.args, EmergencyStopArgs):
-            # the gate looked when it came in; the lock may have been taken while it waited
-            return Outcome(
-                "refused", "local_lock", "somebody works on the site; only emergency_stop is taken"
-            )
-        if self._stopping_since_s is not None:
-            return Outcome("refused", "stopping", "the edge is being stopped")
-        order = translate(command, now_s=clock.control_s(), wall_s=clock.wall_s(), utc=clock.utc())
-        if isinstance(order, Outcome):
-            return order
-        answer = self.order(order)
-        if isinstance(order, PowerCommand) and answer.accepted:
-            self._supersede(order.command_id)
-        return outcome_of(answer)
-
     def order(self, order: Order) -> Answer:
         """Give the core an order and bring the next tick forward."""
         clock = self.parts.clock
@@ -439,22 +295,3 @@ class Daemon:
         if isinstance(order, EmergencyStop):
             log.warning("emergency_stop", source=order.source)
         return answer
-
-    def _supersede(self, command_id: str) -> None:
-        """Tell the issuer of the set point before that it no longer holds."""
-        if self._command_id and self.parts.link is not None:
-            self.parts.link.follow_up(
-                self._command_id, Outcome("superseded", "superseded", f"by command {command_id}")
-            )
-        self._command_id = command_id
-
-    def _follow_up(self) -> None:
-        """Tell once that a set point has run out."""
-        if not self._command_id or self.parts.link is None:
-            return
-        if self.core.state.setpoint.source != "command":
-            source = self.core.state.setpoint.source
-            self.parts.link.follow_up(
-                self._command_id, Outcome("done", "expired", f"the set point has expired; now {source}")
-            )
-            self._command_id = ""

@@ -22,10 +22,11 @@ from edge.northbound.gate import Surroundings
 from edge.northbound.link import MqttLink
 from edge.notify import Notifier
 from edge.onsite.door import onsite_door
+from edge.parts import Parts
 from edge.sparkplug_feed import sparkplug_feed
 from edge.store.store import Store
 from edge.sunspec_feed import sunspec_feed
-from edge.supervisor import Daemon, Parts
+from edge.supervisor import Daemon
 from edge.worker import Allocate, OptimizerWorker, default_allocate
 from reconf.errors import ConfigError, StoreError
 from reconf.loopback import is_loopback

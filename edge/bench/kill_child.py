@@ -13,8 +13,9 @@ from edge.lasting import Moment
 from edge.modbus.southbound import Southbound
 from edge.northbound.link import MqttLink
 from edge.notify import Notifier
+from edge.parts import Parts
 from edge.store import Store
-from edge.supervisor import Daemon, Parts
+from edge.supervisor import Daemon
 from edge.wiring import configure_logs
 from edge.worker import OptimizerWorker
 from reconf.config import load_site
@@ -55,5 +56,5 @@ async def _serve(site: Site, folder: Path) -> None:
             )
         )
         await asyncio.gather(
-            link.run(), *(daemon.serve_commands(queue) for queue in (link.commands, link.stops))
+            link.run(), *(daemon.remote.serve(queue) for queue in (link.commands, link.stops))
         )

@@ -210,7 +210,7 @@ async def test_a_command_that_waited_while_the_lock_was_taken_is_refused(tmp_pat
             args = SetPower(power_w=1000.0)
 
         assert (await say(twin, tmp_path, "maintenance_take")).accepted
-        assert made._command(Waiting()).reason == "local_lock"  # type: ignore[arg-type]
+        assert made.remote.answer(Waiting()).reason == "local_lock"  # type: ignore[arg-type]
         await warm(made)
 
 
