@@ -74,7 +74,6 @@ def sample_set(name: str) -> dict[str, Any]:
     t_grid, c_grid = TEMPERATURE_GRID_K[:, None], np.maximum(SALT_GRID, 1.0)[None, :]
     transference = sample("Cation transference number", c_grid, t_grid)
     thermodynamic = sample("Thermodynamic factor", c_grid, t_grid)
-    at_rest = sample("Cation transference number", np.array([salt]), np.array([REFERENCE_K]))
     exponents = [float(values[f"{d} Bruggeman coefficient (electrolyte)"]) for d in DOMAINS]
     porosity = [float(values[f"{d} porosity"]) for d in DOMAINS]
     return {
@@ -94,6 +93,7 @@ def sample_set(name: str) -> dict[str, Any]:
         "salt": salt,
         "x_grid": X_GRID.tolist(),
         "potential_v": sample("Negative electrode OCP [V]", x).round(7).tolist(),
+        "entropy_v_per_k": sample("Negative electrode OCP entropic change [V.K-1]", x).round(9).tolist(),
         "log_diffusivity": np.log(diffusivity(x, REFERENCE_K)).round(6).tolist(),
         "diffusivity_j_per_mol": _activation(
             diffusivity(mid, cold)[0], diffusivity(mid, warm)[0], cold, warm
@@ -110,5 +110,5 @@ def sample_set(name: str) -> dict[str, Any]:
             sample("Electrolyte diffusivity [m2.s-1]", c_grid, t_grid), 1e-13
         ).tolist(),
         "diffusion_factor": ((1.0 - transference) * thermodynamic).tolist(),
-        "transference": float(at_rest[0]),
+        "transference": transference.round(6).tolist(),
     }

@@ -24,7 +24,7 @@ from edge.northbound.payloads import (
     StringPayload,
 )
 from reconf import __version__
-from reconf.arrays import BoolArray
+from reconf.arrays import BoolArray, FloatArray
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.protection.energy import available_energy_kwh
@@ -61,6 +61,11 @@ class Stamp:
 def number(value: float) -> float | None:
     """JSON has no NaN: what is not known is null."""
     return float(value) if math.isfinite(value) else None
+
+
+def _of(values: FloatArray | None, m: int, scale: float = 1.0) -> float | None:
+    """A module's value where anything computes it."""
+    return None if values is None else number(scale * float(values[m]))
 
 
 def reading(channel: Channel, index: int | tuple[int, int]) -> Reading:
@@ -214,5 +219,7 @@ def module_payload(site: Site, view: TickView, stamp: Stamp, m: int) -> ModulePa
         resistance_ohm=number(estimate.resistance_ohm[m]),
         discharge_limit_a=number(envelope.discharge_now_a[m]),
         charge_limit_a=number(envelope.charge_now_a[m]),
+        charge_limit_15min_a=_of(envelope.charge_minutes_a, m),
+        plating_margin_mv=_of(envelope.plating_margin_v, m, 1e3),
         reasons=[reason_payload(r) for r in envelope.reasons if r.subject == serial],
     )

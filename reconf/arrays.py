@@ -21,3 +21,9 @@ def frozen(array: NDArray[np.generic]) -> NDArray[np.generic]:
     """Return `array` marked read-only; what is shared between layers is never written again."""
     array.setflags(write=False)
     return array
+
+
+def no_nan(values: FloatArray, instead: float = 0.0) -> FloatArray:
+    """`values` with a number in place of NaN; infinities stay."""
+    filled: FloatArray = np.where(np.isnan(values), instead, values)
+    return filled

@@ -74,16 +74,19 @@ def mean_module(plant: Plant, limit_degc: float) -> MeanModule:
     )
 
 
-def best_wh(module: MeanModule, asked_w: FloatArray, ambient_degc: FloatArray, dt_s: float) -> float:
+def best_wh(
+    module: MeanModule, give_w: FloatArray, take_w: FloatArray, ambient_degc: FloatArray, dt_s: float
+) -> float:
     """Most energy [Wh] that one mean module can discharge over the duty.
 
     Args:
         module: the mean module.
-        asked_w: (T,) bus power asked of one module, discharge positive.
+        give_w: (T,) mean bus power that may be discharged of one module.
+        take_w: (T,) the same for charge; both may be there in one step.
         ambient_degc: (T,)
         dt_s: length of a step.
     """
-    n = asked_w.size
+    n = give_w.size
     hours = dt_s / 3600.0
     kept = float(np.exp(-dt_s * module.conductance_w_per_k / module.capacity_j_per_k))
     rise = (1.0 - kept) / module.conductance_w_per_k
@@ -92,8 +95,8 @@ def best_wh(module: MeanModule, asked_w: FloatArray, ambient_degc: FloatArray, d
     balance: lil_matrix = lil_matrix((2 * n, 5 * n))
     right = np.zeros(2 * n)
     for t in range(n):
-        fixed = module.loss_fixed_w / max(abs(float(asked_w[t])), 1e-9) if asked_w[t] != 0.0 else 0.0
-        lost = module.loss_linear_frac + fixed
+        most = float(give_w[t] + take_w[t])
+        lost = module.loss_linear_frac + (module.loss_fixed_w / most if most > 0.0 else 0.0)
         balance[t, stored[t]], balance[t, heat[t]] = 1.0, hours
         balance[t, dis[t]], balance[t, cha[t]] = hours * (1.0 + lost), -hours * (1.0 - lost)
         balance[n + t, warm[t]], balance[n + t, heat[t]] = 1.0, -rise
@@ -101,7 +104,7 @@ def best_wh(module: MeanModule, asked_w: FloatArray, ambient_degc: FloatArray, d
         if t:
             balance[t, stored[t - 1]], balance[n + t, warm[t - 1]] = -1.0, -kept
     right[0], right[n] = module.stored_wh, right[n] + kept * module.temperature_degc
-    most = float(np.abs(asked_w).max())
+    most = float(max(give_w.max(), take_w.max()))
     rows, limits = [], []
     factor = module.resistance_ohm / module.voltage_v**2
     for point in np.linspace(most / TANGENTS, most, TANGENTS):
@@ -116,8 +119,8 @@ def best_wh(module: MeanModule, asked_w: FloatArray, ambient_degc: FloatArray, d
 
     ceiling = max(module.limit_degc, module.temperature_degc, float(ambient_degc.max()))
     bounds = (
-        [(0.0, max(p, 0.0)) for p in asked_w]
-        + [(0.0, max(-p, 0.0)) for p in asked_w]
+        [(0.0, p) for p in give_w]
+        + [(0.0, p) for p in take_w]
         + [(0.0, None)] * n
         + [(0.0, module.energy_wh)] * n
         + [(None, ceiling)] * n

@@ -106,10 +106,13 @@ def frequency(energy_wh: float, folder: Path) -> Duty:
     except (OSError, KeyError, ValueError) as error:
         raise DataFileError(f"{path}: no grid frequency can be read here: {error}") from error
     share = np.clip((hz.mean() - hz) / DROOP_HZ, -1.0, 1.0)
-    length = time_s[-1] - time_s[0] + 10.0
+    at_s = time_s - time_s[0]
+    length = at_s[-1] + 10.0
 
     def power_w(now_s: float) -> float:
-        return 0.5 * energy_wh * float(np.interp(now_s % length, time_s - time_s[0], share))
+        # held from sample to sample, as a meter at that pace would report it
+        sample = int(np.searchsorted(at_s, now_s % length, side="right")) - 1
+        return 0.5 * energy_wh * float(share[sample])
 
     return Duty("frequency", 365.0, 0.5, power_w, season_degc)
 

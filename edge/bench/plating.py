@@ -27,6 +27,7 @@ AROUND_K: Final = np.array([-5.0, -2.5, 0.0, 2.5, 5.0])
 """Nodes of the table about a temperature and the checks between them."""
 END_SOC_FRAC: Final = 0.97
 COMPARED_SOC: Final = np.linspace(0.2, 0.95, 76)
+TOLD_SOC: Final = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 AT_THE_CAP: Final = 0.99
 """Share of the guard's highest rate from which neither it nor the anode says anything of the other."""
 
@@ -43,25 +44,32 @@ def run(
         `sets`: by name and temperature [K]: `min_dfn_mv` and `min_spme_mv` lowest anode potential under the
         guard's current, `given_up_frac` share of the DFN's own current at 0 V, averaged over SOC, and
         `given_up_worst_frac` at the worst SOC (a case PyBaMM could not solve has no such keys, and is named
-        in `unsolved`), `envelope_cost_frac` what the lower envelope of all sets takes
-        of this set's own limit. `worst`: the worst of each; `envelope_cost`: by set, mean; `margin_mv`.
+        in `unsolved`), `envelope_cost_frac` what the lower envelope of all sets takes of this set's own
+        limit, `by_soc`: at each of `TOLD_SOC` the rate allowed and what the DFN and the envelope allow
+        [1/h], the DFN's and SPMe's potential under the guard [mV]. `worst`: the worst of each;
+        `envelope_cost`: by set, mean; `margin_mv`.
     """
     logging.getLogger("pybamm").setLevel(logging.ERROR)
     from pybamm import SolverError
 
-    results: dict[str, dict[str, dict[str, float]]] = {}
+    results: dict[str, dict[str, dict[str, Any]]] = {}
     unsolved = []
     for name in sets:
         results[name] = {}
         for kelvin, rate in zip(temperatures_k, own_rates(name, temperatures_k), strict=True):
-            case = {"envelope_cost_frac": _envelope_cost(kelvin, rate)}
+            by_soc = [
+                {"soc_frac": z, "allowed_per_h": _at(z, rate), "envelope_per_h": _shipped(z, kelvin)}
+                for z in TOLD_SOC
+            ]
+            case: dict[str, Any] = {"envelope_cost_frac": _envelope_cost(kelvin, rate), "by_soc": by_soc}
             results[name][f"{kelvin:.2f}"] = case
             for kind in models:
                 try:
-                    case |= _case(name, kelvin, rate, kind)
+                    case |= _case(name, kelvin, rate, kind, by_soc)
                 except SolverError as error:
                     unsolved.append({"set": name, "kelvin": kelvin, "model": kind, "why": str(error)[:200]})
-            progress(f"{name} {kelvin:.0f} K: " + ", ".join(f"{k} {v:.3g}" for k, v in case.items()))
+            told = ", ".join(f"{k} {v:.3g}" for k, v in case.items() if k != "by_soc")
+            progress(f"{name} {kelvin:.0f} K: {told}")
     cases = [case for by_set in results.values() for case in by_set.values()]
     wanted = [f"min_{kind.lower()}_mv" for kind in models]
     wanted += ["given_up_frac", "given_up_worst_frac"] if "DFN" in models else []
@@ -98,23 +106,40 @@ def guarded_profile(rate_per_h: FloatArray) -> tuple[FloatArray, FloatArray]:
     return time_s, rate
 
 
-def _worst(key: str, cases: Sequence[dict[str, float]]) -> float | None:
+def _worst(key: str, cases: Sequence[dict[str, Any]]) -> float | None:
     """Lowest potential or highest loss of all cases that could be solved."""
     values = [case[key] for case in cases if key in case]
     if not values:
         return None
-    return min(values) if key.endswith("_mv") else max(values)
+    return float(min(values) if key.endswith("_mv") else max(values))
 
 
-def _case(name: str, kelvin: float, rate_per_h: FloatArray, kind: str) -> dict[str, float]:
+def _case(
+    name: str, kelvin: float, rate_per_h: FloatArray, kind: str, by_soc: Sequence[dict[str, float]]
+) -> dict[str, float]:
+    """Figures of one full model; also noted in the rows `by_soc`."""
     time_s, rate = guarded_profile(rate_per_h)
     ran = under_profile(name, kind, kelvin, time_s, rate, START_SOC_FRAC)
     case = {f"min_{kind.lower()}_mv": 1e3 * float(ran.anode_v.min())}
+    for row in by_soc:
+        row[f"{kind.lower()}_mv"] = 1e3 * float(np.interp(row["soc_frac"], ran.soc_frac, ran.anode_v))
     if kind == "DFN":
         free = held(name, kelvin, 0.0, START_SOC_FRAC, END_SOC_FRAC)
         mean, worst = _given_up(_read(rate_per_h), free)
         case |= {"given_up_frac": mean, "given_up_worst_frac": worst}
+        for row in by_soc:
+            row["dfn_allows_per_h"] = float(np.interp(row["soc_frac"], free.soc_frac, free.rate_per_h))
     return case
+
+
+def _at(soc_frac: float, rate_per_h: FloatArray) -> float:
+    return float(np.exp(np.interp(soc_frac, SOC_NODES, np.log(rate_per_h))))
+
+
+def _shipped(soc_frac: float, kelvin: float) -> float:
+    """What the shipped envelope of all sets allows a fresh module [1/h]."""
+    one = np.ones(1)
+    return float(charge_limit_a(soc_frac * one, (kelvin - ZERO_CELSIUS_K) * one, one)[0])
 
 
 def _read(rate_per_h: FloatArray) -> FloatArray:

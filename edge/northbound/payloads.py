@@ -168,6 +168,12 @@ class ModulePayload(Telemetry):
     resistance_ohm: float | None = None
     discharge_limit_a: float | None = None
     charge_limit_a: float | None = None
+    charge_limit_15min_a: float | None = Field(
+        default=None, description="charge current that plating allows to stand for 15 minutes"
+    )
+    plating_margin_mv: float | None = Field(
+        default=None, description="anode potential against lithium at the present current, on the low side"
+    )
     reasons: list[ReasonPayload] = []
 
 

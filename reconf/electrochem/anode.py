@@ -20,7 +20,9 @@ import numpy as np
 from reconf.arrays import FloatArray
 from reconf.electrochem.parameters import FARADAY, GAS_CONSTANT, REFERENCE_K, AnodeSet
 
-NODES = 5
+SLICE_SHARES = (0.06, 0.12, 0.20, 0.28, 0.34)
+"""Thickness of the anode's slices, from the separator on: the reaction is steepest there."""
+NODES = len(SLICE_SHARES)
 SHELLS = 12
 SHELL_GROWTH = 1.45
 SEPARATOR_NODES = 2
@@ -29,9 +31,12 @@ NEWTON_STEPS = 80
 NEWTON_TOLERANCE_V = 1e-6
 DEPLETED_FRAC = 0.03
 """Salt left, of the initial, below which the model does not hold."""
-LEAST_EXCHANGE_A_PER_M2 = 1e-6
-WALLS = (0.0005, 0.9995)
-"""Stoichiometries a surface only approaches while the reaction is solved for."""
+SAME_X = 1e-6
+"""Stoichiometries nearer than this have the diffusivity of the place."""
+WALLS = (0.002, 0.998)
+"""Beyond these stoichiometries the exchange current dies away: a full surface takes nothing more ..."""
+WALL_WIDTH = 2e-4
+"""... by a factor e over this much, which keeps Newton's method on its feet where a zero would not."""
 LOST_V = -1.0
 """Potential reported where the model does not hold: far on the side of plating."""
 
@@ -48,6 +53,30 @@ class AnodeState:
     """(M, NODES) last intercalation current density [A/m2], the start of the next solution."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Reaction:
+    """What the reaction of M anodes is to be found for."""
+
+    current: FloatArray
+    """(M,) [A/m2] of electrode."""
+    temperature_k: FloatArray
+    """(M, 1)"""
+    salt: FloatArray
+    """(M, NODES) from the separator on [mol/m3]."""
+    outer: FloatArray
+    """(M, NODES) stoichiometry of the outermost shells without a reaction."""
+    response: FloatArray
+    """What 1 A/m2 adds to it; (M, NODES) or one."""
+    gap: FloatArray
+    """(M, 1) rise of the diffusivity's integral from outermost shell to surface per reaction."""
+    ohmic: FloatArray
+    """(M, NODES, NODES)"""
+    drop: FloatArray
+    """(M, NODES) by salt diffusion."""
+    face: FloatArray
+    """(M,) from the separator face to the middle of the first slice."""
+
+
 class AnodeModel:
     """Geometry and functions of one parameter set."""
 
@@ -55,6 +84,7 @@ class AnodeModel:
         self.set = parameters
         self._shells()
         self._slices()
+        self._kirchhoff()
 
     def _shells(self) -> None:
         width = SHELL_GROWTH ** -np.arange(SHELLS, dtype=np.float64)
@@ -65,13 +95,26 @@ class AnodeModel:
         self.surface_gap_m = float(faces[-1] - centre[-1])
         self.volume_share = self.shell_volume / self.shell_volume.sum()
 
+    def _kirchhoff(self) -> None:
+        """The integral of the diffusivity over stoichiometry at the reference temperature [m2/s].
+
+        Fluxes are differences of it: exact for a steady flux however steep the diffusivity, where any mean of
+        two neighbours' values would depend on the grid.
+        """
+        grid = self.set.x_grid
+        value = np.exp(self.set.log_diffusivity)
+        pieces = 0.5 * (value[1:] + value[:-1]) * np.diff(grid)
+        self.integral = np.concatenate(([0.0], np.cumsum(pieces)))
+
     def _slices(self) -> None:
         counts = (NODES, SEPARATOR_NODES, CATHODE_NODES)
         widths = [t / n for t, n in zip(self.set.thickness_m, counts, strict=True)]
+        self.slice_m = np.array(SLICE_SHARES) * float(self.set.thickness_m[0])
+        self.area = self.set.specific_area * self.slice_m
         self.width = np.repeat(widths, counts)
+        self.width[:NODES] = self.slice_m[::-1]
         self.porosity = np.repeat(self.set.porosity, counts)
         self.tortuosity = np.repeat(self.set.tortuosity, counts)
-        self.slice_m = widths[0]
         self.cathode = np.zeros(len(self.width))
         self.cathode[-CATHODE_NODES:] = 1.0 / self.set.thickness_m[2]
 
@@ -101,7 +144,7 @@ class AnodeModel:
 
     def soc_frac(self, state: AnodeState) -> FloatArray:
         """Mean SOC of each anode (M,)."""
-        mean = (state.x @ self.volume_share).mean(axis=1)
+        mean = (state.x @ self.volume_share) @ np.array(SLICE_SHARES)
         soc: FloatArray = (mean - self.set.x_empty) / (self.set.x_full - self.set.x_empty)
         return soc
 
@@ -130,33 +173,39 @@ class AnodeModel:
         salt = state.salt[:, :NODES][:, ::-1]
         column = temperature_k[:, None]
         current = rate_per_h * self.set.charge_c_per_m2 / 3600.0
-        thermal = 2.0 * GAS_CONSTANT * temperature_k / FARADAY
         kappa = self._on_salt(self.set.conductivity, salt, column) * self.set.tortuosity[0]
-        drop = self._diffusion_drop(salt, state.salt[:, NODES], temperature_k)
-        diffusivity = self._diffusivity(outer, column)
-        lift = response + self.surface_gap_m / (FARADAY * diffusivity * self.set.concentration_max)
-        ohmic = self._ohmic(kappa)
-        face = current * self.slice_m / 2.0 / kappa[:, 0]
-        return self._newton(state.reaction, current, column, thermal, salt, outer, lift, ohmic, drop, face)
+        task = _Reaction(
+            current=current,
+            temperature_k=column,
+            salt=salt,
+            outer=outer,
+            response=response,
+            gap=self.surface_gap_m / (FARADAY * self.set.concentration_max * self._warmth(column)),
+            ohmic=self._ohmic(kappa),
+            drop=self._diffusion_drop(salt, state.salt[:, NODES], temperature_k),
+            face=current * self.slice_m[0] / 2.0 / kappa[:, 0],
+        )
+        return self._newton(state.reaction, task)
 
-    def _newton(
-        self,
-        start: FloatArray,
-        current: FloatArray,
-        column: FloatArray,
-        thermal: FloatArray,
-        salt: FloatArray,
-        surface: FloatArray,
-        lift: FloatArray,
-        ohmic: FloatArray,
-        drop: FloatArray,
-        face: FloatArray,
-    ) -> tuple[FloatArray, FloatArray]:
-        area = self.set.specific_area * self.slice_m
-        total = start.sum(axis=1)
-        # the last distribution scaled to the new current, or a uniform one after rest
-        even = np.where(np.abs(total) > 1e-9, current / area / np.where(total == 0, 1.0, total), 0.0)
-        j = np.where((even > 0.2)[:, None], start * even[:, None], (current / area / NODES)[:, None])
+    def _surface(self, task: _Reaction, j: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """(M, NODES) stoichiometry at the surface under a reaction, and its slope against the reaction."""
+        grid, integral = self.set.x_grid, self.integral
+        outer = task.outer + task.response * j
+        target = _uniform_interp(grid, integral, outer) + task.gap * j
+        low = np.clip(np.searchsorted(integral, target) - 1, 0, len(grid) - 2)
+        width, rise = grid[1] - grid[0], integral[low + 1] - integral[low]
+        x = grid[low] + width * (target - integral[low]) / rise
+        here = np.clip(((outer - grid[0]) / width).astype(np.int64), 0, len(grid) - 2)
+        feeds = (integral[here + 1] - integral[here]) / width * task.response
+        return x, (feeds + task.gap) * width / rise
+
+    def _newton(self, start: FloatArray, task: _Reaction) -> tuple[FloatArray, FloatArray]:
+        current, column, salt, ohmic = task.current, task.temperature_k, task.salt, task.ohmic
+        thermal = 2.0 * GAS_CONSTANT * column / FARADAY
+        shift = column - REFERENCE_K
+        area = self.area
+        # the last distribution, moved to the new current; scaling it would blow up after a rest
+        j = start + ((current - start @ area) / area.sum())[:, None]
         m = len(current)
         unsettled = np.ones(m, dtype=np.bool_)
         matrix = np.zeros((m, NODES + 1, NODES + 1))
@@ -164,28 +213,28 @@ class AnodeModel:
         salt_factor = (np.maximum(salt, 1.0) / self.set.salt) ** self.set.exchange_salt_power
         warm = self._arrhenius(self.set.exchange_j_per_mol, column)
         for k in range(NEWTON_STEPS):
-            x = surface + lift * j
+            x, lift = self._surface(task, j)
             u, slope = _with_slope(self.set.x_grid, self.set.potential_v, x)
-            bare, rise = _with_slope(self.set.x_grid, self.set.exchange_a_per_m2, x)
-            some = np.maximum(bare, LEAST_EXCHANGE_A_PER_M2)
-            exchange = 2.0 * some * warm * salt_factor
-            eta = thermal[:, None] * np.arcsinh(j / exchange) + self.set.film_ohm_m2 * j
-            ionic = np.einsum("mij,mj->mi", ohmic, j) + face[:, None] + drop
+            entropy, more = _with_slope(self.set.x_grid, self.set.entropy_v_per_k, x)
+            u, slope = u + shift * entropy, slope + shift * more
+            bare, steep = self._exchange(x)
+            exchange = 2.0 * bare * warm * salt_factor
+            eta = thermal * np.arcsinh(j / exchange) + self.set.film_ohm_m2 * j
+            ionic = np.einsum("mij,mj->mi", ohmic, j) + task.face[:, None] + task.drop
             residual = potential[:, None] + ionic - u + eta
             both = np.sqrt(j**2 + exchange**2)
             # near the ends of the stoichiometry the exchange current falls as the surface fills or empties
-            starve = np.where(bare > LEAST_EXCHANGE_A_PER_M2, rise / some, 0.0) * j * lift
-            own = thermal[:, None] * (1.0 - starve) / both + self.set.film_ohm_m2 - slope * lift
-            own = np.maximum(own, 0.1 * thermal[:, None] / both)
+            starve = steep * j * lift
+            own = thermal * (1.0 - starve) / both + self.set.film_ohm_m2 - slope * lift
+            own = np.maximum(own, 0.1 * thermal / both)
             matrix[:, :NODES, :NODES] = ohmic
             matrix[:, np.arange(NODES), np.arange(NODES)] += own
             matrix[:, :NODES, NODES] = 1.0
             matrix[:, NODES, :NODES] = area
-            rhs = np.concatenate([-residual, (current - area * j.sum(axis=1))[:, None]], axis=1)
+            rhs = np.concatenate([-residual, (current - j @ area)[:, None]], axis=1)
             change = np.linalg.solve(matrix, rhs[:, :, None])[:, :, 0]
             # where the diffusivity falls by orders of magnitude a full step can throw the surface out of 0..1
             reach = 0.2 / (lift * np.abs(change[:, :NODES]) + 1e-12)
-            reach = np.minimum(reach, _to_the_wall(x, lift * change[:, :NODES]))
             # and between two pieces of a linear table full steps can go back and forth
             change *= np.minimum(1.0 / (1 + k // 6), reach.min(axis=1))[:, None]
             j = j + change[:, :NODES]
@@ -195,22 +244,29 @@ class AnodeModel:
                 break
         # starved of salt, or no solution found: nothing is promised
         lost = unsettled | (salt.min(axis=1) < DEPLETED_FRAC * self.set.salt) | ~np.isfinite(potential)
-        even_j = np.broadcast_to((current / area / NODES)[:, None], j.shape)
+        even_j = np.broadcast_to((current / area.sum())[:, None], j.shape)
         return np.where(lost[:, None], even_j, j), np.where(lost, LOST_V, potential)
 
-    def _diffusivity(self, x: FloatArray, temperature_k: FloatArray) -> FloatArray:
-        # never beyond the sampled range: an extrapolated logarithm runs away
-        within = np.clip(x, self.set.x_grid[0], self.set.x_grid[-1])
-        value: FloatArray = np.exp(self._on_x(self.set.log_diffusivity, within))
-        return value * self._arrhenius(self.set.diffusivity_j_per_mol, temperature_k)
+    def _exchange(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Exchange current density at the reference [A/m2] and the slope of its logarithm."""
+        inside = np.clip(x, *WALLS)
+        bare, rise = _with_slope(self.set.x_grid, self.set.exchange_a_per_m2, inside)
+        beyond = x - inside
+        steep = np.where(beyond == 0.0, rise / bare, -np.sign(beyond) / WALL_WIDTH)
+        return bare * np.exp(np.maximum(-np.abs(beyond) / WALL_WIDTH, -200.0)), steep
+
+    def _warmth(self, temperature_k: FloatArray) -> FloatArray:
+        """Diffusivity over that at the reference temperature."""
+        return self._arrhenius(self.set.diffusivity_j_per_mol, temperature_k)
 
     def _ohmic(self, kappa: FloatArray) -> FloatArray:
         """(M, N, N): fall of the ionic potential from slice 0 to slice i per reaction of slice j."""
-        between = self.slice_m / (0.5 * (kappa[:, 1:] + kappa[:, :-1]))
+        half = 0.5 * self.slice_m / kappa
+        between = half[:, 1:] + half[:, :-1]
         depth = np.concatenate([np.zeros((len(kappa), 1)), np.cumsum(between, axis=1)], axis=1)
         i, j = np.meshgrid(np.arange(NODES), np.arange(NODES), indexing="ij")
         # the current that still flows past face k is what the slices behind it take
-        fall: FloatArray = self.set.specific_area * self.slice_m * depth[:, np.minimum(i, j)]
+        fall: FloatArray = self.area * depth[:, np.minimum(i, j)]
         return fall
 
     def _diffusion_drop(
@@ -218,9 +274,11 @@ class AnodeModel:
     ) -> FloatArray:
         """(M, N) fall of the ionic potential from the separator face to each slice by salt diffusion."""
         factor = self._on_salt(self.set.diffusion_factor, salt, temperature_k[:, None])
-        edge = np.maximum(0.5 * (salt[:, :1] + separator[:, None]), 1.0)
+        near, far = self.slice_m[0], self.width[NODES]
+        edge = np.maximum((salt[:, :1] * far + separator[:, None] * near) / (near + far), 1.0)
         fall = np.log(edge / np.maximum(salt, 1.0))
-        return 2.0 * GAS_CONSTANT * temperature_k[:, None] / FARADAY * factor * fall
+        volt: FloatArray = 2.0 * GAS_CONSTANT * temperature_k[:, None] / FARADAY * factor * fall
+        return volt
 
     # ---- time ----------------------------------------------------------------------------------
 
@@ -246,14 +304,28 @@ class AnodeModel:
         self, x: FloatArray, temperature_k: FloatArray, dt_s: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """Shells after `dt_s` without reaction, and what 1 A/m2 of it adds."""
-        diffusivity = self._diffusivity(x, temperature_k[:, None, None])
-        between = 0.5 * (diffusivity[..., 1:] + diffusivity[..., :-1])
-        coupling = between * self.shell_conductance * dt_s
+        coupling = self._between(x) * self._warmth(temperature_k[:, None, None])
+        coupling *= self.shell_conductance * dt_s
         per_flux = self.set.particle_radius_m**2 / (FARADAY * self.set.concentration_max)
         push = np.zeros_like(x)
         push[..., -1] = per_flux * dt_s[..., 0]
         both = _tridiagonal(coupling, self.shell_volume, np.stack([x * self.shell_volume, push]))
         return both[0], both[1]
+
+    def _between(self, x: FloatArray) -> FloatArray:
+        """Mean diffusivity between neighbouring shells, over the stoichiometries between theirs."""
+        grid = self.set.x_grid
+        # never beyond the sampled range: an extrapolated diffusivity runs away
+        within = np.clip(x, grid[0], grid[-1])
+        integral, local = _with_slope(grid, self.integral, within)
+        apart = within[..., 1:] - within[..., :-1]
+        flat = np.abs(apart) < SAME_X
+        value: FloatArray = np.where(
+            flat,
+            0.5 * (local[..., 1:] + local[..., :-1]),
+            (integral[..., 1:] - integral[..., :-1]) / np.where(flat, 1.0, apart),
+        )
+        return value
 
     def _move_salt(
         self,
@@ -270,19 +342,15 @@ class AnodeModel:
         take[:, :NODES] = -self.set.specific_area * reaction[:, ::-1]
         take += self.cathode * (rate_per_h * self.set.charge_c_per_m2 / 3600.0)[:, None]
         capacity = self.porosity * self.width
-        source = salt * capacity + dt_s * (1.0 - self.set.transference) / FARADAY * take * self.width
+        # what reacts, less what the ionic current itself carries over the faces
+        ionic = np.cumsum(take * self.width, axis=1)[:, :-1]
+        number = self._on_salt(self.set.transference, salt, temperature_k[:, None])
+        carried = 0.5 * (number[:, 1:] + number[:, :-1]) * ionic
+        gained = take * self.width
+        gained[:, :-1] -= carried
+        gained[:, 1:] += carried
+        source = salt * capacity + dt_s / FARADAY * gained
         return np.maximum(_tridiagonal(coupling, capacity, source), 1.0)
-
-
-def _to_the_wall(x: FloatArray, move: FloatArray) -> FloatArray:
-    """Share of a move of the surface that leaves a tenth of the way to full or empty.
-
-    There the exchange current vanishes and the overpotential is a wall, with nothing sensible behind it. Who
-    is behind it already may move freely.
-    """
-    ahead = np.where(move > 0.0, WALLS[1] - x, x - WALLS[0])
-    share: FloatArray = np.where(ahead > 0.0, 0.9 * ahead / (np.abs(move) + 1e-30), 1.0)
-    return share
 
 
 def _uniform_interp(grid: FloatArray, table: FloatArray, at: FloatArray) -> FloatArray:

@@ -52,6 +52,8 @@ class AnodeSet:
     """(nx,) stoichiometry"""
     potential_v: FloatArray
     """(nx,) open-circuit potential against lithium at the reference temperature."""
+    entropy_v_per_k: FloatArray
+    """(nx,) its change with temperature."""
     log_diffusivity: FloatArray
     """(nx,) ln of the particle diffusivity [m2/s] at the reference temperature."""
     diffusivity_j_per_mol: float
@@ -71,8 +73,8 @@ class AnodeSet:
     """(nt, nc) [m2/s]"""
     diffusion_factor: FloatArray
     """(nt, nc) (1 - t+) times the thermodynamic factor."""
-    transference: float
-    """t+ for the salt balance."""
+    transference: FloatArray
+    """(nt, nc) t+ for the salt balance."""
 
     @property
     def specific_area(self) -> float:
@@ -87,8 +89,9 @@ class AnodeSet:
 
 
 _ARRAYS = (
-    "thickness_m", "porosity", "tortuosity", "x_grid", "potential_v", "log_diffusivity", "exchange_a_per_m2",
-    "salt_grid", "temperature_grid_k", "conductivity", "salt_diffusivity", "diffusion_factor",
+    "thickness_m", "porosity", "tortuosity", "x_grid", "potential_v", "entropy_v_per_k", "log_diffusivity",
+    "exchange_a_per_m2", "salt_grid", "temperature_grid_k", "conductivity", "salt_diffusivity",
+    "diffusion_factor", "transference",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from reconf.arrays import FloatArray
+from reconf.arrays import FloatArray, no_nan
 from reconf.devices.rc1 import Rc1Status
 from reconf.protection.bounds import Constants
 from reconf.protection.capability import StringLimits, capability
@@ -19,6 +19,7 @@ from reconf.protection.currents import (
     CurrentStacks,
     derating,
     plating_margin_v,
+    plating_minutes_a,
 )
 from reconf.protection.envelope import Envelope, Insertion, Reason, SiteOutputs
 from reconf.protection.faults import Machine, Scope, row_index
@@ -32,6 +33,7 @@ TELL_BELOW_FRAC: Final = 0.5
 """A module's limit is told of once it is below this share of its rating."""
 FAULTS_AT_MOST: Final = 64
 """Faults that become reasons; `faults` has them all."""
+PLATING: Final = NOW_RULES.index("plating")
 TELL_AT_MOST: Final = 16
 """Reasons per field in the envelope; `explain` gives all of one module."""
 
@@ -46,7 +48,7 @@ def string_limits(
     converter, limits = constants.converters, constants.site_limits
     margin = limits["string_voltage_margin_frac", "min"].operating * converter.voltage_max_v
     hot = limits["heatsink_temperature_degc", "max"]
-    cool = derating(np.nan_to_num(seen.heatsink_degc, nan=25.0), hot, "max")
+    cool = derating(no_nan(seen.heatsink_degc, 25.0), hot, "max")
     off = bool(machines["site"].present[row_index("site")["bus_voltage"]].any())
     factor = cool * (0.0 if off else 1.0)
     current = limits["string_current_frac", "max"].operating * converter.current_rating_a * factor
@@ -86,6 +88,7 @@ def assemble_envelope(
 
     discharge_now, charge_now = limit(stacks.discharge_now_a), limit(stacks.charge_now_a)
     discharge_avg, charge_avg = limit(stacks.discharge_avg_a), limit(stacks.charge_avg_a)
+    charge_minutes = plating_minutes_a(constants, belief, stacks.charge_now_a[PLATING])
     no_trim = insertion.forbidden | insertion.forced
     no_trim = no_trim | state.machines["module"].present[row_index("module")["trim_fault"]]
     rating = np.where(no_trim, 0.0, constants.trim_rating_a)
@@ -98,6 +101,7 @@ def assemble_envelope(
         strings,
         (discharge_now, charge_now),
         (discharge_avg, charge_avg),
+        charge_minutes,
         site_open=site_open,
     )
     able = replace(
@@ -125,7 +129,8 @@ def assemble_envelope(
         reasons=_reasons(constants, state, insertion, stacks),
         faults=state.statuses,
         capability=able,
-        plating_margin_v=plating_margin_v(constants, belief),
+        charge_minutes_a=charge_minutes,
+        plating_margin_v=plating_margin_v(belief, stacks.charge_now_a[PLATING]),
         outputs=SiteOutputs(
             cooling_frac=1.0 if state.thermal.cooling_asked else 0.0, alarm=site_open, ventilate=_gas(state)
         ),

@@ -44,6 +44,7 @@ def capability(
     strings: StringLimits,
     now_a: tuple[FloatArray, FloatArray],
     average_a: tuple[FloatArray, FloatArray],
+    charge_minutes_a: FloatArray,
     *,
     site_open: bool,
 ) -> Capability:
@@ -51,8 +52,17 @@ def capability(
 
     V(I) falls with I, so the currents that keep the converter's window end at one I*, found by bisection;
     the best power lies there or, with more modules inserted, a little below.
+
+    Args:
+        constants: of the site.
+        belief: of this tick.
+        strings: converters' limits.
+        now_a: (M,) each, instantaneous limits for discharge and charge.
+        average_a: (M,) each, duty-averaged limits.
+        charge_minutes_a: (M,) what plating allows to stand over the longest horizon.
+        site_open: nothing may flow.
     """
-    case = _Case.of(constants, belief, now_a, average_a)
+    case = _Case.of(constants, belief, now_a, average_a, charge_minutes_a)
     limit = _cases(strings.discharge_a, strings.charge_a)
     low, high = np.zeros(limit.shape), limit.copy()
     for _ in range(BISECTIONS):
@@ -103,18 +113,22 @@ class _Case:
         belief: Belief,
         now_a: tuple[FloatArray, FloatArray],
         average_a: tuple[FloatArray, FloatArray],
+        charge_minutes_a: FloatArray,
     ) -> _Case:
         horizon = np.tile(np.array(HORIZONS_S), 2)[:, None]
         sign = np.repeat([1.0, -1.0], len(HORIZONS_S))[:, None]
         charge = _cases(belief.remaining_ah, belief.chargeable_ah)
         lasting = charge * 3600.0 / np.maximum(horizon, 1e-3)
+        now = _cases(*now_a)
+        long_charge = (horizon[:, 0] > AVERAGED_FROM_S) & (sign[:, 0] < 0.0)
+        now[long_charge] = np.minimum(now[long_charge], charge_minutes_a)
         averaged = np.where(horizon > AVERAGED_FROM_S, _cases(*average_a), np.inf)
         return cls(
             constants=constants,
             sign=sign,
             ocv_v=belief.ocv_v,
             ohm=sign * np.where(horizon > 0.0, belief.resistance_ohm, belief.r0_ohm),
-            now_a=_cases(*now_a),
+            now_a=now,
             lasting_a=np.minimum(lasting, averaged),
         )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reconf.arrays import BoolArray, FloatArray
+from reconf.arrays import BoolArray, FloatArray, no_nan
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.protection.bounds import TIER_OF, Bounds, Constants
@@ -239,9 +239,7 @@ def string_signals(
 
     inserted = (image.modules.status & int(Rm1Status.INSERTED)) != 0
     terminal = np.where(inserted, image.modules.voltage_v.value, 0.0)
-    total = topology.sum_by_string(terminal) - constants.string_r_on_ohm * np.nan_to_num(
-        seen.string_current_a
-    )
+    total = topology.sum_by_string(terminal) - constants.string_r_on_ohm * no_nan(seen.string_current_a)
     rated_v = constants.converters.voltage_max_v
     steady = ~(image.modules.duty_frac.value * (1.0 - image.modules.duty_frac.value) > 0.0)
     comparable = constants.min_by_string((seen.fresh & steady).astype(np.float64)) > 0.0

@@ -30,6 +30,8 @@ NOW_RULES: Final = (
 """Rules of `discharge_now_a` and `charge_now_a`; the order of their stacks."""
 AVERAGE_RULES: Final = ("instantaneous", "thermal_forecast", "charge_left_interval", "soc_window")
 """Rules of `discharge_avg_a` and `charge_avg_a`."""
+PLATING_MINUTES_S: Final = 900.0
+"""How long `charge_minutes_a` may stand."""
 REMAINING_SIGMAS: Final = 0.25
 """The voltage guards the end of a discharge; the charge estimate only shapes the way there, so that its doubt
 need not be paid in stranded energy."""
@@ -208,9 +210,17 @@ def _now(constants: Constants, belief: Belief, asked: Asked, direction: int) -> 
     )
 
 
-def plating_limit_a(constants: Constants, belief: Belief) -> FloatArray:
-    """(M,) largest charge current before plating, with the doubt of SOC and temperature and with age."""
-    soc = belief.soc_high_frac + belief.soc_std_frac
+def plating_limit_a(
+    constants: Constants, belief: Belief, soc_ahead_frac: FloatArray | float = 0.0
+) -> FloatArray:
+    """(M,) largest charge current before plating, with the doubt of SOC and temperature and with age.
+
+    Args:
+        constants: of the site.
+        belief: of this tick.
+        soc_ahead_frac: SOC to come on top of the present one.
+    """
+    soc = belief.soc_high_frac + belief.soc_std_frac + soc_ahead_frac
     cold, capacity = belief.temperature_low_degc, belief.capacity_ah
     soh = np.minimum(capacity / constants.topology.rated_capacity_ah, 1.0)
     table = plating.charge_limit_a(soc, cold, capacity, soh)
@@ -218,11 +228,36 @@ def plating_limit_a(constants: Constants, belief: Belief) -> FloatArray:
     return limit
 
 
-def plating_margin_v(constants: Constants, belief: Belief) -> FloatArray:
-    """(M,) anode potential against lithium at the present current, an estimate on the low side [V]."""
+def plating_minutes_a(constants: Constants, belief: Belief, limit_a: FloatArray) -> FloatArray:
+    """(M,) largest charge current that may stand for `PLATING_MINUTES_S`: SOC rises, and the limit falls.
+
+    The current that is its own limit at the SOC it leads to. f(i) = limit(soc + i H / Q) falls with i, so i
+    is on the safe side of it exactly where f(i) >= i, and f of a value beyond it is on the safe side again.
+
+    Args:
+        constants: of the site.
+        belief: of this tick.
+        limit_a: `plating_limit_a` of this tick; with the module's rating it begins the search.
+    """
+    rating = constants.limits["charge_current_c", "max"].operating * belief.capacity_ah
+    per_ampere = PLATING_MINUTES_S / 3600.0 / belief.capacity_ah
+    first = np.minimum(limit_a, rating)
+    below = plating_limit_a(constants, belief, first * per_ampere)
+    middle = 0.5 * (below + first)
+    beyond = plating_limit_a(constants, belief, middle * per_ampere)
+    lasting: FloatArray = np.minimum(np.where(beyond >= middle, middle, np.maximum(beyond, below)), first)
+    return lasting
+
+
+def plating_margin_v(belief: Belief, limit_a: FloatArray) -> FloatArray:
+    """(M,) anode potential against lithium at the present current, an estimate on the low side [V].
+
+    Args:
+        belief: of this tick.
+        limit_a: `plating_limit_a` of this tick.
+    """
     soc = belief.soc_high_frac + belief.soc_std_frac
-    limit = plating_limit_a(constants, belief)
-    return plating.margin_v(soc, belief.temperature_low_degc, -belief.current_a, limit)
+    return plating.margin_v(soc, belief.temperature_low_degc, -belief.current_a, limit_a)
 
 
 def _both_ends(constants: Constants, belief: Belief, quantity: str) -> FloatArray:

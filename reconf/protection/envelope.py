@@ -114,5 +114,8 @@ class Envelope:
     faults: tuple[FaultStatus, ...]
     capability: Capability
     outputs: SiteOutputs = SiteOutputs()
+    charge_minutes_a: FloatArray | None = None
+    """(M,) largest charge current that plating allows to stand for the next `PLATING_MINUTES_S`; None where
+    nothing computes it."""
     plating_margin_v: FloatArray | None = None
     """(M,) anode potential against lithium at the present charge current; None where nothing computes it."""

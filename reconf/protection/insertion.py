@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -30,9 +31,15 @@ class InsertionRules:
 
 def severe(scope: Scope, machine: Machine, severity: str) -> BoolArray:
     """(N,) subjects with a present fault of `severity`."""
-    rows = np.array([row.severity == severity for row in fault_rows(scope)])
-    mask: BoolArray = machine.present[rows].any(axis=0)
+    rows = _rows_of(scope, severity)
+    mask: BoolArray = (machine.active[rows] | machine.latched[rows]).any(axis=0)
     return mask
+
+
+@cache
+def _rows_of(scope: Scope, severity: str) -> np.ndarray:
+    """Row numbers of a severity."""
+    return np.flatnonzero([row.severity == severity for row in fault_rows(scope)])
 
 
 def any_severe(machines: Mapping[Scope, Machine], severity: str) -> bool:
@@ -56,11 +63,12 @@ def insertion_rules(
     gone = none if operator.out_of_service is None else operator.out_of_service
     tripped = (trend.status & int(TRIPS)) != 0
     faulty = severe("module", machine, "bypass") | severe("module", machine, "open_site")
-    stuck = machine.present[row_index("module")["switch_fault"]] & reads_in
+    switch = row_index("module")["switch_fault"]
+    stuck = (machine.active[switch] | machine.latched[switch]) & reads_in
     return InsertionRules(
         forbidden=faulty | tripped | taken_out | unconfirmed | gone | ~belief.known,
         forced=stuck | (unconfirmed & reads_in),
-        must_out=faulty & stuck & _unsafe(machine),
+        must_out=faulty & stuck & _unsafe(machine) if stuck.any() else none,
         rule=(
             ("node_tripped", tripped),
             ("operator_bypass", taken_out),

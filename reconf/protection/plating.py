@@ -30,6 +30,8 @@ from reconf.electrochem.parameters import REFERENCE_K
 FADE_K: Final = 5.0
 """Below its coldest node the table promises nothing: the rate falls to 0 over this much."""
 LEAST_CURRENT_SHARE: Final = 1e-9
+HIGHEST_SHARE: Final = 100.0
+"""Of the limit; the margin does not follow a current beyond it."""
 PUBLISHED_RATE_PER_H: Final = 0.39
 """Highest constant rate up to 80 % SOC at 298 K of the most cautious set: O'Regan 2022, single particles."""
 PUBLISHED_J_PER_MOL: Final = 17_800.0
@@ -138,18 +140,17 @@ def margin_v(
     """
     table = plating_table()
     share = np.maximum(charge_current_a, 0.0) / np.maximum(limit_a, LEAST_CURRENT_SHARE)
-    share = np.minimum(share, 100.0)
+    share = np.minimum(share, HIGHEST_SHARE)
     kelvin = temperature_low_degc + ZERO_CELSIUS_K
     grids = (table.rate_share, table.temperature_k, table.soc_frac)
-    value = _read(grids, table.potential_v, (share, kelvin, soc_high_frac))
-    top = table.rate_share[-1]
-    last = np.full(share.shape, top)
-    before = np.full(share.shape, table.rate_share[-2])
-    steep = _read(grids, table.potential_v, (last, kelvin, soc_high_frac)) - _read(
-        grids, table.potential_v, (before, kelvin, soc_high_frac)
-    )
-    beyond = np.maximum(share - top, 0.0) / (top - table.rate_share[-2])
-    margin: FloatArray = value + beyond * np.minimum(steep, 0.0)
+    margin = _read(grids, table.potential_v, (share, kelvin, soc_high_frac))
+    top, step = table.rate_share[-1], table.rate_share[-1] - table.rate_share[-2]
+    past = share > top
+    if past.any():
+        kelvin, soc = kelvin[past], soc_high_frac[past]
+        before = _read(grids, table.potential_v, (np.full(soc.shape, top - step), kelvin, soc))
+        fall = np.minimum(margin[past] - before, 0.0)
+        margin[past] += (share[past] - top) / step * fall
     return margin
 
 
@@ -159,9 +160,11 @@ def _read(
     """Trilinear on uniform grids, held at the ends."""
     low, share = [], []
     for grid, value in zip(grids, at, strict=True):
-        position = np.clip((value - grid[0]) / (grid[1] - grid[0]), 0.0, len(grid) - 1.0)
-        # a NaN reads some node here and stays NaN by its share
-        first = np.minimum(np.nan_to_num(position).astype(np.int64), len(grid) - 2)
+        last = len(grid) - 1.0
+        position = np.minimum(np.maximum((value - grid[0]) * (last / (grid[-1] - grid[0])), 0.0), last)
+        # a NaN reads the first node here and stays NaN by its share
+        first = np.where(position < last, position, last - 1.0)
+        first = np.where(np.isnan(position), 0.0, first).astype(np.int64)
         low.append(first)
         share.append(position - first)
     rows = len(grids[1]) * len(grids[2])

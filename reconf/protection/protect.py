@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from reconf.arrays import BoolArray, FloatArray
+from reconf.arrays import BoolArray, FloatArray, no_nan
 from reconf.estimation.state import Estimate
 from reconf.protection import conditions
 from reconf.protection.assembly import assemble_envelope, explain, string_limits
@@ -73,7 +73,7 @@ class _Tick:
     @property
     def string_current_a(self) -> FloatArray:
         """(M,) magnitude of each module's string current."""
-        current: FloatArray = np.abs(np.nan_to_num(self.seen.string_current_a))
+        current: FloatArray = np.abs(no_nan(self.seen.string_current_a))
         return current[self.constants.topology.string_of]
 
     @property
@@ -193,7 +193,7 @@ def _advance(scope: Scope, tick: _Tick, state: ProtectionState, now: Conditions)
     )
 
     def told(mask: BoolArray, change: Literal["raised", "released"]) -> Iterator[FaultEvent]:
-        for f, n in np.argwhere(mask):
+        for f, n in np.argwhere(mask) if mask.any() else ():
             row = fault_rows(scope)[f]
             yield FaultEvent(
                 tick.image.time_s,

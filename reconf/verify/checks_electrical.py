@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconf.actuation import ConverterMode
-from reconf.arrays import BoolArray, FloatArray
+from reconf.arrays import BoolArray, FloatArray, no_nan
 from reconf.verify.context import Context
 from reconf.verify.findings import Findings
 
@@ -111,7 +111,7 @@ def check_cells(found: Findings, c: Context) -> None:
     rising = np.minimum(c.after.current_high_a * (1.0 + RISE_FRAC * unseen), c.after.limit_a)
     high = np.maximum(rising[t.string_of] + c.proposed.trim_current_a, 0.0)
     low = np.minimum(c.after.current_low_a[t.string_of] + c.proposed.trim_current_a, 0.0)
-    now = np.nan_to_num(c.image.modules.current_a.value)
+    now = no_nan(c.image.modules.current_a.value)
     resistance = CELL_RESISTANCE_SPREAD * e.resistance_ohm / t.n_cells
     slope = e.ocv_slope_v_per_ah / t.n_cells
     moved_out, moved_in = high * c.hold_s / SECONDS_PER_HOUR, -low * c.hold_s / SECONDS_PER_HOUR

@@ -28,41 +28,46 @@ class Findings:
 
     def flags(self, rule: str, broken: BoolArray, subjects: Sequence[str]) -> None:
         """`rule` is a yes or no: broken where the mask is True."""
-        for index in map(int, np.flatnonzero(broken)):
-            self._add(rule, subjects[index], 1.0, 0.0)
+        if broken.any():
+            for index in map(int, np.flatnonzero(broken)):
+                self._add(rule, subjects[index], 1.0, 0.0)
 
     def at_most(
         self, rule: str, found: FloatArray, allowed: FloatArray, where: BoolArray, subjects: Sequence[str]
     ) -> None:
         """`found` <= `allowed` wherever `where`; a NaN on either side breaks the rule."""
-        self._compare(rule, found, allowed, where & ~(found <= _widened(allowed, 1.0)), subjects)
-        self._note(allowed - found, allowed, where)
+        size = np.abs(allowed)
+        broken = where & ~(found <= allowed + _slack(size))
+        self._compare(rule, found, allowed, broken, subjects)
+        self._note(allowed - found, size, where)
 
     def at_least(
         self, rule: str, found: FloatArray, allowed: FloatArray, where: BoolArray, subjects: Sequence[str]
     ) -> None:
         """`found` >= `allowed` wherever `where`; a NaN on either side breaks the rule."""
-        self._compare(rule, found, allowed, where & ~(found >= _widened(allowed, -1.0)), subjects)
-        self._note(found - allowed, allowed, where)
+        size = np.abs(allowed)
+        broken = where & ~(found >= allowed - _slack(size))
+        self._compare(rule, found, allowed, broken, subjects)
+        self._note(found - allowed, size, where)
 
     def _compare(
         self, rule: str, found: FloatArray, allowed: FloatArray, broken: BoolArray, subjects: Sequence[str]
     ) -> None:
-        for index in map(int, np.flatnonzero(broken)):
-            self._add(rule, subjects[index], float(found[index]), float(allowed[index]))
+        if broken.any():
+            for index in map(int, np.flatnonzero(broken)):
+                self._add(rule, subjects[index], float(found[index]), float(allowed[index]))
 
-    def _note(self, distance: FloatArray, allowed: FloatArray, where: BoolArray) -> None:
-        """Keep the smallest relative distance to a limit that is one."""
-        real = where & np.isfinite(distance) & (np.abs(allowed) > 0.0)
-        if real.any():
-            nearest = float(np.min(distance[real] / np.abs(allowed[real])))
-            self.margin_frac = min(self.margin_frac, max(nearest, 0.0))
+    def _note(self, distance: FloatArray, size: FloatArray, where: BoolArray) -> None:
+        """Keep the smallest distance to a limit that is one, relative to the limit's `size`."""
+        real = where & np.isfinite(distance) & (size > 0.0)
+        nearest = float(np.divide(distance, size, where=real, out=np.full(size.shape, np.inf)).min())
+        self.margin_frac = min(self.margin_frac, max(nearest, 0.0))
 
     def _add(self, rule: str, subject: str, found: float, allowed: float) -> None:
         row = RULES[rule]
         self.violations.append(Violation(rule, subject, found, allowed, row.unit, row.text))
 
 
-def _widened(allowed: FloatArray, side: float) -> FloatArray:
-    """`allowed` moved outwards by the rounding slack."""
-    return allowed + side * (TOLERANCE_FRAC * np.abs(allowed) + 1e-9)
+def _slack(size: FloatArray) -> FloatArray:
+    """Rounding slack of an allowed value of this size."""
+    return TOLERANCE_FRAC * size + 1e-9

@@ -28,10 +28,16 @@ def register(app: typer.Typer) -> None:
         modules: Annotated[int, typer.Option(help="Modules of the string", min=2, max=24)] = 24,
         cooling: Annotated[bool, typer.Option(help="Whether the site has a fan to ask")] = False,
         seed: Annotated[int, typer.Option(help="Of the twin's truth and noise")] = 1,
+        checkpoint: Annotated[
+            Path | None, typer.Option(help="File to go on from, and to keep the state in")
+        ] = None,
+        cpu_budget_s: Annotated[
+            float, typer.Option(help="Processor time after which to stop; go on with the checkpoint")
+        ] = float("inf"),
         json: Annotated[str, typer.Option(help="Where the result goes; - for stdout")] = "-",
     ) -> None:
         """A long duty in closed loop on the twin, against a clairvoyant with the same limits."""
-        from edge.bench.duty import START_DAY, run
+        from edge.bench.duty import START_DAY, Asked, run
         from reconf.errors import ConfigError
 
         console = stderr()
@@ -39,15 +45,9 @@ def register(app: typer.Typer) -> None:
             if season is not None and season not in START_DAY:
                 raise ConfigError(f"no season {season!r}; there are {', '.join(START_DAY)}")
             result = run(
-                duty,
-                data=data,
-                days=days,
-                season=season,
-                hour=hour,
-                tick_s=tick_s,
-                modules=modules,
-                cooling=cooling,
-                seed=seed,
+                Asked(duty, data, days, season, hour, tick_s, modules, cooling, seed),
+                checkpoint=checkpoint,
+                cpu_budget_s=cpu_budget_s,
                 log=console.print,
             )
         write_json(json, result)

@@ -90,6 +90,11 @@ def _inserted_in_strings(site: Site, view: TickView) -> FloatArray:
     return site.topology.sum_by_string(_numbers(shown_inserted(view)))
 
 
+def _plating_margin(view: TickView) -> FloatArray:
+    margin = view.envelope.plating_margin_v
+    return np.full(len(view.envelope.charge_now_a), np.nan) if margin is None else margin
+
+
 D, N, B = DataType.DOUBLE, DataType.INT32, DataType.BOOLEAN
 NODE_ROWS = (
     NodeRow("Power/Asked", D, "W", 0.5, lambda _, v: v.setpoint.power_w),
@@ -151,6 +156,7 @@ MODULE_ROWS = (
     ModuleRow("Remaining", D, "Ah", 0.05, lambda v: v.estimate.remaining_ah),
     ModuleRow("DischargeLimit", D, "A", 0.1, lambda v: v.envelope.discharge_now_a),
     ModuleRow("ChargeLimit", D, "A", 0.1, lambda v: v.envelope.charge_now_a),
+    ModuleRow("PlatingMargin", D, "V", 0.002, _plating_margin),
 )
 
 

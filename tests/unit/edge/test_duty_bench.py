@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bench.duty import DUTIES, START_DAY, run
+from edge.bench import duty as duty_bench
+from edge.bench.duty import DUTIES, START_DAY, Asked, run
+from edge.bench.duty_checkpoint import resume
 from edge.bench.duty_clairvoyant import MeanModule, best_wh
 from edge.bench.duty_profiles import DAY_S, cold_degc, desert_degc, season_degc
 from edge.bench.protect import run as run_protect
@@ -33,12 +35,12 @@ def mean(**change):
 
 def test_bound_is_the_request_where_nothing_binds():
     asked = np.full(12, 300.0)
-    assert best_wh(mean(), asked, np.full(12, 25.0), 300.0) == pytest.approx(300.0)
+    assert best_wh(mean(), asked, 0 * asked, np.full(12, 25.0), 300.0) == pytest.approx(300.0)
 
 
 def test_bound_is_the_charge_where_that_binds():
     asked = np.full(24, 2000.0)
-    bound = best_wh(mean(stored_wh=500.0, resistance_ohm=1e-6), asked, np.full(24, 25.0), 300.0)
+    bound = best_wh(mean(stored_wh=500.0, resistance_ohm=1e-6), asked, 0 * asked, np.full(24, 25.0), 300.0)
     assert bound == pytest.approx(500.0, rel=1e-3)
 
 
@@ -46,7 +48,7 @@ def test_bound_rides_the_thermal_limit_for_long_duties():
     """In the long run the heat is what the limit lets through."""
     asked = np.full(500, 5000.0)
     cool = mean(energy_wh=1e9, stored_wh=1e9, temperature_degc=48.0, resistance_ohm=0.2)
-    bound = best_wh(cool, asked, np.full(500, 40.0), 300.0) / (500 / 12.0)
+    bound = best_wh(cool, asked, 0 * asked, np.full(500, 40.0), 300.0) / (500 / 12.0)
     steady = 45.0 * np.sqrt(8.0 * 6.0 / 0.2)
     assert steady <= bound <= 1.3 * steady
 
@@ -62,17 +64,17 @@ def test_weather():
 
 def test_unknown_duties_and_missing_data_are_named():
     with pytest.raises(DataFileError, match="no duty"):
-        run("siesta")
+        run(Asked("siesta"))
     with pytest.raises(DataFileError, match="needs --data"):
-        run("peak_shaving")
+        run(Asked("peak_shaving"))
     with pytest.raises(DataFileError, match="no trace"):
-        run("peak_shaving", data=Path("nowhere"))
+        run(Asked("peak_shaving", data=Path("nowhere")))
     with pytest.raises(DataFileError, match="no grid frequency"):
-        run("frequency", data=Path("nowhere"))
+        run(Asked("frequency", data=Path("nowhere")))
 
 
 def test_the_hot_hours_of_the_desert_day():
-    result = run("desert", hour=14.4, days=0.042, modules=8, tick_s=20.0)
+    result = run(Asked("desert", hour=14.4, days=0.042, modules=8, tick_s=20.0))
     assert result["violations"] == 0
     assert result["hottest_core_degc"] < 48.5
     # of one hour the joining and the first ramp take about 4 points, which a whole day does not feel
@@ -80,7 +82,7 @@ def test_the_hot_hours_of_the_desert_day():
 
 
 def test_a_cold_morning():
-    result = run("cold", hour=6.9, days=0.035, modules=8, tick_s=30.0)
+    result = run(Asked("cold", hour=6.9, days=0.035, modules=8, tick_s=30.0))
     assert result["violations"] == 0
     assert result["delivered_kwh"] > 0.0
 
@@ -89,7 +91,7 @@ def test_a_cold_morning():
 @pytest.mark.needs_data
 @pytest.mark.parametrize(("name", "season"), [("peak_shaving", "winter"), ("frequency", "summer")])
 def test_an_hour_of_the_recorded_duties(name, season):
-    result = run(name, data=DATA, season=season, hour=9.0, days=1.0 / 24.0, modules=6)
+    result = run(Asked(name, data=DATA, season=season, hour=9.0, days=1.0 / 24.0, modules=6))
     assert result["violations"] == 0
     assert result["ticks"] >= 60
 
@@ -100,14 +102,14 @@ def test_an_hour_of_the_recorded_duties(name, season):
 @pytest.mark.timeout(6 * 3600)
 @pytest.mark.parametrize("name", ["peak_shaving", "frequency", "frequency_year"])
 def test_a_year(name):
-    assert run(name, data=DATA, modules=12)["violations"] == 0
+    assert run(Asked(name, data=DATA, modules=12))["violations"] == 0
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3 * 3600)
 @pytest.mark.parametrize("name", ["desert", "cold"])
 def test_a_day_at_short_ticks(name):
-    result = run(name, tick_s=5.0, modules=24)
+    result = run(Asked(name, tick_s=5.0, modules=24))
     assert result["violations"] == 0
     assert result["energy_ratio_to_clairvoyant"] >= (0.98 if name == "desert" else 0.5)
 
@@ -118,7 +120,29 @@ def test_a_day_at_short_ticks(name):
 @pytest.mark.timeout(6 * 3600)
 @pytest.mark.parametrize("season", sorted(START_DAY))
 def test_a_day_of_each_season_at_one_second(season):
-    assert run("frequency", data=DATA, season=season, days=1.0, tick_s=1.0, modules=24)["violations"] == 0
+    result = run(Asked("frequency", data=DATA, season=season, days=1.0, tick_s=1.0, modules=24))
+    assert result["violations"] == 0
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(duty_bench, "PIECE_S", 600.0)
+    asked = Asked("cold", hour=7.0, days=1800.0 / 86400.0, modules=4)
+    whole = run(asked)
+    file = tmp_path / "cold.checkpoint"
+    hours = []
+    for _ in range(3):
+        part = run(asked, checkpoint=file, cpu_budget_s=0.0)
+        hours.append(part["hours"])
+    assert hours == pytest.approx([1.0 / 6.0, 2.0 / 6.0, 0.5])
+    assert part["complete"]
+    assert part["delivered_kwh"] == whole["delivered_kwh"]
+    assert part["ticks"] == whole["ticks"]
+    assert resume(file, repr(asked)) is not None
+    with pytest.raises(DataFileError, match="something else"):
+        run(Asked("desert"), checkpoint=file)
+    file.write_bytes(b"no pickle")
+    with pytest.raises(DataFileError, match="no checkpoint"):
+        run(asked, checkpoint=file)
 
 
 def test_duties_are_listed():

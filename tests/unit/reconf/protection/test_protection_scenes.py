@@ -8,7 +8,9 @@ import pytest
 from edge.bench.protect_site import bench_site, true_estimate
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
+from reconf.protection.assembly import PLATING
 from reconf.protection.envelope import Insertion
+from reconf.protection.plating import charge_limit_a
 from reconf.protection.protect import (
     Cleared,
     ClearRefused,
@@ -605,3 +607,33 @@ def test_weak_cell_is_never_dragged_down_by_its_string():
     assert plant.violations.total == 0, plant.violations
     assert least > 2.9
     assert np.median(plant.cells.soc_frac) < 0.12
+
+
+@pytest.mark.parametrize("soc", [0.2, 0.5, 0.8, 0.93])
+@pytest.mark.parametrize("degc", [-5.0, 10.0, 30.0])
+def test_what_may_stand_for_minutes_is_within_the_limit_it_leads_to(soc, degc):
+    world = World(soc=soc)
+
+    def cold(estimate):
+        shape = estimate.temperature_degc.shape
+        return replace(
+            estimate,
+            temperature_low_degc=np.full(shape, degc),
+            temperature_high_degc=np.full(shape, degc + 1.0),
+            temperature_degc=np.full(shape, degc + 0.5),
+        )
+
+    envelope = world.look(change=cold)
+    estimate = cold(true_estimate(world.plant))
+    minutes, now = envelope.charge_minutes_a, world.state.stacks.charge_now_a[PLATING]
+    assert (minutes > 0.0).all()
+    assert (minutes <= now + 1e-9).all()
+    # there, the limit is still at least that
+    ahead = estimate.soc_strongest_frac + estimate.soc_std_frac + 0.25 * minutes / estimate.capacity_ah
+    soh = np.minimum(estimate.capacity_ah / world.site.topology.rated_capacity_ah, 1.0)
+    there = charge_limit_a(ahead, estimate.temperature_low_degc, estimate.capacity_ah, soh)
+    assert (there >= minutes * (1.0 - 1e-9)).all()
+    # and a quarter of an hour is never promised more than an instant
+    able = envelope.capability
+    assert able.charge_w[-1] <= able.charge_w[0] * (1.0 + 1e-9)
+    assert (envelope.plating_margin_v > 0.0).all()
