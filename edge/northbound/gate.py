@@ -238,7 +238,8 @@ class CommandGate:
         reply = self._reply(envelope.id, outcome, utc)
         stored = StoredReply(accepted.digest, reply.model_dump(mode="json"))
         self._remember(envelope.id, stored)
-        sequence = None if envelope.sequence is None else (envelope.issuer, self._sequences[envelope.issuer])
+        # its own, not the newest one seen: a later command that is still in hand has not used up anything yet
+        sequence = None if envelope.sequence is None else (envelope.issuer, envelope.sequence)
         entry = {
             "kind": "command",
             "command": envelope.model_dump(mode="json", exclude_none=True),

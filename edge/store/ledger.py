@@ -150,7 +150,11 @@ class Ledger:
         kept = [(k, json.dumps(v, allow_nan=False), stamp) for k, v in (documents or {}).items()]
         with self._database.transaction() as cursor:
             if sequence is not None:
-                cursor.execute("INSERT OR REPLACE INTO sequence VALUES (?, ?)", sequence)
+                cursor.execute(
+                    "INSERT INTO sequence VALUES (?, ?) ON CONFLICT (issuer) DO UPDATE"
+                    " SET sequence = MAX(sequence, excluded.sequence)",
+                    sequence,
+                )
             if command_id is not None:
                 values = (command_id, digest, json.dumps(dict(reply), allow_nan=False), stamp)
                 cursor.execute(

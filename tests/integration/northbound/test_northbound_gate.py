@@ -55,3 +55,22 @@ async def test_superseded_never_comes_before_accepted(tmp_path: Path) -> None:
         assert of_first == ["accepted", "superseded"]
         link.follow_up(second.envelope.id, Outcome("done", "expired", "over"))
         assert [r.result for r in heard if r.id == second.envelope.id] == ["accepted", "done"]
+
+
+async def test_a_command_in_hand_uses_up_no_sequence_on_the_disk(tmp_path: Path) -> None:
+    """Killed between the reply to one command and that to the next, the next may be sent again."""
+    with Store.open(tmp_path / "state") as store, ThreadPoolExecutor(1) as executor:
+        link = MqttLink(site_at(1), store=store, executor=executor)
+        orders = [command(sequence=k) for k in (1, 2)]
+        taking = [
+            asyncio.create_task(link.gate.take(json.dumps(order).encode(), retained=False))
+            for order in orders
+        ]
+        first, second = [await asyncio.wait_for(link.commands.get(), 5.0) for _ in orders]
+        first.answer(Outcome("accepted", "accepted", "fine"))
+        await taking[0]
+        assert store.ledger.sequences() == {"scada": 1}
+        # answers out of order: the later sequence stays
+        second.answer(Outcome("accepted", "accepted", "fine"))
+        await taking[1]
+        assert store.ledger.sequences() == {"scada": 2}
