@@ -7,8 +7,9 @@ never felt by control.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -79,6 +80,27 @@ def _faults(state: CoreState, view: TickView) -> list[dict[str, Any]]:
     return [f.to_json() for f in state.protection.saved()] if view.envelope.faults else []
 
 
+@dataclass(frozen=True, slots=True)
+class _Newest(Mapping[str, Any]):
+    """Documents as they are when they are written, not when somebody asked for it.
+
+    A job that waited for the disk must not put an older mode over the emergency stop that was acknowledged
+    meanwhile.
+    """
+
+    names: tuple[str, ...]
+    read: Callable[[], Mapping[str, Any]]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 class Keeper:
     """Writes what must survive, from one thread, and says when it cannot."""
 
@@ -94,6 +116,8 @@ class Keeper:
         self._now = now
         self.trouble = "" if store is not None else "there is no state directory"
         self._critical: dict[str, Any] = {}
+        self._newest: dict[str, Any] = {}
+        """Replaced, never changed: the disk's thread reads it."""
         self._estimates_at_s = self._wall_s()
         self._record_at_s = -WHOLE_RECORD_S
         self._jobs: asyncio.Queue[Callable[[], None]] = asyncio.Queue(64)
@@ -105,9 +129,13 @@ class Keeper:
     def _wall_s(self) -> float:
         return self._now().wall_s
 
-    def effect(self, state: CoreState, view: TickView | None) -> dict[str, Any]:
+    def effect(self, state: CoreState, view: TickView | None) -> Mapping[str, Any]:
         """What an order has just left behind: to be on the disk before the order is acknowledged."""
-        return {} if self._store is None else documents(state, view, self._now())
+        if self._store is None:
+            return {}
+        values = documents(state, view, self._now())
+        self._newest = self._newest | values
+        return _Newest(tuple(values), lambda: self._newest)
 
     def tick(self, state: CoreState, view: TickView, record: IntervalRecord | None) -> None:
         """After a tick: hand over what changed. Never waits."""
@@ -119,7 +147,8 @@ class Keeper:
         changed = {k: v for k, v in critical.items() if k not in self._critical or self._critical[k] != v}
         if changed:
             values = documents(state, view, self._now()) | {"faults": critical["faults"]}
-            kept = {key: values[key] for key in changed if key in values}
+            self._newest = self._newest | {key: values[key] for key in changed if key in values}
+            kept = _Newest(tuple(key for key in changed if key in values), lambda: self._newest)
             self._critical.update(changed)
             self._put(lambda: store.ledger.put_all(kept, utc), key=tuple(changed))
         if state.filter is not None and self._wall_s() - self._estimates_at_s >= SAVE_ESTIMATES_S:

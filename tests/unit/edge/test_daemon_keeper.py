@@ -1,0 +1,40 @@
+"""What waits for the disk never puts something older over what was acknowledged meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from edge.bench.closed_loop import Loop
+from edge.core_values import EmergencyStop
+from edge.keeper import Keeper
+from edge.lasting import Moment
+from edge.store import Store
+from reconf.config import load_site
+from reconf.twin.truth import draw_truth
+
+
+async def test_a_late_job_writes_what_is_true_then(tmp_path: Path) -> None:
+    site = load_site("demo")
+    loop = Loop(site, draw_truth(site, np.random.default_rng(1)), lambda _: 0.0)
+    outcome = loop.step()
+    disk_is_slow = threading.Event()
+    with Store.open(tmp_path) as store, ThreadPoolExecutor(1) as executor:
+        now = Moment(datetime(2026, 1, 31, tzinfo=UTC), 0.0, 0.0)
+        keeper = Keeper(site, store, executor, now=lambda: now)
+        writing = asyncio.create_task(keeper.run())
+        executor.submit(disk_is_slow.wait)
+        keeper.tick(loop.core.state, outcome.view, None)  # the mode of this tick waits for the disk
+        await asyncio.sleep(0.01)
+        loop.core.order(EmergencyStop(), 0.0, 0.0)
+        effect = keeper.effect(loop.core.state, outcome.view)
+        assert effect["mode"] == "emergency_stop"
+        disk_is_slow.set()
+        await asyncio.sleep(0.2)
+        assert store.ledger.get("mode") == "emergency_stop"
+        writing.cancel()
