@@ -95,7 +95,8 @@ def measure(
     counted = _count(constants, state, readings, current, dt_s, untrue | untrue_counter)
     after = _learn_bias(constants, counted, image, site, dt_s, switched, untrue)
     whole = readings.current_a.usable & readings.answered & ~switched & (duty > 0.999)
-    consensus, enough = _consensus(site, constants, own - trim, whole)
+    # nodes are read one after the other: one read before a change of power agrees with none read after it
+    consensus, enough = _consensus(site, constants, own - trim, whole & steady)
     quiet = (after.quiet_s >= 2.0 * dt_s) & (after.quiet_s > 2.0) & readings.current_a.usable
     counter = readings.charge_counter_ah
     both = counter.usable & readings.current_a.usable & readings.answered & (state.counted_s == 0.0)

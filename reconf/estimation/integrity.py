@@ -179,7 +179,7 @@ def watch(
             signals.string_current_a,
             signals.quiet_current_a,
             signals.counter_ah,
-            signals.current_ah,
+            np.where(np.isfinite(signals.counter_ah), signals.current_ah, np.nan),
         ]
     )
     seen = np.isfinite(values)

@@ -126,9 +126,11 @@ def left_in_order(writes: list[Written], plant: Plant) -> None:
     bypassed = [(k, w) for k, w, value in touching(writes, INSERT, rc1=False) if value == 0]
     assert off
     assert opened
-    assert bypassed
-    assert off[0] < opened[0] < bypassed[0][0]
-    assert not any(w.closed for _, w in bypassed)
+    # a slot may have changed at the very moment of the signal; from MODE 0 on only an open string is bypassed
+    last = [(k, w) for k, w in bypassed if k > off[0]]
+    assert last
+    assert off[0] < opened[0] < last[0][0]
+    assert not any(w.closed for _, w in last)
     assert not any(c.closed for c in plant.physics.converters)
     assert not any(node.was_in for node in plant.nodes.rm1)
 

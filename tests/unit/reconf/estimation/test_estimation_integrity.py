@@ -62,7 +62,7 @@ def test_honest_hour_finds_nothing():
     assert drive.estimate.findings == ()
 
 
-def _stepping(constants, state, ratio, blocks):
+def _stepping(constants, state, ratio, blocks, current_ah=0.0):
     """Blocks of 30 s in which every module answers current steps with `ratio` of its known resistance."""
     m = constants.mask.shape[0]
     none, warm = np.full(m, np.nan), np.full((m, 2), 25.0)
@@ -70,7 +70,7 @@ def _stepping(constants, state, ratio, blocks):
     signals = integrity.Signals(
         temperature_degc=warm, model_degc=np.full(m, 25.0), cell_sum_v=none, cell_voltage_v=warm * np.nan,
         string_current_a=none, quiet_current_a=none, current_a=np.full(m, 20.0), counter_ah=none,
-        current_ah=np.zeros(m), step_xy=ratio * weight * np.ones(m), step_xx=weight * np.ones(m),
+        current_ah=np.full(m, current_ah), step_xy=ratio * weight * np.ones(m), step_xx=weight * np.ones(m),
         ambient_known=True,
     )  # fmt: skip
     serials = tuple(f"S{k}" for k in range(m))
@@ -92,3 +92,9 @@ def test_resistance_nobody_measured_is_learned_first_and_a_lie_is_found_against_
     assert {f.test for f in lied.findings} == {"resistance"}
     deaf = _stepping(constants, start, 0.05, 40)
     assert {f.subject for f in deaf.findings} == {"cell_voltages"}
+
+
+def test_counter_that_was_not_looked_at_does_not_stand_still():
+    constants = constants_of(bench_site(4))
+    state = integrity.IntegrityState.start(constants, np.full(4, 25.0), np.full(4, 1.3))
+    assert _stepping(constants, state, 1.3, 40, current_ah=0.15).findings == ()
