@@ -39,6 +39,7 @@ from edge.core_values import (
     TickView,
 )
 from edge.interval import PlanBook, Rung
+from edge.onsite_orders import string_isolation
 from edge.setpoint import advance
 from optimizer.schedule import Scheduler
 from reconf.actuation import Receipt, SlotCommand, VerifiedCommand
@@ -46,7 +47,7 @@ from reconf.arrays import BoolArray
 from reconf.estimation.filter import estimate as run_filter
 from reconf.estimation.filter import initial_state
 from reconf.estimation.state import Estimate
-from reconf.isolation import Maintenance
+from reconf.isolation import Maintenance, broken_isolation
 from reconf.protection.envelope import Envelope
 from reconf.protection.protect import protect
 from reconf.readings import SiteImage
@@ -279,9 +280,12 @@ class ControlCore:
                 limits=SetLimits(),
                 operator=replace(state.operator, max_discharge_w=infinite, max_charge_w=infinite),
             )
+        isolation = {s.name: s for s in string_isolation(site, image)} if state.maintenance.permits else {}
         operator = replace(
             state.operator,
             emergency_stop=state.pending.emergency_stop,
+            output_failed=state.receipt is not None and not state.receipt.outputs_confirmed,
+            isolation_lost=bool(broken_isolation(state.maintenance, isolation)),
             out_of_service=sequence.modules.out_of_service,
         )
         protection, envelope = protect(site, state.protection, image, estimate, dt_s, operator)

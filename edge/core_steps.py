@@ -191,4 +191,5 @@ def joint(first: Receipt | None, then: Receipt) -> Receipt:
         string_confirmed=first.string_confirmed & then.string_confirmed,
         registers_written=first.registers_written + then.registers_written,
         failures=first.failures + then.failures,
+        outputs_confirmed=first.outputs_confirmed and then.outputs_confirmed,
     )

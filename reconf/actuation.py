@@ -12,6 +12,7 @@ from enum import IntEnum
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.protection.envelope import NO_OUTPUTS, SiteOutputs
 
 
 class ConverterMode(IntEnum):
@@ -84,6 +85,8 @@ class VerifiedCommand:
     """Control time of the image it was verified against."""
     min_margin_frac: float
     """Smallest distance to any checked limit, as a share of that limit."""
+    outputs: SiteOutputs = NO_OUTPUTS
+    """Sounder, ventilation and cooling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +118,5 @@ class Receipt:
     """(S,)"""
     registers_written: int
     failures: tuple[NodeWriteFailure, ...] = ()
+    outputs_confirmed: bool = True
+    """Every site output reads back as asked (True where none is fitted)."""

@@ -119,8 +119,14 @@ class SiteInputs:
     smoke_alarm: bool = False
     fire_alarm: bool = False
     door_open: bool = False
+    ventilation_failed: bool = False
+    cooling_failed: bool = False
     insulation_ohm_per_v: float = float("nan")
     ambient_degc: float = float("nan")
+    unknown: tuple[str, ...] = ()
+    """Signals that are wired but give no fresh value; a bit then shows its last value."""
+    age_s: float = 0.0
+    """Control time since the oldest site I/O unit was read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,6 +272,35 @@ class ThermalSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class IoPointSpec:
+    """A signal of the site wired to a point of a site I/O unit."""
+
+    signal: str
+    """`emergency_stop`, `gas_alarm`, ...; outputs `alarm`, `ventilate`, `cooling`."""
+    point: str
+    """Name in the unit's profile."""
+    bit: int | None = None
+    """Bit of a register, where the point is one."""
+    active_low: bool = False
+    """The signal is there when the point reads 0 (a loop that opens); an output is inverted."""
+    full: float = 1.0
+    """Value at full of an output that is a number, in the point's unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class IoUnitSpec:
+    """A site I/O unit on a gateway."""
+
+    name: str
+    gateway: str
+    unit_id: int
+    profile: str
+    """Name of a shipped profile, or a file."""
+    inputs: tuple[IoPointSpec, ...] = ()
+    outputs: tuple[IoPointSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class InputsSpec:
     """Site I/O that is fitted."""
 
@@ -298,6 +327,8 @@ class Site:
     fallback: FallbackSpec = FallbackSpec()
     thermal: ThermalSpec = ThermalSpec()
     inputs: InputsSpec = InputsSpec()
+    io: tuple[IoUnitSpec, ...] = ()
+    """Site I/O units."""
     twin_seed: int = 1
     twin_soh_cv: float = 0.0
     """Spread of SOH the twin draws its truth from (only `reconf twin` and the demo use it)."""

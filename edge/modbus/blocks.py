@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,8 +86,8 @@ class ImageMaker:
         self.modules.begin()
         self.strings.begin()
 
-    def image(self, tick: int, now_s: float, wall_s: float) -> SiteImage:
-        """All readings as they stand."""
+    def image(self, tick: int, now_s: float, wall_s: float, inputs: SiteInputs) -> SiteImage:
+        """All readings as they stand; `inputs` are those of the site I/O units."""
         strings = self.rc1.readings(self.strings.words, self.strings.marks(now_s, wall_s))
         stop = strings.answered & ((strings.status & Rc1Status.EMERGENCY_STOP) != 0)
         return SiteImage(
@@ -95,5 +95,5 @@ class ImageMaker:
             time_s=now_s,
             modules=self.rm1.readings(self.modules.words, self.modules.marks(now_s, wall_s)),
             strings=strings,
-            inputs=SiteInputs(emergency_stop=bool(stop.any())),
+            inputs=replace(inputs, emergency_stop=inputs.emergency_stop or bool(stop.any())),
         )

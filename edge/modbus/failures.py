@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from reconf.errors import TransportError
 
@@ -38,3 +40,14 @@ class NodeError(TransportError):
     def retry_now(self) -> bool:
         """The failure came at once, so that trying a read again costs the others nothing."""
         return self.kind in (FailureKind.DISCONNECTED, FailureKind.SHORT, FailureKind.GARBAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """A node was lost or came back; said once."""
+
+    kind: Literal["lost", "back"]
+    label: str
+    gateway: str
+    unit_id: int
+    text: str

@@ -42,4 +42,5 @@ def lines_of(
         by_gateway[string.converter.gateway].append(node)
     for position, node in zip(site.positions, modules, strict=True):
         by_gateway[position.gateway].append(node)
-    return [Line(g, tuple(by_gateway[g.name]), wall, read_only) for g in site.gateways if by_gateway[g.name]]
+    used = {name for name, nodes in by_gateway.items() if nodes} | {unit.gateway for unit in site.io}
+    return [Line(g, tuple(by_gateway[g.name]), wall, read_only) for g in site.gateways if g.name in used]

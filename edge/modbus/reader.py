@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from edge.modbus.blocks import ImageMaker
-from edge.modbus.failures import FailureKind, NodeError
+from edge.modbus.failures import FailureKind, NodeError, NodeEvent
 from edge.modbus.line import Batch, Line, Node
+from edge.modbus.site_io import SiteIo
 from edge.modbus.transport import Link
 from edge.modbus.writer import Writer
 from reconf.readings import SiteImage
-
-
-@dataclass(frozen=True, slots=True)
-class NodeEvent:
-    """A node was lost or came back; said once."""
-
-    kind: Literal["lost", "back"]
-    label: str
-    gateway: str
-    unit_id: int
-    text: str
 
 
 class Reader:
@@ -36,6 +25,7 @@ class Reader:
         writer: what is known of the nodes' holding registers.
         wall: monotonic wall clock [s].
         scrub_every_s: see `SouthboundOptions`; 0: never.
+        site_io: units that are neither modules nor converters.
     """
 
     def __init__(
@@ -45,6 +35,7 @@ class Reader:
         writer: Writer,
         wall: Callable[[], float],
         scrub_every_s: float,
+        site_io: SiteIo,
     ) -> None:
         self.reads = 0
         self.failures = 0
@@ -52,6 +43,7 @@ class Reader:
         self._line_of = {id(node): line for line in lines for node in line.nodes}
         self._images = images
         self._writer = writer
+        self._site_io = site_io
         self._wall = wall
         self._scrub_every_s = scrub_every_s
         self._scrub_at = [0] * len(self._lines)
@@ -79,9 +71,11 @@ class Reader:
             if due and self._scrub_due(index):
                 works.append(partial(self._scrub, due[self._scrub_at[index] % len(due)]))
             batches.append(line.submit(works))
+        # put in last and first on their lines: an emergency stop does not wait behind modules
+        batches = [*self._site_io.submit(now_s), *batches]
         await finished(batches, budget_s)
         self._probe_suspects()
-        image = self._images.image(tick, now_s, self._wall())
+        image = self._images.image(tick, now_s, self._wall(), self._site_io.inputs(now_s))
         self._writer.observe(image)
         return image
 
@@ -186,7 +180,7 @@ class Reader:
 
     def events(self) -> tuple[NodeEvent, ...]:
         """What happened to nodes since the last call."""
-        events, self._events = tuple(self._events), []
+        events, self._events = (*self._events, *self._site_io.events()), []
         return events
 
 

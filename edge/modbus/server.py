@@ -1,7 +1,7 @@
 """The twin's side of the wires: many units over TCP (one port per gateway) and on ptys (RTU).
 
 A lean server of our own: it answers every one of several coalesced requests, on any number of connections,
-knows FC03, FC04, FC06 and FC16 only, and can be told to misbehave in the ways real buses do.
+knows FC01..FC06 and FC16 only, and can be told to misbehave in the ways real buses do.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from edge.modbus import wiretime
 from reconf.devices.profile import Table
+from reconf.devices.site_io import BitTable
 from reconf.site import GatewaySpec
 from reconf.twin.firmware import NodeBank
 from reconf.twin.firmware_registers import ExceptionCode, RefusedError
@@ -39,6 +40,19 @@ class Served(Protocol):
         """Registers; None where nobody has that unit id; raises `RefusedError`."""
 
     def write(self, gateway: str, unit_id: int, address: int, words: Sequence[int]) -> bool:
+        """Whether somebody has that unit id; raises `RefusedError`."""
+
+
+@runtime_checkable
+class ServesBits(Protocol):
+    """Units with discrete inputs and coils among them; others answer that they know no such function."""
+
+    def read_bits(
+        self, gateway: str, unit_id: int, table: BitTable, address: int, count: int
+    ) -> bytes | None:
+        """Bits, the first in the lowest place; None where nobody has that unit id; raises `RefusedError`."""
+
+    def write_coil(self, gateway: str, unit_id: int, address: int, *, on: bool) -> bool:
         """Whether somebody has that unit id; raises `RefusedError`."""
 
 
@@ -94,6 +108,8 @@ def answer(bank: Served, gateway: str, unit_id: int, pdu: bytes) -> bytes | None
 
 
 def _perform(bank: Served, gateway: str, unit_id: int, function: int, pdu: bytes) -> bytes | None:
+    if function in (1, 2, 5) and len(pdu) == 5 and isinstance(bank, ServesBits):
+        return _bits(bank, gateway, unit_id, function, pdu)
     if function in (3, 4) and len(pdu) == 5:
         address, count = struct.unpack(">HH", pdu[1:])
         data = bank.read(gateway, unit_id, "holding" if function == 3 else "input", address, count)
@@ -110,6 +126,16 @@ def _perform(bank: Served, gateway: str, unit_id: int, function: int, pdu: bytes
     raise RefusedError(ExceptionCode.ILLEGAL_FUNCTION)
 
 
+def _bits(bank: ServesBits, gateway: str, unit_id: int, function: int, pdu: bytes) -> bytes | None:
+    address, word = struct.unpack(">HH", pdu[1:])
+    if function == 5:
+        if word not in (0x0000, 0xFF00):
+            raise RefusedError(ExceptionCode.ILLEGAL_VALUE)
+        return pdu if bank.write_coil(gateway, unit_id, address, on=word != 0) else None
+    data = bank.read_bits(gateway, unit_id, "coil" if function == 1 else "discrete", address, word)
+    return None if data is None else bytes((function, len(data))) + data
+
+
 def spoil(reply: bytes, fault: UnitFault) -> bytes:
     """What a misbehaving unit makes of a right answer."""
     if fault.exception:
@@ -117,7 +143,7 @@ def spoil(reply: bytes, fault: UnitFault) -> bytes:
     if fault.missing_registers and reply[0] in (3, 4):
         data = reply[2 : max(2, len(reply) - 2 * fault.missing_registers)]
         return bytes((reply[0], len(data))) + data
-    if fault.garbage and reply[0] in (3, 4):
+    if fault.garbage and reply[0] in (1, 2, 3, 4):
         noise = bytes((37 * k + 11) & 0xFF for k in range(len(reply) - 2))
         return reply[:2] + noise
     return reply

@@ -21,11 +21,12 @@ import numpy as np
 
 from edge.modbus import wiretime
 from edge.modbus.blocks import Freshness, ImageMaker
-from edge.modbus.failures import FailureKind, NodeError
+from edge.modbus.failures import FailureKind, NodeError, NodeEvent
 from edge.modbus.identity import ConverterIdentity, Identities, ModuleIdentity
 from edge.modbus.line import Line, Node
 from edge.modbus.nodes import lines_of, nodes_of
-from edge.modbus.reader import NodeEvent, Reader, finished
+from edge.modbus.reader import Reader, finished
+from edge.modbus.site_io import SiteIo
 from edge.modbus.transport import Link
 from edge.modbus.writer import Writer
 from reconf.actuation import NodeWriteFailure, Receipt, VerifiedCommand
@@ -107,7 +108,8 @@ class Southbound:
             site, self._rm1, self._rc1, self.options.write_rate_per_s, self.options.write_burst
         )
         scrub = 0.0 if read_only else self.options.scrub_every_s
-        self._reader = Reader(self._lines, self._images, self._writer, wall, scrub)
+        self._site_io = SiteIo.of(site, {line.gateway.name: line for line in self._lines}, wall)
+        self._reader = Reader(self._lines, self._images, self._writer, wall, scrub, self._site_io)
         self._stack = AsyncExitStack()
         self._writes = self._write_failures = self._heartbeats = 0
 
@@ -170,15 +172,23 @@ class Southbound:
                 refuse(node, "not tried, the unit does not answer")
             else:
                 jobs.append((self._reader.line_of(node), node))
-        await finished(
-            [
-                line.submit([partial(one, n) for at, n in jobs if at is line], urgent=True)
-                for line in self._lines
-            ],
-            None,
-        )
+        batches = [
+            line.submit([partial(one, n) for at, n in jobs if at is line], urgent=True)
+            for line in self._lines
+        ]
+        outputs: list[NodeWriteFailure] = []
+        if not self.read_only:
+            batches += self._site_io.submit_outputs(verified.outputs, outputs)
+        await finished(batches, None)
         n = len(self._modules)
-        return Receipt(verified.time_s, confirmed[:n], confirmed[n:], written, tuple(failures))
+        return Receipt(
+            verified.time_s,
+            confirmed[:n],
+            confirmed[n:],
+            written,
+            (*failures, *outputs),
+            outputs_confirmed=not outputs,
+        )
 
     def _write_failure(self, node: Node, text: str) -> NodeWriteFailure:
         return NodeWriteFailure(self._reader.line_of(node).gateway.name, node.unit, "commands", text)

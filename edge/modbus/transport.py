@@ -21,7 +21,7 @@ from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
 
 from edge.modbus import wiretime
 from edge.modbus.failures import FailureKind, NodeError
-from reconf.devices.profile import Table
+from reconf.devices.site_io import BIT_TABLES, IoTable
 from reconf.site import GatewaySpec
 
 QUIET_S = 0.15
@@ -33,7 +33,9 @@ RECONNECT_MAX_S = 5.0
 DEAF_LIMIT = 3
 """Time-outs in a row on one TCP connection before it is taken for half open and made anew."""
 
-READ_FUNCTION = {"holding": 3, "input": 4}
+READ_FUNCTION: dict[IoTable, int] = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
+WRITE_COIL = 5
+COIL_ON, COIL_OFF = 0xFF00, 0x0000
 WRITE_ONE, WRITE_MANY = 6, 16
 GATEWAY_SILENT = (0x0A, 0x0B)
 
@@ -77,9 +79,9 @@ class _Decoder(DecodePDU):
         function = data[1]
         if function & 0x80:
             return ExceptionResponse
-        if function in (3, 4):
+        if function in (1, 2, 3, 4):
             return _ReadShape
-        return _WriteShape if function in (WRITE_ONE, WRITE_MANY) else None
+        return _WriteShape if function in (WRITE_COIL, WRITE_ONE, WRITE_MANY) else None
 
     def decode(self, frame: bytes) -> ModbusPDU | None:
         return _Answer(frame[0], frame[1:])
@@ -210,8 +212,8 @@ class Link:
             await asyncio.sleep(delay_s)
         self._deaf = 0
 
-    async def read(self, unit: int, table: Table, address: int, count: int) -> bytes:
-        """`count` registers as big-endian bytes.
+    async def read(self, unit: int, table: IoTable, address: int, count: int) -> bytes:
+        """`count` registers as big-endian bytes, or `count` bits with the first in the lowest place.
 
         Raises:
             NodeError: they did not come, or not all of them.
@@ -219,11 +221,12 @@ class Link:
         if self.serial:
             self.wire_s += wiretime.read_s(self.gateway, count)
         body = await self._exchange(READ_FUNCTION[table], unit, struct.pack(">HH", address, count))
-        if len(body) != 1 + 2 * count or body[0] != 2 * count:
+        size = (count + 7) // 8 if table in BIT_TABLES else 2 * count
+        if len(body) != 1 + size or body[0] != size:
             self._disturbed()
-            raise NodeError(
-                FailureKind.SHORT, f"unit {unit}: asked for {count} registers, {(len(body) - 1) // 2} came"
-            )
+            came = 8 * (len(body) - 1) if table in BIT_TABLES else (len(body) - 1) // 2
+            what = "bits" if table in BIT_TABLES else "registers"
+            raise NodeError(FailureKind.SHORT, f"unit {unit}: asked for {count} {what}, {came} came")
         return body[1:]
 
     async def write(self, unit: int, address: int, words: Sequence[int]) -> None:
@@ -245,6 +248,23 @@ class Link:
         if echo != body[:4]:
             self._disturbed()
             raise NodeError(FailureKind.GARBAGE, f"unit {unit}: the write of {address} was echoed wrongly")
+
+    async def write_coil(self, unit: int, address: int, *, on: bool) -> None:
+        """Write one coil (FC05). Never repeated.
+
+        Raises:
+            NodeError: not acknowledged; whether the node took it is unknown unless it was REFUSED.
+        """
+        if self.read_only:
+            raise NodeError(FailureKind.READ_ONLY, f"unit {unit}: read-only, nothing is written")
+        if self.serial:
+            self.wire_s += wiretime.write_s(self.gateway, 1)
+        body = struct.pack(">HH", address, COIL_ON if on else COIL_OFF)
+        if await self._exchange(WRITE_COIL, unit, body) != body:
+            self._disturbed()
+            raise NodeError(
+                FailureKind.GARBAGE, f"unit {unit}: the write of coil {address} was echoed wrongly"
+            )
 
     async def _exchange(self, function: int, unit: int, body: bytes) -> bytes:
         """One request and its answer's body, everything about it checked but its length."""

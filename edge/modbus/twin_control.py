@@ -125,6 +125,19 @@ def _restart(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
     return {"ok": True}
 
 
+def _input(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
+    """Set a signal of site I/O: `{"do": "input", "signal": "gas_alarm", "value": 1}`; null: no value."""
+    value = order["value"]
+    server.bank.io.set(str(order["signal"]), None if value is None else float(value))
+    return {"ok": True}
+
+
+def _outputs(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:  # noqa: ARG001 - one signature for all
+    """What the site I/O units' outputs ask for."""
+    held = server.bank.io.outputs
+    return {"ok": True, "alarm": held.alarm, "ventilate": held.ventilate, "cooling_frac": held.cooling_frac}
+
+
 def _ambient(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
     server.bank.plant.ambient_degc = float(order["degc"])
     return {"ok": True}
@@ -144,5 +157,7 @@ ACTIONS: dict[str, Callable[[TwinServer, Ledger, Order], dict[str, Any]]] = {
     "plant": _plant,
     "restart": _restart,
     "ambient": _ambient,
+    "input": _input,
+    "outputs": _outputs,
     "ledger": _ledger,
 }

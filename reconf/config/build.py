@@ -7,6 +7,9 @@ from dataclasses import replace
 
 from reconf.config.model import (
     Converter,
+    IoInputs,
+    IoOutputs,
+    IoUnit,
     LimitOverride,
     Mqtt,
     PositionGroup,
@@ -26,6 +29,9 @@ from reconf.site import (
     EconomicsSpec,
     FallbackSpec,
     GatewaySpec,
+    InputsSpec,
+    IoPointSpec,
+    IoUnitSpec,
     IssuerSpec,
     ModuleSpec,
     MqttSpec,
@@ -114,9 +120,27 @@ def build_site(model: SiteFile, source_file: str = "") -> Site:
             schedule=tuple((s.from_s, s.power_w) for s in model.fallback.schedule),
         ),
         thermal=ThermalSpec(**model.thermal.model_dump()),
+        inputs=InputsSpec(insulation_monitor=any(u.inputs.insulation_ohm for u in model.site_io)),
+        io=tuple(io_unit(u) for u in model.site_io),
         twin_seed=model.twin.seed,
         twin_soh_cv=model.twin.soh_cv,
         source_file=source_file,
+    )
+
+
+def io_unit(model: IoUnit) -> IoUnitSpec:
+    """A site I/O unit with its wiring."""
+
+    def wired(section: IoInputs | IoOutputs) -> tuple[IoPointSpec, ...]:
+        points = ((name, getattr(section, name)) for name in type(section).model_fields)
+        return tuple(
+            IoPointSpec(name, p.point, p.bit, p.active == "low", p.full)
+            for name, p in points
+            if p is not None
+        )
+
+    return IoUnitSpec(
+        model.name, model.gateway, model.unit_id, model.profile, wired(model.inputs), wired(model.outputs)
     )
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from reconf.config.build import merge_limits
+from reconf.config.checks_io import check_site_io
 from reconf.config.checks_strings import check_strings
 from reconf.config.draft import Draft
 from reconf.config.findings import Complaint, KeyPath
@@ -23,6 +24,7 @@ def cross_check(draft: Draft) -> list[Complaint]:
     found += _gateways(draft)
     found += check_strings(draft)
     found += _limits(draft)
+    found += check_site_io(draft)
     if draft.bus:
         found += _bus(draft.bus, draft)
     if draft.timing:

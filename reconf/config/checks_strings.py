@@ -111,6 +111,10 @@ def _unit_ids(draft: Draft, positions: list[tuple[KeyPath, SinglePosition]]) -> 
         for i, s in enumerate(draft.strings)
         if s.converter
     ]
+    units += [
+        (("site_io", i, "unit_id"), u.gateway, u.unit_id, f"site I/O unit {u.name}")
+        for i, u in enumerate(draft.site_io)
+    ]
     for path, gateway, unit_id, owner in units:
         if (gateway, unit_id) in first:
             found = (

@@ -16,6 +16,10 @@ from reconf.config.model import (
     Converter,
     Economics,
     Fallback,
+    IoInputs,
+    IoOutputs,
+    IoPoint,
+    IoUnit,
     Issuer,
     LimitOverride,
     ModuleType,
@@ -57,6 +61,10 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("fallback", Fallback),
     ("fallback.schedule[]", ScheduleStep),
     ("thermal", Thermal),
+    ("site_io[]", IoUnit),
+    ("site_io[].inputs", IoInputs),
+    ("site_io[].outputs", IoOutputs),
+    ("site_io[].inputs.SIGNAL, site_io[].outputs.SIGNAL", IoPoint),
     ("twin", Twin),
 )
 

@@ -18,6 +18,7 @@ from reconf.config.model import (
     Converter,
     Fallback,
     Gateway,
+    IoUnit,
     LimitOverride,
     ModuleType,
     Mqtt,
@@ -56,6 +57,7 @@ class Draft:
     sunspec: SunSpec | None = None
     sparkplug: Sparkplug | None = None
     fallback: Fallback | None = None
+    site_io: list[IoUnit] = field(default_factory=list)
     names: dict[str, list[str]] = field(default_factory=dict)
     """Names defined in `gateways`, `module_types` and `strings`, broken entries included."""
     moved: dict[KeyPath, list[int]] = field(default_factory=dict)
@@ -82,6 +84,7 @@ SECTIONS = (
     "sunspec",
     "sparkplug",
     "fallback",
+    "site_io",
 )
 """Sections that are checked against each other."""
 

@@ -312,6 +312,65 @@ class Thermal(Section):
 
     ambient_degc: float = Field(default=25.0, ge=-40.0, le=60.0, description="used where no sensor is fitted")
 
+    cooling: Literal["off", "fan", "liquid"] = Field(
+        default="off", description="cooling system that the output `cooling` of site_io asks"
+    )
+    cooling_resistance_factor_frac: float = Field(
+        default=0.5, gt=0.0, le=1.0, description="thermal resistance at full cooling over that without"
+    )
+    cooling_min_run_s: NotNegative = Field(default=300.0, description="it runs, or rests, at least so long")
+    cooling_ramp_s: NotNegative = Field(default=30.0, description="from off to full")
+    cooling_power_w: NotNegative = Field(default=0.0, description="its own power at full")
+    neighbour_conductance_frac: NotNegative = Field(
+        default=0.0,
+        description="heat conductance to each neighbouring position over that to the surroundings",
+    )
+
+
+class IoPoint(Section):
+    """A signal wired to a point of a site I/O unit."""
+
+    point: str = Field(min_length=1, max_length=32, description="name in the unit's profile")
+    bit: int | None = Field(default=None, ge=0, le=31, description="bit of a register")
+    active: Literal["high", "low"] = Field(
+        default="high", description="'low': the signal is there when the point reads 0, as a loop that opens"
+    )
+    full: Positive = Field(default=1.0, description="value at full of an output that is a number")
+
+
+class IoInputs(Section):
+    """What a site I/O unit reports; several points may carry one signal in several units."""
+
+    emergency_stop: IoPoint | None = None
+    gas_alarm: IoPoint | None = None
+    smoke_alarm: IoPoint | None = None
+    fire_alarm: IoPoint | None = None
+    door_open: IoPoint | None = None
+    ventilation_failed: IoPoint | None = None
+    cooling_failed: IoPoint | None = None
+    insulation_ohm: IoPoint | None = None
+    insulation_device_fault: IoPoint | None = None
+    ambient_degc: IoPoint | None = None
+
+
+class IoOutputs(Section):
+    """What a site I/O unit switches; written only with a verified command."""
+
+    alarm: IoPoint | None = Field(default=None, description="sounder and lamp")
+    ventilate: IoPoint | None = Field(default=None, description="gas extraction; not in a fire")
+    cooling: IoPoint | None = Field(default=None, description="fan or liquid cooling of the racks")
+
+
+class IoUnit(Section):
+    """A site I/O unit: alarms, emergency-stop loop, insulation monitor, sounder, ventilation, cooling."""
+
+    name: Name
+    gateway: Name
+    unit_id: int = Field(ge=1, le=247)
+    profile: str = Field(description="name of a shipped profile (io16, imd), or a file")
+    inputs: IoInputs = IoInputs()
+    outputs: IoOutputs = IoOutputs()
+
 
 class LimitOverride(Section):
     """Replaces numbers of one row of the chemistry's limit table."""
@@ -352,6 +411,7 @@ class SiteFile(Section):
     sparkplug: Sparkplug = Sparkplug()
     fallback: Fallback = Fallback()
     thermal: Thermal = Thermal()
+    site_io: list[IoUnit] = []
     twin: Twin = Twin()
 
 

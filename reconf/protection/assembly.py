@@ -55,7 +55,9 @@ def string_limits(
     power = limits["string_power_frac", "max"].operating * converter.power_rating_w * factor
     failed = (image.strings.status & int(Rc1Status.HARDWARE_FAULT)) != 0
     usable = ~severe("string", machines["string"], "open_string") & ~failed
-    if bool(machines["site"].present[row_index("site")["insulation_unknown"]].any()):
+    site = row_index("site")
+    unknown = [site[name] for name in ("insulation_unknown", "site_input_unknown")]
+    if bool(machines["site"].present[unknown].any()):
         closed = (image.strings.status & int(Rc1Status.CONTACTOR_CLOSED)) != 0
         usable = usable & (closed | (seen.string_voltage_v < 60.0))
     return StringLimits(

@@ -265,6 +265,10 @@ def string_signals(
     }
 
 
+INSULATION = frozenset({"insulation_ohm", "insulation_device_fault"})
+"""Signals of the insulation monitor; they have a fault of their own."""
+
+
 def site_values(image: SiteImage) -> dict[tuple[str, str], FloatArray]:
     """Measured values that site rows are held against."""
     return {("insulation_ohm_per_v", "min"): np.array([image.inputs.insulation_ohm_per_v])}
@@ -278,13 +282,21 @@ def site_signals(
     *,
     stop: bool,
     monitor_fitted: bool,
+    output_failed: bool = False,
+    isolation_lost: bool = False,
 ) -> dict[str, Signal]:
     """Rows emergency_stop, alarms, door_open, insulation_unknown, bus_voltage."""
     inputs = image.inputs
     pressed = bool(((image.strings.status & int(Rc1Status.EMERGENCY_STOP)) != 0).any())
 
+    unknown = frozenset(inputs.unknown)
+
     def flag(value: bool) -> Signal:
         return bit(np.array([value]))
+
+    def told(value: bool, signal: str) -> Signal:
+        """A bit of a detector: it comes at once, and goes only when the detector says so."""
+        return Signal(np.array([value]), np.array([not value and signal not in unknown]))
 
     span = margin_frac * (bus_v[1] - bus_v[0])
     bus = seen.bus_voltage_v[~np.isnan(seen.bus_voltage_v)]
@@ -293,12 +305,21 @@ def site_signals(
     outside = level < bus_v[0] or level > bus_v[1]
     inside = bus_v[0] + span < level < bus_v[1] - span
     return {
-        "emergency_stop": flag(inputs.emergency_stop or pressed or stop),
-        "gas_alarm": flag(inputs.gas_alarm),
-        "smoke_alarm": flag(inputs.smoke_alarm),
-        "fire_alarm": flag(inputs.fire_alarm),
-        "door_open": flag(inputs.door_open),
-        "insulation_unknown": flag(monitor_fitted and bool(np.isnan(inputs.insulation_ohm_per_v))),
+        "emergency_stop": told(inputs.emergency_stop or pressed or stop, "emergency_stop"),
+        "emergency_stop_unknown": flag("emergency_stop" in unknown),
+        "gas_alarm": told(inputs.gas_alarm, "gas_alarm"),
+        "smoke_alarm": told(inputs.smoke_alarm, "smoke_alarm"),
+        "fire_alarm": told(inputs.fire_alarm, "fire_alarm"),
+        "door_open": told(inputs.door_open, "door_open"),
+        "ventilation_failed": told(inputs.ventilation_failed, "ventilation_failed"),
+        "cooling_failed": told(inputs.cooling_failed, "cooling_failed"),
+        "site_input_unknown": flag(bool(unknown - INSULATION)),
+        "site_output_failed": flag(output_failed),
+        "isolation_lost": flag(isolation_lost),
+        "insulation_unknown": flag(
+            monitor_fitted
+            and (not unknown.isdisjoint(INSULATION) or bool(np.isnan(inputs.insulation_ohm_per_v)))
+        ),
         "bus_voltage": Signal(
             np.array([outside]), np.array([inside]), level, bus_v[0] if level < bus_v[0] else bus_v[1]
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import Final, Literal
 
 from reconf.arrays import BoolArray, ByteArray, FloatArray
 
@@ -75,6 +75,9 @@ class SiteOutputs:
     """Sounder and lamp."""
     ventilate: bool = False
     """Gas extraction."""
+
+
+NO_OUTPUTS: Final = SiteOutputs()
 
 
 @dataclass(frozen=True, slots=True)

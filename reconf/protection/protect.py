@@ -179,6 +179,8 @@ def _site(tick: _Tick, state: ProtectionState) -> _Stepped:
         (site.bus.min_v, site.bus.max_v),
         stop=tick.operator.emergency_stop,
         monitor_fitted=site.inputs.insulation_monitor,
+        output_failed=tick.operator.output_failed,
+        isolation_lost=tick.operator.isolation_lost,
     )
     now = conditions.assemble(
         "site", tick.constants.site_limits, conditions.site_values(tick.image), signals, 1

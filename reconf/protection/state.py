@@ -49,6 +49,10 @@ class OperatorLimits:
     """Serials taken out of service by an operator."""
     emergency_stop: bool = False
     """Asked for by command; stands until the command's own latch is taken back."""
+    output_failed: bool = False
+    """A site output was not confirmed at the last write."""
+    isolation_lost: bool = False
+    """Somebody has hands inside, and the readings speak against it."""
     unconfirmed: BoolArray | None = None
     """(M,) nodes whose writes are not confirmed and whose own watchdog has not had its time yet: such a
     module counts as inserted where it last read inserted (FORCED), else as bypassed (FORBIDDEN)."""
@@ -171,6 +175,8 @@ def initial_protection(site: Site, saved: Sequence[SavedFault] | None = None) ->
                 continue
             n = subjects[scope].index(entry.subject)
             machines[scope].latched[f, n] = True
+            # whether its cause is gone is not known before the readings say so
+            machines[scope].active[f, n] = True
             machines[scope].value[f, n] = entry.value
             machines[scope].bound[f, n] = entry.bound
     state = ProtectionState(

@@ -17,8 +17,11 @@ import numpy as np
 
 from reconf.arrays import FloatArray, IntArray
 from reconf.devices.profile import DeviceProfile, Table, load_profile
+from reconf.devices.site_io import BitTable
 from reconf.site import Site
+from reconf.twin.firmware_io import IoFirmware
 from reconf.twin.firmware_rc1 import Rc1Firmware
+from reconf.twin.firmware_registers import ExceptionCode, RefusedError
 from reconf.twin.firmware_rm1 import Rm1Firmware
 from reconf.twin.observe import TYPICAL, SensorNoise, SensorValues, sense
 from reconf.twin.plant import Plant
@@ -71,6 +74,7 @@ class NodeBank:
         past: IntArray = rng.integers(0, 200_000, site.topology.n_modules)
         self.rm1 = Rm1Firmware(site, rm1_profile or load_profile("rm1"), past)
         self.rc1 = Rc1Firmware(site, rc1_profile or load_profile("rc1"))
+        self.io = IoFirmware(site)
         self.link_shorts = 0
         """Steps in which a string was bypassed as a whole behind a closed contactor."""
         self._rng = rng
@@ -89,6 +93,8 @@ class NodeBank:
         Raises:
             RefusedError: the node answers with an exception.
         """
+        if (gateway, unit_id) in self.io.units:
+            return self.io.read((gateway, unit_id), table, address, count)
         unit = self.units.get((gateway, unit_id))
         if unit is None:
             return None
@@ -103,12 +109,42 @@ class NodeBank:
         Raises:
             RefusedError: the node answers with an exception; nothing was changed.
         """
+        if (gateway, unit_id) in self.io.units:
+            self.io.write((gateway, unit_id), "holding", address, words)
+            return True
         unit = self.units.get((gateway, unit_id))
         if unit is None:
             return False
         (self.rm1 if unit.kind == "rm1" else self.rc1).write(unit.row, address, words)
         self._stale = True
         return True
+
+    def read_bits(
+        self, gateway: str, unit_id: int, table: BitTable, address: int, count: int
+    ) -> bytes | None:
+        """Discrete inputs or coils, the first in the lowest place; only site I/O units have any.
+
+        Raises:
+            RefusedError: the unit answers with an exception.
+        """
+        if (gateway, unit_id) in self.io.units:
+            return self.io.read_bits((gateway, unit_id), table, address, count)
+        if (gateway, unit_id) in self.units:
+            raise RefusedError(ExceptionCode.ILLEGAL_FUNCTION)
+        return None
+
+    def write_coil(self, gateway: str, unit_id: int, address: int, *, on: bool) -> bool:
+        """A coil; False where nobody has that unit id.
+
+        Raises:
+            RefusedError: the unit answers with an exception.
+        """
+        if (gateway, unit_id) in self.io.units:
+            self.io.write((gateway, unit_id), "coil", address, (int(on),))
+            return True
+        if (gateway, unit_id) in self.units:
+            raise RefusedError(ExceptionCode.ILLEGAL_FUNCTION)
+        return False
 
     # ---- time ----------------------------------------------------------------------------------
 
@@ -129,6 +165,8 @@ class NodeBank:
         self.link_shorts += int((all_out & inputs.contactor_closed).sum())
         self.plant.apply(inputs)
         self.plant.step(dt_s)
+        if self.io.units and self.io.signals["ambient_degc"] is not None:
+            self.io.set("ambient_degc", self.plant.ambient_degc)
         true = self.plant.true
         self.rm1.run_trips(true.cell_voltage_v, np.maximum(true.surface_degc, true.core_degc))
         self.rm1.count_switching(dt_s)
@@ -147,6 +185,7 @@ class NodeBank:
             bus_voltage_setpoint_v=converters.bus_voltage_v,
             current_limit_a=converters.current_limit_a,
             contactor_closed=self.rc1.closed,
+            cooling_frac=self.io.outputs.cooling_frac,
         )
 
     # ---- showing -------------------------------------------------------------------------------

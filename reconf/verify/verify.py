@@ -16,6 +16,7 @@ from reconf.verify.checks_permission import check_bus, check_permission, check_s
 from reconf.verify.checks_switching import check_closing, check_switches, check_trim
 from reconf.verify.context import History, build_context
 from reconf.verify.findings import Findings
+from reconf.verify.outputs import safe_outputs
 from reconf.verify.tables import build_tables
 
 
@@ -70,7 +71,12 @@ def verify(
         check_closing(found, c)
     if found.violations:
         return Refused(tuple(found.violations), image.time_s)
-    return VerifiedCommand(command=proposed, time_s=image.time_s, min_margin_frac=found.margin_frac)
+    return VerifiedCommand(
+        command=proposed,
+        time_s=image.time_s,
+        min_margin_frac=found.margin_frac,
+        outputs=safe_outputs(image, envelope),
+    )
 
 
 def verify_steps(

@@ -162,6 +162,64 @@ def test_sections_are_checked_against_each_other(extra: str, words: str) -> None
     assert all(int(text.split(":")[1]) >= 14 for text in found), found
 
 
+IO = """\
+site_io:
+  - name: block
+    gateway: g1
+    unit_id: 240
+    profile: io16
+    inputs: {emergency_stop: {point: DI1, active: low}, ambient_degc: {point: AI1}}
+    outputs: {alarm: {point: DO1}, cooling: {point: AO1, full: 10}}
+  - name: monitor
+    gateway: g1
+    unit_id: 241
+    profile: imd
+    inputs: {insulation_ohm: {point: INSULATION}, insulation_device_fault: {point: STATUS, bit: 2}}
+thermal: {cooling: fan}
+"""
+
+
+def test_site_io_is_understood() -> None:
+    site = parse_site(GOOD + IO, "f.yaml")
+    block, monitor = site.io
+    assert [(p.signal, p.point, p.active_low) for p in block.inputs] == [
+        ("emergency_stop", "DI1", True), ("ambient_degc", "AI1", False)
+    ]  # fmt: skip
+    assert [(p.signal, p.full) for p in block.outputs] == [("alarm", 1.0), ("cooling", 10.0)]
+    assert monitor.inputs[1].bit == 2
+    assert site.inputs.insulation_monitor
+    assert site.thermal.cooling == "fan"
+    assert not parse_site(GOOD, "f.yaml").inputs.insulation_monitor
+
+
+def test_the_example_in_the_docs_loads() -> None:
+    text = (Path(__file__).resolve().parents[4] / "docs" / "site-io.md").read_text()
+    example = text.split("```yaml\n")[1].split("```")[0].replace("gateways:\n", "")
+    gateway, rest = example.split("\n", 1)
+    whole = GOOD.replace("gateways:\n", f"gateways:\n{gateway}\n") + rest
+    assert len(parse_site(whole, "f.yaml").io) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("point: DI1", "point: DI99", "one of DI1"),
+        ("point: DI1, active: low", "point: AI1", "a bit number of the register"),
+        ("ambient_degc: {point: AI1}", "ambient_degc: {point: DI2}", "a register in degC"),
+        ("ambient_degc", "aliens", "aliens"),
+        ("alarm: {point: DO1}", "alarm: {point: DI3}", "a coil or a holding register"),
+        ("profile: imd", "profile: nothing", "a site I/O profile"),
+        ("unit_id: 241", "unit_id: 240", "taken by site I/O unit block"),
+        ("unit_id: 240", "unit_id: 201", "taken by converter of A"),
+        ("name: monitor", "name: block", "each name once"),
+        (", cooling: {point: AO1, full: 10}", "", "an output `cooling`"),
+    ],
+)
+def test_each_mistake_in_site_io_is_told(old: str, new: str, words: str) -> None:
+    assert old in IO
+    assert words in one(GOOD + IO.replace(old, new))
+
+
 def test_serial_bus_too_slow_for_the_tick() -> None:
     text = find_site_file("leaf_yard").read_text().replace("baudrate: 115200", "baudrate: 9600")
     found = findings(text)

@@ -1,0 +1,143 @@
+"""Site inputs and outputs of a running daemon over real Modbus: from a detector to contactors and sounder."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from daemon_rig import Field, daemon_on, field_of, order, quick_site, until
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "southbound"))
+from site_io_rig import IO_GATEWAY, IO_UNIT, with_site_io
+
+from edge.clock import ScaledClock
+from edge.core_values import ClearFault, HandsInside, HoldMaintenance, SetMode
+from edge.supervisor import Daemon
+from reconf.devices.site_io import working_voltage_v
+from reconf.isolation import Statement
+from reconf.sequences import SiteMode
+
+pytestmark = pytest.mark.timeout(150)
+
+SCALE = 4.0
+
+
+def io_site():
+    site = with_site_io(quick_site(n_modules=6))
+    return replace(site, timing=replace(site.timing, tick_s=1.2, slot_s=2.4, interval_s=12.0))
+
+
+async def in_run(made: Daemon) -> None:
+    order(made, SetMode(SiteMode.RUN))
+    await until(made, lambda v: v.mode is SiteMode.RUN)
+
+
+def present(view) -> set[str]:
+    return {f.fault for f in view.envelope.faults}
+
+
+async def commanded_open(twin: Field, limit_s: float) -> float:
+    """Wall time until every converter holds MODE 0 and power 0, at most `limit_s`."""
+    began = time.monotonic()
+    while not (twin.bank.rc1.drive().power_w == 0.0).all() or any(twin.closed):
+        assert time.monotonic() - began < limit_s, "not left"
+        await asyncio.sleep(0.01)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("signal", "fault", "ventilated"),
+    [
+        ("emergency_stop", "emergency_stop", False),
+        ("gas_alarm", "gas_alarm", True),
+        ("fire_alarm", "fire_alarm", False),
+    ],
+)
+async def test_a_detector_opens_the_site_sounds_and_stays_latched(signal, fault, ventilated) -> None:
+    async with field_of(io_site(), SCALE) as twin, daemon_on(twin, clock=ScaledClock(scale=SCALE)) as made:
+        await in_run(made)
+        assert all(twin.closed)
+        assert not twin.bank.io.outputs.alarm
+        twin.bank.io.set(signal, 1.0)
+        await commanded_open(twin, 6.0)
+        assert twin.bank.link_shorts == 0
+        assert twin.bank.rc1.opened_under_load == 0
+        view = await until(made, lambda v: set(v.phases) == {"open"})
+        assert fault in present(view)
+        assert twin.bank.io.outputs.alarm
+        assert twin.bank.io.outputs.ventilate is ventilated
+        now = made.parts.clock
+        answer = made.core.order(ClearFault(fault, on_site=True), now.control_s(), now.wall_s())
+        assert answer.reason == "not_cleared", "the cause is still there"
+        twin.bank.io.set(signal, 0.0)
+        await asyncio.sleep(1.5)
+        order(made, SetMode(SiteMode.RUN))
+        await asyncio.sleep(1.0)
+        assert not any(twin.closed), "latched: the input alone does not close anything again"
+        assert made.outcome.view.mode in {SiteMode.FAULT, SiteMode.ESTOP}
+
+
+async def test_insulation_warns_opens_and_forbids_closing_while_unknown() -> None:
+    site = io_site()
+    volts = working_voltage_v(site)
+    async with field_of(site, SCALE) as twin:
+        twin.bank.io.set("insulation_ohm", None)
+        async with daemon_on(twin, clock=ScaledClock(scale=SCALE)) as made:
+            await until(made, lambda v: "insulation_unknown" in present(v), 20.0)
+            order(made, SetMode(SiteMode.RUN))
+            await asyncio.sleep(1.5)
+            assert not any(twin.closed), "above 60 V nothing closes while the insulation is not known"
+            twin.bank.io.set("insulation_ohm", 800.0 * volts)
+            await until(made, lambda v: "insulation_unknown" not in present(v), 20.0)
+            await in_run(made)
+            twin.bank.io.set("insulation_ohm", 300.0 * volts)
+            view = await until(made, lambda v: "insulation_low" in present(v))
+            assert all(twin.closed)
+            assert view.mode is SiteMode.RUN
+            twin.bank.io.set("insulation_ohm", 60.0 * volts)
+            await until(made, lambda v: "insulation_fault" in present(v))
+            await commanded_open(twin, 6.0)
+
+
+async def test_a_lost_unit_forbids_closing_and_an_unseen_emergency_stop_opens() -> None:
+    async with field_of(io_site(), SCALE) as twin, daemon_on(twin, clock=ScaledClock(scale=SCALE)) as made:
+        await in_run(made)
+        twin.server.faults.unit(IO_GATEWAY, IO_UNIT).silent = True
+        view = await until(made, lambda v: "site_input_unknown" in present(v))
+        assert all(twin.closed), "running on is allowed for a moment"
+        assert view.mode is SiteMode.RUN
+        await until(made, lambda v: "emergency_stop_unknown" in present(v), 20.0)
+        await commanded_open(twin, 6.0)
+        await until(made, lambda v: "site_output_failed" in present(v))
+        twin.server.faults.heal(IO_GATEWAY, IO_UNIT)
+        await until(made, lambda v: not v.input.image.inputs.unknown)
+        end = time.monotonic() + 5.0
+        while not twin.bank.io.outputs.alarm:  # said late, but said
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+
+
+async def test_a_voltage_that_comes_back_while_hands_are_inside_raises_the_alarm() -> None:
+    async with field_of(io_site(), SCALE) as twin, daemon_on(twin, clock=ScaledClock(scale=SCALE)) as made:
+        await until(made, lambda _: True)
+        order(made, HoldMaintenance(True, "ana", "now"))
+        await until(made, lambda v: v.mode is SiteMode.MAINTENANCE)
+        clock = made.parts.clock
+        says = HandsInside(Statement("ana", True, 0.1), "now")
+        assert made.core.order(says, clock.control_s(), clock.wall_s()).accepted
+        await asyncio.sleep(1.0)
+        assert not twin.bank.io.outputs.alarm
+        twin.bank.rc1.faults.welded[0] = True
+        twin.bank.rc1.closed[0] = True
+        view = await until(made, lambda v: "isolation_lost" in present(v))
+        assert view.envelope.site_open
+        end = time.monotonic() + 3.0
+        while not twin.bank.io.outputs.alarm:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
