@@ -7,12 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from optimizer.bound import Column, PricedStrings
 from optimizer.certify import certify
+from optimizer.currents import Padded
 from optimizer.explain import bindings
 from optimizer.model import Model, at_power, build
 from optimizer.result import AllocationInput, AllocationResult, Inaccurate, Infeasible, Plan, Policy
+from optimizer.search import Found, budget_for, search
 from optimizer.solution import Solution, cost_of
-from optimizer.solve import deliverable, solve
+from optimizer.solve import deliverable, from_prices, solve
+from optimizer.structured import engine_for
 from reconf.protection.envelope import Insertion
 from reconf.site import Site
 
@@ -33,14 +37,31 @@ def allocate(site: Site, asked: AllocationInput) -> AllocationResult:
         return Infeasible(interval=asked.interval, reason=reason)
     served = at_power(model, min(model.power_w, float(deliverable(model).sum())))
     solution = solve(served, asked)
-    plan = to_plan(site, served, asked, solution, model.power_w - served.power_w)
+    found = proven(served, asked, solution)
+    plan = to_plan(site, served, asked, found.solution, model.power_w - served.power_w)
     plan = replace(plan, solve_ms=1e3 * (time.perf_counter() - began))
-    return judged(site, served, asked, plan, solution)
+    return judged(site, served, asked, plan, found)
 
 
-def judged(
-    site: Site, model: Model, asked: AllocationInput, plan: Plan, solution: Solution
-) -> Plan | Inaccurate:
+def proven(model: Model, asked: AllocationInput, solution: Solution) -> Found:
+    """The plan bettered until it meets a true lower bound, or until the budget of this interval is used up.
+
+    No bound (NaN) at rest, where the break-even test of trim decides, nor without compiled loops, which would
+    need seconds.
+    """
+    if asked.request.balance and model.power_w == 0.0:
+        return Found(solution, float("nan"), 0, 0)
+    if engine_for("auto") == "numpy":
+        return Found(solution, float("nan"), 0, 0)
+    padded, strings = Padded.of(model), PricedStrings(model)
+
+    def improve(given: Column, before: Solution) -> Solution:
+        return from_prices(model, padded, asked, strings, given, before)
+
+    return search(model, solution, improve, budget_for(model), strings)
+
+
+def judged(site: Site, model: Model, asked: AllocationInput, plan: Plan, found: Found) -> Plan | Inaccurate:
     """The plan with its certificate; `Inaccurate` where the gap exceeds what the site file allows.
 
     Where power is short, by the limits or because whole modules in whole slots cannot serve more, every
@@ -49,7 +70,7 @@ def judged(
     """
     if plan.unserved_w > SHORT_FRAC * max(model.power_w, 1.0):
         return plan
-    proof = certify(site, model, asked, plan, solution)
+    proof = certify(site, model, asked, plan, found.solution, found.bound_w)
     if proof.cost.unserved_w > SHORT_AS_SCHEDULED_FRAC * max(model.power_w, 1.0):
         return replace(plan, unserved_w=proof.cost.unserved_w)
     plan = replace(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from optimizer.bound import gap_frac, lower_bound_w
+from optimizer.bound import gap_frac
 from optimizer.model import Model
 from optimizer.result import AllocationInput, Plan
 from optimizer.schedule import Scheduler
@@ -24,14 +24,6 @@ from reconf.site import Site
 
 PREVIEW_STRING_SLOTS = 120
 """Slots times strings that are played through; large sites see fewer slots of the interval."""
-PRICE_TRIES = (1.0, 0.98)
-LARGE_MODULES = 400
-"""Sites above this get one price instead of four and more, so that the answer is in time."""
-WIDE_FRAC = 0.1
-WIDE_TRIES = (0.3, 0.8, 2.0)
-"""Prices tried where the plan's own prices give a poor bound (every module of a string at its limit)."""
-PRICE_CEILING = 20.0
-"""A site price above this [W/W] stands for unserved power, not for the cost of a watt that is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +38,15 @@ class Certificate:
     slots: int
 
 
-def certify(site: Site, model: Model, asked: AllocationInput, plan: Plan, solution: Solution) -> Certificate:
-    """Play the plan through its slots and bound what any plan could cost."""
+def certify(
+    site: Site, model: Model, asked: AllocationInput, plan: Plan, solution: Solution, bound_w: float
+) -> Certificate:
+    """Play the plan through its slots and hold it against `bound_w`, what any plan costs at least."""
     slots = max(round(site.timing.interval_s / site.timing.slot_s), 1)
     slots = min(slots, max(PREVIEW_STRING_SLOTS // max(model.n_strings, 1), 1))
     cost, switchings = scheduled_cost(site, model, asked, plan, solution, slots)
-    bound = best_bound_w(model, solution)
     rated = float(model.power_max_w[model.used].sum())
-    return Certificate(cost, bound, gap_frac(cost.total_w, bound, cost.loss_w, rated), switchings, slots)
-
-
-def best_bound_w(model: Model, solution: Solution) -> float:
-    """The highest bound over a few prices of power: the site's own and the strings' mean."""
-    share = np.maximum(solution.bus_w, 0.0)
-    if share.sum() > 0.0:
-        mean = float((solution.string_price * share).sum() / share.sum()) * (
-            1.0 + model.sign * float(np.mean(model.loss_linear_frac))
-        )
-    else:
-        mean = solution.price
-    if model.n_modules > LARGE_MODULES:
-        return lower_bound_w(model, solution, mean)
-    tries = [p * f for p in {min(solution.price, PRICE_CEILING), mean} for f in PRICE_TRIES]
-    best = max(lower_bound_w(model, solution, p) for p in tries)
-    cost = cost_of(model, solution)
-    if cost.total_w - best > WIDE_FRAC * cost.loss_w:
-        best = max(best, *(lower_bound_w(model, solution, p) for p in WIDE_TRIES))
-    return best
+    return Certificate(cost, bound_w, gap_frac(cost.total_w, bound_w, cost.loss_w, rated), switchings, slots)
 
 
 def scheduled_cost(

@@ -1,204 +1,166 @@
-"""Compiled loops of the certified lower bound; `optimizer/bound.py` says what they compute and why."""
+"""Compiled search for the least priced cost of one string over its current; see `optimizer/bound.py`."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from optimizer.kernels import compiled
+from optimizer.kernels_dual import PRICE_MAX, ascend, dual, module_least, needed
 from reconf.arrays import FloatArray
 
-MAX_BRACKETS = 70
+MAX_BRACKETS = 120
+LIMIT_EDGES = 24
+"""Module limits that begin a bracket of their own; further ones only cost splits."""
 SPLIT = 5
-CYCLES = 3
-BISECTIONS = 18
-PRICE_MAX = 400.0
-"""Prices beyond +-PRICE_MAX [W/W] are not tried; unserved power costs about 100."""
 
 
 @compiled
-def _value(
-    m: FloatArray, i: int, sign: float, w: float, p: float, th: float, q: float, t: float
-) -> tuple[float, float, float]:  # fmt: skip
-    """Objective of module i at (q, t), its load and its power on the trim bus; rows of `m` as in `rows`."""
-    u, ohm, wear, mu, c, eta = m[0, i], m[1, i], m[2, i], m[3, i], m[4, i], m[10, i]
-    out, into = max(t, 0.0), max(-t, 0.0)
-    x = q + sign * t - c
-    bus = u * (eta * out - into)
-    f = (ohm * w * (1.0 + sign * p) + wear - p * u) * q + ohm * (2.0 * sign + p) * q * t + ohm * t * t
-    f += sign * wear * t + 0.5 * mu * x * x + (1.0 - eta) * u * out - th * bus
-    return f, q * (u - sign * ohm * w - ohm * t), bus
+def _edges(m: FloatArray, i0: int, i1: int, lo: float, top: float, at: float) -> FloatArray:
+    """Ends of the first brackets: coarse over [lo, top], fine around `at`, and just above module limits.
 
-
-@compiled
-def _module(  # noqa: C901, PLR0912 - every edge of the box in one place
-    m: FloatArray, i: int, sign: float, a: float, b: float, p: float, th: float
-) -> tuple[float, float, float]:  # fmt: skip
-    """Least value of module i over its box on the bracket [a, b], with load and trim power there."""
-    u, ohm, wear, mu, c = m[0, i], m[1, i], m[2, i], m[3, i], m[4, i]
-    now, avg, forced, give, take, eta = m[5, i], m[6, i], m[7, i], m[8, i], m[9, i], m[10, i]
-    if forced > 0.5:
-        lo, hi = a, b
-    elif a <= now * (1.0 + 1e-9):
-        lo, hi = 0.0, max(min(b, now, avg), 0.0)
-    else:
-        lo, hi = 0.0, 0.0
-    bilinear = 1.0 + sign * p
-    w = a if bilinear >= 0.0 else b
-    linear, cross = ohm * w * bilinear + wear - p * u, ohm * (2.0 * sign + p)
-    best, best_z, best_bus = np.inf, 0.0, 0.0
-    for side in range(3):
-        if side > 0 and give + take == 0.0:
-            break
-        t = 0.0 if side == 0 else (give if side == 1 else -take)
-        q = min(max(c - sign * t - (linear + cross * t) / mu, lo), hi)
-        f, z, bus = _value(m, i, sign, w, p, th, q, t)
-        if f < best:
-            best, best_z, best_bus = f, z, bus
-    if give + take > 0.0:
-        stiff = 2.0 * ohm + mu
-        for side in range(4):
-            q = lo if side < 2 else hi
-            pull = cross * q + sign * (wear + mu * (q - c))
-            if side % 2 == 0:
-                t = min(max((th * eta * u - (1.0 - eta) * u - pull) / stiff, 0.0), give)
-            else:
-                t = min(max((th * u - pull) / stiff, -take), 0.0)
-            f, z, bus = _value(m, i, sign, w, p, th, q, t)
-            if f < best:
-                best, best_z, best_bus = f, z, bus
-        qt = sign * mu + cross
-        det = mu * stiff - qt * qt
-        if det > 0.0:
-            for side in range(2):
-                slope = (1.0 - eta) * u - th * eta * u if side == 0 else -th * u
-                gq, gt = linear - mu * c, slope + sign * (wear - mu * c)
-                q, t = (qt * gt - stiff * gq) / det, (qt * gq - mu * gt) / det
-                if lo <= q <= hi and (0.0 <= t <= give if side == 0 else -take <= t <= 0.0):
-                    f, z, bus = _value(m, i, sign, w, p, th, q, t)
-                    if f < best:
-                        best, best_z, best_bus = f, z, bus
-    return best, best_z, best_bus
-
-
-@compiled
-def _dual(
-    m: FloatArray, i0: int, i1: int, s: FloatArray, sign: float, a: float, b: float, lam: float, nu: float,
-    th: float,
-) -> tuple[float, float, float]:  # fmt: skip
-    """Dual of one string on [a, b]; its slopes in nu (window) and theta (trim bus).
-
-    `s`: vmin, vmax, ron, heat, fixed, cut_v, cut_ohm of the string.
+    A bracket that begins just above a limit knows that this module is out.
     """
-    vmin, vmax, ron, heat, fixed, cut_v, cut_ohm = s[0], s[1], s[2], s[3], s[4], s[5], s[6]
-    edge_a, edge_b = vmin * a + sign * ron * a * a, vmin * b + sign * ron * b * b
-    low = max(min(edge_a, edge_b), a * (cut_v - cut_ohm * b))
-    high = max(vmax * a + sign * ron * a * a, vmax * b + sign * ron * b * b)
-    scale = 1.0 + sign * lam
-    total = scale * (heat * (a * a if scale >= 0.0 else b * b) + fixed)
-    load, trim = 0.0, 0.0
+    widths = np.array([-0.1, -0.03, -0.01, -0.003, -0.0005, 0.0005, 0.003, 0.01, 0.03, 0.1])
+    edges = np.empty(11 + 10 + LIMIT_EDGES)
+    for j in range(11):
+        edges[j] = lo + (top - lo) * j / 10.0
+    for j in range(10):
+        edges[11 + j] = min(max(at * (1.0 + widths[j]), lo), top)
+    count = 21
     for i in range(i0, i1):
-        f, z, bus = _module(m, i, sign, a, b, lam + nu, th)
-        total += f
-        load += z
-        trim += bus
-    edge = low if nu > 0.0 else high
-    if nu == 0.0:
-        edge = min(max(load, low), high)
-    return total + nu * edge, edge - load, -trim
+        limit = m[5, i] * (1.0 + 2e-9)
+        if lo < limit < top and count < edges.size:
+            edges[count] = limit
+            count += 1
+    found = edges[:count].copy()
+    found.sort()
+    return found
 
 
 @compiled
-def _ascend(
-    m: FloatArray, i0: int, i1: int, s: FloatArray, sign: float, a: float, b: float, lam: float, nu: float,
-    th: float, target: float,
+def string_bound(  # noqa: C901, PLR0912 - one loop over brackets; its state is eight arrays
+    m: FloatArray, i0: int, i1: int, s: FloatArray, sign: float, lam: float, th: float, lo: float, top: float,
+    at: float, target: float, tolerance: float,
 ) -> tuple[float, float, float]:  # fmt: skip
-    """Best dual value found by turns of bisection in the window's and the trim bus's price."""
-    best, slope_nu, slope_th = _dual(m, i0, i1, s, sign, a, b, lam, nu, th)
-    trims = False
-    for i in range(i0, i1):
-        trims = trims or m[8, i] + m[9, i] > 0.0
-    for _ in range(CYCLES):
-        before = best
-        for kind in range(2):
-            if kind == 1 and not trims:
-                continue
-            slope = slope_nu if kind == 0 else slope_th
-            if slope == 0.0:
-                continue
-            step, near, far, sure = 0.01, 0.0, 0.0, False
-            for _ in range(40):
-                # walk out while the dual still rises, then bisect between the last two points
-                offset = 0.5 * (near + far) if sure else (step if slope > 0.0 else -step)
-                if abs(offset) > PRICE_MAX:
-                    break
-                # the value of a watt on the trim bus follows the price of power
-                try_nu = nu + offset if kind == 0 else nu
-                value, g_nu, g_th = _dual(m, i0, i1, s, sign, a, b, lam, try_nu, th + offset)
-                here = g_nu if kind == 0 else g_th
-                best = max(best, value)
-                if best >= target:
-                    return best, nu, th
-                if here * slope > 0.0:
-                    near = offset
-                else:
-                    far, sure = offset, True
-                step *= 3.0
-                if sure and abs(far - near) < 1e-4:
-                    break
-            nu, th = (nu + near, th + near) if kind == 0 else (nu, th + near)
-            value, slope_nu, slope_th = _dual(m, i0, i1, s, sign, a, b, lam, nu, th)
-            best = max(best, value)
-        if best - before <= 1e-7 * abs(best):
-            break
-    return best, nu, th
+    """True lower bound of the priced cost of one string over currents lo..top.
 
+    Brackets that already reach `target` need no better prices; the lowest of the others is split until it
+    reaches the target less `tolerance`, until its width is worth less than `tolerance`, or the brackets are
+    used up.
 
-@compiled
-def string_bound(
-    m: FloatArray, i0: int, i1: int, s: FloatArray, sign: float, lam: float, th: float, top: float, at: float,
-    target: float, tolerance: float,
-) -> float:  # fmt: skip
-    """True lower bound of min (cost - lam*Z...) of one string over currents 0..top.
-
-    Brackets that already reach `target` (what the plan itself has) need no better prices; the lowest of the
-    others is split until the bound is within `tolerance` of the target or the brackets are used up.
+    Returns:
+        The bound, the load less what switches and converter burn on the bracket that holds it (the slope of
+        the bound in -lam), and a current of that bracket at which all it counts in take part.
     """
     left, right, value = np.empty(MAX_BRACKETS), np.empty(MAX_BRACKETS), np.empty(MAX_BRACKETS)
     near_nu, near_th = np.empty(MAX_BRACKETS), np.empty(MAX_BRACKETS)
-    edges = np.empty(21)
-    for j in range(11):
-        edges[j] = top * j / 10.0
-    widths = np.array([-0.1, -0.03, -0.01, -0.003, -0.0005, 0.0005, 0.003, 0.01, 0.03, 0.1])
-    for j in range(10):
-        edges[11 + j] = min(at * (1.0 + widths[j]), top)
-    edges.sort()
-    count = 0
-    for j in range(20):
-        if edges[j + 1] <= edges[j] and not (top == 0.0 and j == 0):
+    trims = False
+    for i in range(i0, i1):
+        trims = trims or m[8, i] + m[9, i] > 0.0
+    edges = _edges(m, i0, i1, lo, top, at)
+    priced, needs, room = np.zeros(MAX_BRACKETS), np.empty(MAX_BRACKETS), np.empty(i1 - i0)
+    enough, count = 0.1 * tolerance, 0
+    for j in range(edges.size - 1):
+        if edges[j + 1] <= edges[j] and not (top <= lo and j == 0):
             continue
-        left[count], right[count] = edges[j], edges[j + 1]
-        value[count], near_nu[count], near_th[count] = _ascend(
-            m, i0, i1, s, sign, edges[j], edges[j + 1], lam, 0.0, th, target
-        )
+        left[count], right[count], near_nu[count], near_th[count] = edges[j], edges[j + 1], 0.0, th
+        needs[count] = needed(m, i0, i1, s, sign, edges[j], edges[j + 1], room)
+        value[count], _, _, _ = dual(m, i0, i1, s, sign, edges[j], edges[j + 1], needs[count], lam, 0.0, th)
         count += 1
+    worst = 0
     while True:
         worst = 0
         for j in range(count):
             if value[j] < value[worst]:
                 worst = j
-        if value[worst] >= target - tolerance or count + SPLIT > MAX_BRACKETS:
-            return float(value[worst])
-        a, b, known = left[worst], right[worst], value[worst]
-        if b - a <= 1e-6 * max(b, 1e-6):
-            return float(known)
-        nu, t0 = near_nu[worst], near_th[worst]
+        a, b, known, nu, t0 = left[worst], right[worst], value[worst], near_nu[worst], near_th[worst]
+        need = needs[worst]
+        if known >= target - tolerance:
+            break
+        if priced[worst] < 0.5:
+            found, near_nu[worst], near_th[worst] = ascend(
+                m, i0, i1, s, sign, a, b, need, lam, nu, t0, target, enough, trims
+            )
+            value[worst], priced[worst] = max(found, known), 1.0
+            continue
+        middle = 0.5 * (a + b)
+        at_point, _, _, _ = dual(m, i0, i1, s, sign, middle, middle, need, lam, nu, t0)
+        narrow = b - a <= 1e-6 * max(b, 1e-6) or at_point - known <= tolerance
+        if narrow or count + SPLIT > MAX_BRACKETS:
+            break
         for k in range(SPLIT):
             j = worst if k == 0 else count
             left[j], right[j] = a + (b - a) * k / SPLIT, a + (b - a) * (k + 1) / SPLIT
-            found, near_nu[j], near_th[j] = _ascend(
-                m, i0, i1, s, sign, left[j], right[j], lam, nu, t0, target
-            )
+            near_nu[j], near_th[j], priced[j] = nu, t0, 0.0
+            needs[j] = needed(m, i0, i1, s, sign, left[j], right[j], room)
+            found, _, _, _ = dual(m, i0, i1, s, sign, left[j], right[j], needs[j], lam, nu, t0)
             # a part is never worse than the whole
             value[j] = max(found, known)
             if k > 0:
                 count += 1
+    a, b = left[worst], right[worst]
+    middle = 0.5 * (a + b)
+    for i in range(i0, i1):
+        # the bracket counts a module in up to its limit: the plan must stay at it
+        if a <= m[5, i] * (1.0 + 1e-9) and m[5, i] > 0.0:
+            middle = min(middle, max(m[5, i], a))
+    _, _, _, load = dual(m, i0, i1, s, sign, a, b, needs[worst], lam, near_nu[worst], near_th[worst])
+    return value[worst], load - sign * (s[3] * middle * middle + s[4]), middle
+
+
+@compiled
+def _trim_at(
+    m: FloatArray, i0: int, i1: int, sign: float, current: float, p: float, k: float, th: float,
+    trim: FloatArray,
+) -> float:  # fmt: skip
+    """Write the modules' trim at prices (p, th); the power that reaches the trim bus."""
+    total = 0.0
+    for i in range(i0, i1):
+        _, _, _, bus, trim[i - i0] = module_least(m, i, sign, current, current, p, k, th)
+        total += bus
+    return total
+
+
+@compiled
+def string_trim(
+    m: FloatArray, i0: int, i1: int, s: FloatArray, sign: float, lam: float, th: float, current: float,
+    enough: float,
+) -> FloatArray:  # fmt: skip
+    """Trim currents (N,) of one string at `current` that are best together with its through-charge currents.
+
+    At the dual's best prices a module may be indifferent and jump; the answers on both sides of the price
+    that balances the trim bus are mixed so that it does.
+    """
+    count = i1 - i0
+    need = needed(m, i0, i1, s, sign, current, current, np.empty(count))
+    _, nu, t0 = ascend(m, i0, i1, s, sign, current, current, need, lam, 0.0, th, np.inf, enough, True)
+    p, k = (lam, nu * s[5]) if need > 0.0 and nu > 0.0 else (lam + nu, 0.0)
+    below, above = np.zeros(count), np.zeros(count)
+    low, high, step = t0, t0, 1e-3
+    gave_below = _trim_at(m, i0, i1, sign, current, p, k, low, below)
+    while gave_below > 0.0 and step < PRICE_MAX:
+        low -= step
+        step *= 4.0
+        gave_below = _trim_at(m, i0, i1, sign, current, p, k, low, below)
+    step = 1e-3
+    gave_above = _trim_at(m, i0, i1, sign, current, p, k, high, above)
+    while gave_above < 0.0 and step < PRICE_MAX:
+        high += step
+        step *= 4.0
+        gave_above = _trim_at(m, i0, i1, sign, current, p, k, high, above)
+    middle = np.zeros(count)
+    for _ in range(50):
+        theta = 0.5 * (low + high)
+        if theta in (low, high):
+            break
+        gave = _trim_at(m, i0, i1, sign, current, p, k, theta, middle)
+        if gave < 0.0:
+            low, gave_below = theta, gave
+            below[:] = middle
+        else:
+            high, gave_above = theta, gave
+            above[:] = middle
+    span = gave_above - gave_below
+    part = -gave_below / span if span > 0.0 else 0.0
+    mixed: FloatArray = below + part * (above - below)
+    return mixed

@@ -53,6 +53,8 @@ class Model:
     """(M,) U."""
     resistance_ohm: FloatArray
     """(M,) R."""
+    slot_resistance_ohm: FloatArray
+    """(M,) what acts within a slot; R without slow polarisation."""
     available_ah: FloatArray
     """(M,) charge that can move in this direction."""
     target_a: FloatArray
@@ -148,6 +150,7 @@ def build(site: Site, asked: AllocationInput) -> Model:
         used=used,
         emf_v=estimate.ocv_v,
         resistance_ohm=estimate.resistance_ohm,
+        slot_resistance_ohm=np.minimum(estimate.r0_ohm, estimate.resistance_ohm),
         available_ah=available,
         target_a=target,
         weight_w_per_a2=_weights(target, estimate.ocv_v, allowed),

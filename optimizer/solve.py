@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from optimizer.bound import Column, PricedStrings
 from optimizer.currents import GRID, ZOOMS, Padded, best_currents, deliverable_w
 from optimizer.fixed import make
 from optimizer.jumps import better_currents, has_jumps
 from optimizer.model import Model
 from optimizer.result import AllocationInput
 from optimizer.share import share_by_weight
-from optimizer.solution import Solution, cost_of, priced_strings_w
+from optimizer.solution import Solution, cost_of
 from optimizer.structured import Engine, engine_for, solve_fixed
-from optimizer.trim import plan_trim
+from optimizer.trim import balanced, plan_trim
 from reconf.arrays import FloatArray
 
 ROUNDS = 4
@@ -26,8 +27,6 @@ SHARE_SETTLED_FRAC = 0.002
 JUMP_ROUNDS = 12
 JUMP_GAIN_FRAC = 1e-4
 """A change of current that saves less than this share of the cost is not tried."""
-SECOND_START_MAX_MODULES = 400
-"""Above this the time is better spent elsewhere: one module's limit is little among so many."""
 TRIM_GAIN_FRAC = 1e-4
 """Trim that lowers the cost by less than this is left out."""
 
@@ -45,34 +44,7 @@ def solve(model: Model, asked: AllocationInput, engine: Engine = "auto") -> Solu
     best = solve_currents(model, padded, np.zeros(model.n_modules), engine)
     if asked.request.balance and model.power_w == 0.0:
         return _near(model, padded, plan_trim(model, padded, asked, best.through_a), best, engine)
-    trimmed = _trimmed(model, padded, asked, best, engine)
-    small = model.n_modules <= SECOND_START_MAX_MODULES
-    if not small or (not has_jumps(model, best) and not trimmed.trim_a.any()):
-        return trimmed
-    # a module kept out by its limit may live on trim alone: then the other side of the jump is better
-    plain = solve_currents(model, padded, np.zeros(model.n_modules), engine, jumps=False)
-    other = _trimmed(model, padded, asked, plain, engine)
-    return _best_of_both(model, padded, trimmed, other, engine)
-
-
-def _best_of_both(model: Model, padded: Padded, one: Solution, two: Solution, engine: Engine) -> Solution:
-    """Of two answers the better, or their mixture string by string where that is better still."""
-    best = min(one, two, key=lambda s: cost_of(model, s).total_w)
-    price = float(np.median(best.string_price[model.used]))
-    second = priced_strings_w(model, two, price) < priced_strings_w(model, one, price)
-    if second.all() or not second.any():
-        return best
-    trim = np.where(second[model.string_of], two.trim_a, one.trim_a)
-    bus = np.maximum(np.where(second, two.bus_w, one.bus_w), 0.0)
-    current = np.where(second, two.current_a, one.current_a)
-    total = float(bus.sum())
-    shares = share_by_weight(bus, best.deliverable_w, model.power_w) if total > 0.0 else bus
-    fast = engine_for(engine) == "compiled"
-    found = at_currents(
-        model, _currents(model, padded, shares, current, trim, fast), trim, best.deliverable_w, engine
-    )
-    mixed = _shared(model, padded, found, current, SHARE_ROUNDS, engine)
-    return min(best, mixed, key=lambda s: cost_of(model, s).total_w)
+    return _trimmed(model, padded, asked, best, engine)
 
 
 def _trimmed(
@@ -92,9 +64,7 @@ def _trimmed(
     return best
 
 
-def solve_currents(
-    model: Model, padded: Padded, trim_a: FloatArray, engine: Engine = "auto", *, jumps: bool = True
-) -> Solution:
+def solve_currents(model: Model, padded: Padded, trim_a: FloatArray, engine: Engine = "auto") -> Solution:
     """Share, currents and through-charge currents with trim held.
 
     The first share is by energy, at which all modules end together. Where limits make a watt dearer in one
@@ -107,7 +77,48 @@ def solve_currents(
     if model.power_w >= (1.0 - 1e-6) * float(limit_w.sum()):
         return best  # every string gives what it can: nothing to choose
     best = _shared(model, padded, best, top_a, SHARE_ROUNDS, engine)
-    return _jumped(model, padded, best, engine) if jumps else best
+    return _jumped(model, padded, best, engine)
+
+
+def from_prices(
+    model: Model, padded: Padded, asked: AllocationInput, strings: PricedStrings, given: Column,
+    before: Solution, engine: Engine = "auto",
+) -> Solution:  # fmt: skip
+    """The best plan near what the strings answered to one price.
+
+    Begun twice, since neither start is always the better one: at their currents with the power as it falls,
+    and at their power with the currents that give it best; from there everything is free.
+    """
+    fast, limit_w = engine_for(engine) == "compiled", before.deliverable_w
+    trim = balanced(padded, model, strings.trim_a(given.current_a, given.price))
+    still = np.zeros(model.n_modules)
+    starts = [
+        _settled(model, padded, asked, at_currents(model, given.current_a, t, limit_w, engine), engine)
+        for t in (trim, still)
+    ]
+    bus = share_by_weight(np.maximum(given.bus_w, 0.0), limit_w, model.power_w)
+    current = _currents(model, padded, bus, given.current_a, trim, fast)
+    starts.append(at_currents(model, current, trim, limit_w, engine))
+    ends = [
+        _trimmed(model, padded, asked, _shared(model, padded, s, s.current_a, SHARE_ROUNDS, engine), engine)
+        for s in starts
+    ]
+    return min(ends, key=lambda s: cost_of(model, s).total_w)
+
+
+def _settled(
+    model: Model, padded: Padded, asked: AllocationInput, held: Solution, engine: Engine
+) -> Solution:
+    """Trim and through-charge currents by turns with the string currents held."""
+    value = cost_of(model, held).total_w
+    for _ in range(ROUNDS):
+        trim = plan_trim(model, padded, asked, held.through_a)
+        tried = at_currents(model, held.current_a, trim, held.deliverable_w, engine)
+        tried_value = cost_of(model, tried).total_w
+        if tried_value > value - TRIM_GAIN_FRAC * abs(value):
+            break
+        held, value = tried, tried_value
+    return held
 
 
 def _near(model: Model, padded: Padded, trim_a: FloatArray, before: Solution, engine: Engine) -> Solution:

@@ -85,6 +85,13 @@ def _rebalanced(t: FloatArray, u: FloatArray, e: FloatArray) -> FloatArray:
     return np.where(t > 0.0, t * out[:, None], t * into[:, None])
 
 
+def balanced(padded: Padded, model: Model, trim_a: FloatArray) -> FloatArray:
+    """Trim set points (M,) that balance on every string's bus, near given ones."""
+    u, e = padded.take(model.emf_v, 1.0), padded.take(model.trim_efficiency_frac, 1.0)
+    trim = padded.flat(_rebalanced(padded.take(trim_a, 0.0), u, e))
+    return _without_trifles(model, trim)
+
+
 def _without_trifles(model: Model, trim: FloatArray) -> FloatArray:
     """No trim in strings where no module would give or take a current worth its converter's idle loss."""
     peak = np.zeros(model.n_strings)

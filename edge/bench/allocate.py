@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.bench.allocate_case import draw_case
-from optimizer.allocate import SHORT_FRAC, to_plan
+from optimizer.allocate import SHORT_FRAC, proven, to_plan
 from optimizer.certify import certify
 from optimizer.fixed import Fixed, make, violation
 from optimizer.horizon import solve_horizon
@@ -148,7 +148,7 @@ def _resolve(problem: ReferenceProblem, fixed: Fixed) -> tuple[float, float]:
 def _gaps(modules: int, strings: int, seeds: int) -> list[float]:
     """Certified gaps of whole plans over many cases; large sites by as many strings as stay below the cap."""
     per_string = max(modules // strings, 1)
-    few = max(min(strings, GAP_MAX_MODULES // per_string, 4), 1)
+    few = max(min(strings, GAP_MAX_MODULES // per_string), 1)
     gaps = []
     for seed in range(1001, 1001 + seeds):
         site, asked = draw_case(per_string * few, few, seed)
@@ -161,8 +161,9 @@ def _gaps(modules: int, strings: int, seeds: int) -> list[float]:
 
 
 def _gap(model: Model, solution: Solution, site: Any, asked: Any) -> float:
-    plan = to_plan(site, model, asked, solution, 0.0)
-    return certify(site, model, asked, plan, solution).gap_frac
+    found = proven(model, asked, solution)
+    plan = to_plan(site, model, asked, found.solution, 0.0)
+    return certify(site, model, asked, plan, found.solution, found.bound_w).gap_frac
 
 
 def draw(gaps: list[float], table: dict[str, Any], path: Path) -> None:

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
         strings: Annotated[int, typer.Option(help="Strings they are in", min=1, max=10_000)] = 40,
         horizon: Annotated[int, typer.Option(help="Intervals ahead", min=1, max=96)] = 1,
         seeds: Annotated[int, typer.Option(help="Cases that are timed", min=1)] = 5,
-        gap_seeds: Annotated[int, typer.Option(help="Cases whose gap is certified", min=1)] = 20,
+        gap_seeds: Annotated[int, typer.Option(help="Cases whose gap is certified", min=1)] = 60,
         plot: Annotated[Path | None, typer.Option(help="Where a picture goes")] = None,
         json: Annotated[str, typer.Option(help="Where the result goes; - for stdout")] = "-",
     ) -> None:
