@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -21,6 +23,11 @@ from reconf.site import Site
 START_S = 60.0
 """Wall time a process may take to be up (first start compiles kernels)."""
 STOP_S = 35.0
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal a process gets when its parent is gone."""
+
+_LIBC = ctypes.CDLL(None)
+"""Found before any fork: a child must not look for it."""
 
 
 class DemoError(ReconfError):
@@ -32,6 +39,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def end_with_parent(parent: int) -> None:
+    """In a child, before it becomes a command: SIGTERM comes when `parent` is gone, however it went."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it went before the line above
+        os._exit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +136,7 @@ class Processes:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # Ctrl-C reaches the demo, which ends them in order
             limit=1 << 26,
+            preexec_fn=partial(end_with_parent, os.getpid()),  # also when the demo is killed
         )
         self._all[name] = process
         self._stack.push_async_callback(self._end, process)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -86,7 +87,7 @@ async def _run(
 
     loop = asyncio.get_running_loop()
     live = Live()
-    with ProcessPoolExecutor(1, initializer=_gently) as pool:
+    with ProcessPoolExecutor(1, initializer=_gently, initargs=(os.getpid(),)) as pool:
         async with Processes(setup) as processes:
             listening = asyncio.create_task(listen(processes.site, live))
             compared = loop.run_in_executor(
@@ -110,10 +111,11 @@ async def _run(
     return figures
 
 
-def _gently() -> None:
-    """The comparison may wait: the run has the processor first."""
-    import os
+def _gently(parent: int) -> None:
+    """The comparison may wait: the run has the processor first. It ends with the demo."""
+    from edge.demo_processes import end_with_parent
 
+    end_with_parent(parent)
     with contextlib.suppress(OSError):
         os.nice(5)
 
