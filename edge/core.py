@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge import core_events, shaping
+from edge import core_captest, core_events, shaping
 from edge.core_orders import handle
 from edge.core_plan import Planned, plan
 from edge.core_state import Recorder, SavedCore, fresh_state
@@ -44,6 +44,7 @@ from edge.setpoint import advance
 from optimizer.schedule import Scheduler
 from reconf.actuation import Receipt, SlotCommand, VerifiedCommand
 from reconf.arrays import BoolArray
+from reconf.captest.steer import steered
 from reconf.estimation.filter import estimate as run_filter
 from reconf.estimation.filter import initial_state
 from reconf.estimation.state import Estimate
@@ -186,8 +187,9 @@ class ControlCore:
             second_of_day=given.second_of_day,
             scada_lost=given.scada_lost,
         )
+        inside = self._inside(given, looked, setpoint.power_w)
         planned = plan(
-            self.site, state, given, looked.estimate, shaping.narrowed(looked.envelope), setpoint,
+            self.site, state, given, looked.estimate, inside, setpoint,
             looked.sequence.joined, looked.in_force,
         )  # fmt: skip
         record = None
@@ -195,7 +197,7 @@ class ControlCore:
             record = self._recorder.finish(self._view) if self._view is not None else None
             self._recorder.begin(replace(before, schedule=self._scheduler.snapshot()))
         self._recorder.came_in(given)
-        proposal = self._propose(given, looked, planned)
+        proposal = self._propose(given, looked, planned, inside)
         moved = self._sequence(given, looked, proposal)
         self._case = Case(
             image=given.image,
@@ -247,11 +249,13 @@ class ControlCore:
             connected=moved.state.joined,
             refused=judged.refused,
             maintenance=self._state.maintenance,
+            capacity_test=self._state.capacity_test,
         )
         self._recorder.ticked(view)
         events = core_events.transitions(
             self._view, view, moved.actions.events, self._state.protection.events
         )
+        events += core_captest.told(given.now_s, before.capacity_test, self._state.capacity_test)
         self._view = view
         actions = NodeActions(
             moved.actions.clear_modules, moved.actions.clear_strings, moved.actions.set_watchdogs
@@ -290,9 +294,18 @@ class ControlCore:
         )
         protection, envelope = protect(site, state.protection, image, estimate, dt_s, operator)
         self._state = replace(state, filter=filtered, protection=protection)
+        test = core_captest.tested(site, self._state, given, estimate, envelope)
+        self._state = replace(self._state, capacity_test=test)
         return _Looked(estimate, envelope, sequence, in_force)
 
-    def _propose(self, given: TickInput, looked: _Looked, planned: Planned) -> SlotCommand:
+    def _inside(self, given: TickInput, looked: _Looked, power_w: float) -> Envelope:
+        """The envelope as plan and schedule see it: windows a little inside, a test's modules steered."""
+        return steered(
+            self.site, shaping.narrowed(looked.envelope), looked.estimate, self._state.capacity_test,
+            power_w=power_w, string_current_a=core_captest.currents_a(given),
+        )  # fmt: skip
+
+    def _propose(self, given: TickInput, looked: _Looked, planned: Planned, inside: Envelope) -> SlotCommand:
         """The slot that holds now, made smaller to what set point and envelope allow."""
         state, book = self._state, planned.book
         if book.plan is None:
@@ -305,8 +318,7 @@ class ControlCore:
             self._scheduler.accept(book.plan, given.now_s)
         target = state.target
         due = given.now_s >= state.next_slot_s - 1e-9
-        if target is None or due or urgent or shaping.outdated(target, looked.envelope):
-            inside = shaping.narrowed(looked.envelope)
+        if target is None or due or urgent or shaping.outdated(target, inside):
             target = self._scheduler.slot(
                 given.now_s, looked.estimate, inside, looked.in_force, looked.sequence.joined
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from edge.core_captest import start
 from edge.core_plan import bounded_w
 from edge.core_values import (
     Answer,
@@ -20,6 +21,7 @@ from edge.core_values import (
     SetLimits,
     SetMode,
     SetSocWindow,
+    StartCapacityTest,
     TickView,
 )
 from edge.onsite_orders import on_site_only
@@ -57,6 +59,8 @@ def handle(  # noqa: PLR0911 - one return for each kind of order
             return replace(state, operator=operator), _yes(f"SOC is kept within {low:.0%} and {high:.0%}")
         case SetLimits():
             return _limits(state, order)
+        case StartCapacityTest():
+            return _capacity_test(site, state, view, order)
         case SetBalancing(active=active):
             return replace(state, balancing=active), _yes("balancing " + ("starts" if active else "ends"))
         case _:
@@ -74,6 +78,16 @@ def _in_maintenance(order: Order) -> bool:
             return on_site
         case _:
             return False
+
+
+def _capacity_test(
+    site: Site, state: CoreState, view: TickView | None, order: StartCapacityTest
+) -> tuple[CoreState, Answer]:
+    running = state.capacity_test is not None and state.capacity_test.running
+    if order.active and running:
+        return state, _no("already_running", "a capacity test is running; end it first (active=false)")
+    test, answer = start(site, view, order)
+    return (replace(state, capacity_test=test) if answer.accepted else state), answer
 
 
 def _yes(text: str, curtailed_to_w: float | None = None) -> Answer:

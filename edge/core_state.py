@@ -13,6 +13,7 @@ from edge.lasting import Lasting
 from optimizer.result import Plan
 from reconf.actuation import VerifiedCommand
 from reconf.arrays import FloatArray
+from reconf.captest.trial import CapacityTest
 from reconf.devices.rm1 import Rm1Status
 from reconf.estimation.memory import SavedModule
 from reconf.protection.protect import SavedFault, initial_protection
@@ -31,6 +32,7 @@ class SavedCore:
     faults: tuple[SavedFault, ...] = ()
     lasting: Lasting = field(default_factory=Lasting)
     """Of the modes faults, emergency stop and maintenance live on, run does not."""
+    capacity_test: CapacityTest | None = None
 
     @property
     def mode(self) -> SiteMode | None:
@@ -55,6 +57,7 @@ def fresh_state(site: Site, saved: SavedCore) -> CoreState:
         operator=saved.lasting.operator(),
         limits=saved.lasting.limits,
         balancing=saved.lasting.balancing,
+        capacity_test=saved.capacity_test,
         pending=Pending(emergency_stop=_stop_unseen(saved)),
         maintenance=saved.lasting.maintenance,
     )

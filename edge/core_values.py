@@ -13,6 +13,7 @@ from optimizer.result import AllocationInput, AllocationResult
 from optimizer.schedule import ScheduleState
 from reconf.actuation import Receipt, Refused, SlotCommand, VerifiedCommand
 from reconf.arrays import BoolArray, FloatArray
+from reconf.captest.trial import CapacityTest
 from reconf.estimation.memory import FilterState
 from reconf.estimation.state import Estimate
 from reconf.isolation import RELEASED, Maintenance, Statement
@@ -126,6 +127,17 @@ class SetBalancing:
     active: bool
 
 
+@dataclass(frozen=True, slots=True)
+class StartCapacityTest:
+    """Measure capacities of the live pack, or stop doing so."""
+
+    string: str | None = None
+    """None: every string, one module of each at a time."""
+    current_c: float = 0.5
+    """Highest C-rate at which a module is carried."""
+    active: bool = True
+
+
 Order: TypeAlias = (
     PowerCommand
     | SetMode
@@ -138,6 +150,7 @@ Order: TypeAlias = (
     | SetSocWindow
     | SetLimits
     | SetBalancing
+    | StartCapacityTest
 )
 """Everything a person or SCADA may ask of the core."""
 
@@ -210,6 +223,7 @@ class TickView:
     """(S,) joined: may carry power."""
     refused: Refused | None
     maintenance: Maintenance = RELEASED
+    capacity_test: CapacityTest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +327,7 @@ class CoreState:
     balancing: bool = False
     maintenance: Maintenance = RELEASED
     """Held on site; commands from afar are refused and nothing closes."""
+    capacity_test: CapacityTest | None = None
     connected: BoolArray | None = None
     """(S,) strings that the open plan counts on."""
     asked_w: float = 0.0

@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from edge.core_captest import restored_test
 from edge.core_state import SavedCore
 from edge.core_values import CoreState, Event, IntervalRecord, TickView
 from edge.lasting import LASTING_KEYS, Moment, documents, lasting, watched
@@ -72,6 +73,7 @@ def load_saved(store: Store, now: Moment, site: Site) -> SavedCore:
         away_s=max(0.0, (utc - oldest).total_seconds()),
         faults=faults,
         lasting=left,
+        capacity_test=restored_test(site, ledger.get("capacity_test")),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from edge.core_captest import saved_test
 from edge.core_values import CoreState, SetLimits, TickView
 from edge.setpoint import PowerCommand, SetPoint
 from reconf.isolation import RELEASED, Maintenance
@@ -108,6 +109,7 @@ def watched(state: CoreState, view: TickView | None) -> dict[str, Any]:
         "limits": state.limits,
         "setpoint": state.setpoint.command,
         "maintenance": state.maintenance,
+        "capacity_test": saved_test(state.capacity_test),
     }
 
 
@@ -123,6 +125,7 @@ def documents(state: CoreState, view: TickView | None, now: Moment) -> dict[str,
         "limits": _limits(state.limits, now),
         "setpoint": _setpoint(state.setpoint.command, now),
         "maintenance": asdict(state.maintenance),
+        "capacity_test": saved_test(state.capacity_test),
     }
     mode = _mode(state, view)
     if mode is not None:

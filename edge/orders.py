@@ -68,6 +68,8 @@ def translate(  # noqa: PLR0911 - one return for each action
             return core.SetSocWindow(args.soc_min_frac, args.soc_max_frac)
         case wire.StartBalancing():
             return core.SetBalancing(args.active)
+        case wire.StartCapacityTest():
+            return core.StartCapacityTest(args.string, args.current_c, args.active)
         case _:
             return NOT_AVAILABLE
 

@@ -102,10 +102,15 @@ class StartBalancing(Args):
 
 
 class StartCapacityTest(Args):
-    """Measure capacities of the live pack."""
+    """Measure capacities of the live pack, module by module, while it serves power."""
 
-    string: str | None = Field(default=None, max_length=64, description="null for all, one after the other")
-    current_c: float = Field(default=0.2, gt=0.0, le=1.0, description="C-rate")
+    string: str | None = Field(
+        default=None, max_length=64, description="null for all, one module of each at a time"
+    )
+    current_c: float = Field(
+        default=0.5, gt=0.0, le=1.0, description="highest C-rate at which a module is carried"
+    )
+    active: bool = Field(default=True, description="false stops it")
 
 
 class RequestSnapshot(Args):
