@@ -181,9 +181,13 @@ class Keeper:
         return ""
 
     def save_estimates(self, state: CoreState) -> None:
-        """Estimates of all modules, by serial."""
+        """Estimates of all modules, by serial.
+
+        Not while the site is held for maintenance: a module that changes places would leave its readings
+        under the serial of the one before it.
+        """
         store, memory = self._store, state.filter
-        if store is None or memory is None:
+        if store is None or memory is None or state.maintenance.held:
             return
         utc = self._utc()
         self._put(

@@ -97,6 +97,15 @@ def _estimates(card: Passport, pulses: list[tuple[str, float, float]]) -> list[t
     capacities = [t for t in card.tests if t["type"] == "cycler" and t["capacity_ah"] > 0.2 * rated]
     if capacities:
         found.append(("capacity test", capacities[-1]["capacity_ah"] / rated, CAPACITY_STD_FRAC))
+    live = [t for t in card.tests if t["type"] == "live_capacity"]
+    if live:
+        found.append(
+            (
+                "capacity test in operation",
+                live[-1]["capacity_ah"] / rated,
+                live[-1]["capacity_std_ah"] / rated,
+            )
+        )
     reported = card.master.get("reported_soh_frac")
     if reported:
         found.append(("reported by the car", float(reported), REPORTED_STD_FRAC))

@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dump": ("edge.cli.dump", "registers of a node with their meaning"),
     "identify": ("edge.cli.identify", "blink a node; prove the wiring"),
     "commission": ("edge.cli.commission", "guided commissioning, pass/fail table"),
-    "captest": ("edge.cli.wires", "capacity test of the live pack"),
+    "captest": ("edge.cli.captest", "capacity test of the live pack"),
     "rebin": ("edge.cli.rebin", "better placement for a running site"),
     "report": ("edge.cli.report", "the report of a lot or a site"),
     "audit": ("edge.cli.audit", "check the command log's hash chain"),

@@ -15,9 +15,11 @@ from edge.core_values import (
     HandsOut,
     HoldMaintenance,
     SetMode,
+    StartCapacityTest,
 )
 from edge.onsite.desk import Action, Peer, Table
 from edge.onsite.messages import Message, Name, Reply
+from edge.onsite.pack import capacity_report, nodes_report
 from edge.onsite.report import site_report
 from reconf.isolation import Statement
 from reconf.sequences import SiteMode
@@ -51,6 +53,14 @@ class Mode(Message):
     """Start or stop the site on site."""
 
     mode: Literal["off", "standby", "run"]
+
+
+class Capacity(Message):
+    """Measure capacities of the live pack, or stop doing so."""
+
+    string: Name | None = None
+    current_c: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    active: bool = True
 
 
 def _utc(clock: Clock) -> str:
@@ -94,6 +104,21 @@ async def _mode(made: Daemon, args: Mode, _: Peer) -> Reply:
     return _reply(made, made.order(SetMode(SiteMode(args.mode), on_site=True)))
 
 
+async def _nodes(made: Daemon, _: Nothing, __: Peer) -> Reply:
+    return Reply(accepted=True, reason="accepted", text="", data=await nodes_report(made))
+
+
+async def _capacity(made: Daemon, args: Capacity, _: Peer) -> Reply:
+    answer = made.order(StartCapacityTest(args.string, args.current_c, args.active))
+    data = capacity_report(made.core.state.capacity_test)
+    return Reply(accepted=answer.accepted, reason=answer.reason, text=answer.text, data=data)
+
+
+async def _capacity_status(made: Daemon, _: Nothing, __: Peer) -> Reply:
+    data = capacity_report(made.core.state.capacity_test)
+    return Reply(accepted=True, reason="accepted", text="", data=data)
+
+
 ACTIONS: Table = {
     "status": Action(Nothing, _status, audited=False, changes=False),
     "maintenance_take": Action(Nothing, _take),
@@ -103,4 +128,7 @@ ACTIONS: Table = {
     "clear_fault": Action(Clear, _clear),
     "emergency_stop": Action(Nothing, _stop),
     "set_mode": Action(Mode, _mode),
+    "nodes": Action(Nothing, _nodes, audited=False, changes=False),
+    "capacity_test": Action(Capacity, _capacity),
+    "capacity_status": Action(Nothing, _capacity_status, audited=False, changes=False),
 }
