@@ -31,6 +31,8 @@ class CertificateWatch:
         """The alarm ahead of the end; empty when there is time."""
         if self.days is None or self.days >= ALARM_DAYS:
             return ""
+        if self.days < 0.0:
+            return f"the client certificate ended {-self.days:.0f} days ago"
         return f"the client certificate ends in {self.days:.0f} days"
 
     def look(self) -> tuple[int, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
 import subprocess
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiomqtt
@@ -20,7 +21,8 @@ from typer.testing import CliRunner
 from edge.cli.main import app
 from edge.northbound import renewal
 from edge.northbound.link import MqttLink
-from edge.northbound.mqtt_client import read_secret, tls_context
+from edge.northbound.mqtt_client import CheckedClient, make_client, read_secret, tls_context
+from edge.northbound.renewal import CertificateWatch
 from edge.pki import days_left, issue, make_ca
 from reconf.errors import ConfigError
 from reconf.site import MqttSpec
@@ -56,7 +58,7 @@ def secure(broker: Mosquitto) -> TlsMosquitto:
     now = datetime.now(UTC)
     make_ca(broker.folder, "test CA", now)
     issue(broker.folder, "broker", now, server_names=["127.0.0.1"])
-    for name in ("demo", "scada", "display", "stop-panel", "stranger"):
+    for name in ("demo", "leaf", "scada", "display", "stop-panel", "stranger"):
         issue(broker.folder, name, now)
     tls = TlsMosquitto(broker.folder, broker.port)
     tls.start()
@@ -118,6 +120,65 @@ async def test_each_identity_touches_its_own_topics_only(secure: TlsMosquitto, t
         assert link.state().publish_refused == 0
 
 
+SAYS = {
+    "demo": [
+        *(
+            f"reconf/demo/{t}"
+            for t in ("status", "availability", "string/A", "module/M1", "event", "gap", "reply")
+        ),
+        *(f"spBv1.0/yard/{t}" for t in ("NBIRTH/demo", "NDATA/demo", "NDEATH/demo", "DBIRTH/demo/A")),
+        *(f"spBv1.0/yard/{t}" for t in ("DDATA/demo/A", "DDEATH/demo/A")),
+    ],
+    "leaf": ["reconf/leaf/status", "spBv1.0/yard/NBIRTH/leaf"],
+    "scada": [
+        *(f"reconf/demo/{t}" for t in ("command", "emergency_stop", "heartbeat")),
+        *(f"spBv1.0/{t}" for t in ("STATE/scada", "yard/NCMD/demo", "yard/DCMD/demo/A")),
+    ],
+    "display": [],
+    "stop-panel": ["reconf/demo/emergency_stop"],
+    "stranger": [],
+}
+"""Who may say what; everything else of this table is refused to everybody else."""
+REPORTS = [t for t in SAYS["demo"] if t.startswith("reconf/") and not t.endswith("/reply")]
+HEARS = {
+    "demo": {*SAYS["scada"]},
+    "leaf": {"spBv1.0/STATE/scada"},
+    "scada": {*REPORTS, "reconf/demo/reply", "reconf/leaf/status"}
+    | {t for says in SAYS.values() for t in says if t.startswith("spBv1.0/")},
+    "display": {*REPORTS, "reconf/leaf/status", "spBv1.0/STATE/scada"},
+    "stop-panel": {"reconf/demo/reply", "reconf/demo/availability", "spBv1.0/STATE/scada"},
+    "stranger": {"spBv1.0/STATE/scada"},  # whether a host is there may be known to whoever has a certificate
+}
+
+
+async def test_every_identity_and_every_topic(secure: TlsMosquitto) -> None:
+    """Each identity tries to say everything; the broker's reason codes and what is heard are compared."""
+    everything = list(dict.fromkeys(t for says in SAYS.values() for t in says))
+    heard: dict[str, set[str]] = {name: set() for name in SAYS}
+    allowed: dict[str, list[str]] = {}
+    async with contextlib.AsyncExitStack() as stack:
+        clients: dict[str, CheckedClient] = {}
+
+        async def listen(name: str) -> None:
+            async for message in clients[name].messages:
+                heard[name].add(str(message.topic))
+
+        for name in SAYS:
+            spec = MqttSpec(host="127.0.0.1", port=secure.port, protocol="5", **files(secure, name))
+            clients[name] = await stack.enter_async_context(make_client(spec, identifier=name))
+            await clients[name].subscribe("#", qos=1)
+            task = asyncio.create_task(listen(name))
+            stack.callback(task.cancel)
+        for name, made in clients.items():
+            codes = [await made.publish_checked(topic, b"{}") for topic in everything]
+            allowed[name] = [t for t, code in zip(everything, codes, strict=True) if code < 128]
+        await asyncio.sleep(0.3)
+    assert {name: sorted(topics) for name, topics in allowed.items()} == {
+        name: sorted(topics) for name, topics in SAYS.items()
+    }
+    assert heard == HEARS
+
+
 async def test_no_certificate_no_connection(secure: TlsMosquitto, tmp_path: Path) -> None:
     context = ssl.create_default_context(cafile=str(secure.folder / "ca.crt"))
     with pytest.raises(aiomqtt.MqttError):
@@ -154,6 +215,19 @@ async def test_renewed_certificate_is_used_without_restart(
         issue(secure.folder, "demo", datetime.now(UTC), days=100.0)
         await wait_for(lambda: (link.state().certificate_days or 0.0) > 99.0 and link.connected)
         assert link.state().text == ""
+
+
+@pytest.mark.parametrize(
+    ("days", "told"), [(31.0, ""), (29.0, "ends in 29 days"), (-1.0, "ended 1 days ago")]
+)
+async def test_alarm_thirty_days_ahead(tmp_path: Path, days: float, told: str) -> None:
+    now = datetime.now(UTC)
+    make_ca(tmp_path, "test CA", now)
+    made = issue(tmp_path, "demo", now - timedelta(days=40.0), days=40.0 + days)
+    watch = CertificateWatch(MqttSpec(cert_file=str(made.certificate)), lambda: now)
+    watch.look()
+    assert told in watch.text
+    assert bool(watch.text) is bool(told)
 
 
 def test_secrets_others_can_read_are_refused(tmp_path: Path) -> None:
