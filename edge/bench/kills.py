@@ -86,11 +86,22 @@ class Tally:
     """Acknowledged, and not on record or not in force."""
     changed: int = 0
     """Answered a second time with another reply."""
+    overtaken: int = 0
+    """Refused because a later command had arrived first."""
     refused: int = 0
     """Good commands that were refused."""
     bad_chains: int = 0
     unanswered: int = 0
     told: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Given:
+    """A command and what is known of it."""
+
+    command: dict[str, Any]
+    accepted: bool | None = None
+    """None: no reply yet."""
 
 
 class Campaign:
@@ -111,10 +122,9 @@ class Campaign:
         """A new state directory."""
         self._state = self._folder / f"state-{self.tally.kills_edge}-{self.tally.kills_broker}"
         self._settled = Effect()
-        """After the last command that was acknowledged."""
-        self._open: list[dict[str, Any]] = []
-        """Given later and not acknowledged, in order: what of it is in force is not known."""
-        self._unanswered: list[dict[str, Any]] = []
+        """After every command before the first that is open."""
+        self._line: list[Given] = []
+        """The commands since, in order: of those without an answer nobody knows whether they are in force."""
         self._replies: dict[str, dict[str, Any]] = {}
 
     async def run(self, kills: int) -> Tally:
@@ -138,8 +148,7 @@ class Campaign:
         async with commander:
             await self._answered(commander)
             new = self._burst()
-            self._open += new
-            self._unanswered += new
+            self._line += [Given(command) for command in new]
             asking = [asyncio.create_task(self._give(commander, command)) for command in new]
             await asyncio.sleep(self._rng.uniform(0.0, KILL_WITHIN_S))
             if edge:
@@ -172,23 +181,37 @@ class Campaign:
         if before != reply:
             self.tally.changed += 1
             self.tally.told.append(f"{before} then {reply}")
+        for given in self._line:
+            if given.command is command:
+                given.accepted = reply["result"] != "refused"
         if reply["result"] == "refused":
-            self.tally.refused += 1
-            self.tally.told.append(str(reply))
-        if command in self._unanswered:
-            self._unanswered.remove(command)
-        if command not in self._open:
-            return
-        while True:
-            settled = self._open.pop(0)
-            self._settled = self._settled.after(settled)
-            if settled is command:
-                return
+            # one that never reached the edge before a later one did comes too late: given anew, not again
+            overtaken = reply["reason"] == "out_of_sequence" and self._overtaken(command)
+            self.tally.overtaken += overtaken
+            self.tally.refused += not overtaken
+            if not overtaken:
+                self.tally.told.append(str(reply))
+        while self._line and self._line[0].accepted is not None:
+            first = self._line.pop(0)
+            if first.accepted:
+                self._settled = self._settled.after(first.command)
+
+    def _overtaken(self, command: dict[str, Any]) -> bool:
+        """Whether a later command has been accepted."""
+        return any(g.accepted and g.command["sequence"] > command["sequence"] for g in self._line)
+
+    def _possible(self) -> list[Effect]:
+        """What may be in force: each command without an answer has been taken, or has not."""
+        possible = [self._settled]
+        for given in self._line:
+            taken = [effect.after(given.command) for effect in possible]
+            possible = taken if given.accepted else possible if given.accepted is False else possible + taken
+        return possible
 
     async def _answered(self, commander: Commander) -> None:
         """Send what is open again, in order, until all of it is answered."""
         end_s = time.monotonic() + GIVE_UP_S
-        for command in tuple(self._unanswered):
+        for command in [given.command for given in self._line if given.accepted is None]:
             self.tally.sent_again += 1
             while not await self._give(commander, command):
                 if time.monotonic() > end_s:
@@ -239,12 +262,12 @@ class Campaign:
         with Store.open(self._state) as store:
             ledger = store.ledger
             for identifier, reply in self._replies.items():
+                if reply["result"] == "refused":
+                    continue
                 stored = ledger.reply(identifier)
                 if stored is None or stored.reply != reply:
                     self._lose(f"{reply} is on disk as {stored}")
-            possible = [self._settled]
-            for command in self._open:
-                possible.append(possible[-1].after(command))
+            possible = self._possible()
             found = stored_effect(
                 {k: ledger.get(k) for k in ("setpoint", "limits", "operator", "bypassed", "mode")}
             )
@@ -307,6 +330,7 @@ def run(kills: int = 1000, seed: int = 1) -> dict[str, Any]:
         "sent_again": tally.sent_again,
         "lost_acknowledged": tally.lost,
         "reply_changed": tally.changed,
+        "overtaken": tally.overtaken,
         "refused": tally.refused,
         "unanswered": tally.unanswered,
         "bad_audit_chains": tally.bad_chains,

@@ -39,6 +39,13 @@ STOPS_MAX = 8
 """Emergency stops that may wait for control; the first of them is enough."""
 ANSWER_TIMEOUT_S = 15.0
 """Wall time control has for an answer: a tick and more."""
+RECORD_S = 5.0
+"""Wall time the disk has to take an order before it is refused."""
+STANDBY_WAITS_S = 1.0
+"""Wall time that standby, and the reply to a stop, wait for the disk."""
+FOREVER_S = 86_400.0
+WRITES_MAX = 128
+"""Entries that may wait for the disk; a disk that hangs for long is asked no more."""
 REPLIES_REMEMBERED = 10_000
 NOT_TAKEN = frozenset(("busy", "not_recordable"))
 """Refusals after the contract that leave id and sequence unused: the same command may be sent again."""
@@ -115,6 +122,7 @@ class CommandGate:
         self._sequences: dict[str, int] = {}
         self._replies: dict[str, StoredReply] = {}
         self._pending: dict[str, str] = {}
+        self._writing: set[asyncio.Task[bool]] = set()
         self._later: dict[str, Outcome] = {}
         """Second words on commands whose first reply is not out yet."""
         screen = Screen(site.name, frozenset(self._issuers))
@@ -201,7 +209,7 @@ class CommandGate:
 
     async def _ask(self, accepted: Accept, utc: datetime) -> Outcome:
         """Put a command on record, hand it to control, and wait for the answer."""
-        if not acts_unrecorded(accepted.args) and not await self._on_record(accepted, utc):
+        if not await self._on_record(accepted, utc):
             text = (
                 f"the command log cannot be written ({self.store_text}); emergency_stop and standby are taken"
             )
@@ -225,12 +233,36 @@ class CommandGate:
             return Outcome("refused", "no_answer", "control did not answer in time; it may still act on it")
 
     async def _on_record(self, accepted: Accept, utc: datetime) -> bool:
-        """Whether the ledger has the order, before anybody acts on it."""
-        ledger = self._ledger
+        """Whether the ledger has the order, or the order does not wait for that.
+
+        An emergency stop waits for nothing. Standby keeps its turn behind earlier commands, for a moment.
+        """
+        ledger, args = self._ledger, accepted.args
+        if isinstance(args, EmergencyStop | RequestSnapshot):
+            return True
+        standby = isinstance(args, SetMode) and args.mode == "standby"
         if ledger is None:
-            return not self.store_text
+            return standby or not self.store_text
         entry = {"kind": "order", "command": accepted.envelope.model_dump(mode="json", exclude_none=True)}
-        return await self._write(lambda: ledger.audit([entry], utc))
+        written = await self._written_within(
+            STANDBY_WAITS_S if standby else RECORD_S, lambda: ledger.audit([entry], utc)
+        )
+        return written or standby
+
+    async def _written_within(self, limit_s: float, work: Callable[[], Any]) -> bool:
+        """Whether the ledger was written in time; a disk that hangs is left to itself."""
+        if len(self._writing) >= WRITES_MAX:
+            return False
+        writing = asyncio.create_task(self._write(work))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await asyncio.shield(writing)
+        except TimeoutError:
+            self.store_text = f"the disk has not answered for {limit_s:g} s"
+            self._log.error("ledger_not_written", error=self.store_text)
+            return False
 
     async def _settle(self, accepted: Accept, outcome: Outcome) -> None:
         """Sequence, reply and audit entry onto the disk, then the reply."""
@@ -250,7 +282,9 @@ class CommandGate:
         }
         ledger = self._ledger
         if ledger is not None:
-            written = await self._write(
+            # what makes safe is answered even when the disk hangs; everything else is not acknowledged then
+            written = await self._written_within(
+                STANDBY_WAITS_S if acts_unrecorded(accepted.args) else FOREVER_S,
                 lambda: ledger.settle(
                     utc=utc,
                     command_id=envelope.id,
@@ -259,7 +293,7 @@ class CommandGate:
                     sequence=sequence,
                     audit=entry,
                     documents=outcome.documents,
-                )
+                ),
             )
             if not written:
                 text = f"{reply.text} (not on record: {self.store_text})"
@@ -286,7 +320,7 @@ class CommandGate:
         self._not_audited = 0
         ledger = self._ledger
         if ledger is not None:
-            await self._write(lambda: ledger.audit([entry], utc))
+            await self._written_within(RECORD_S, lambda: ledger.audit([entry], utc))
 
     async def _write(self, work: Callable[[], Any]) -> bool:
         """Write to the ledger; a failure is told, and control goes on."""

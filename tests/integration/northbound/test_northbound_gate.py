@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from northbound_broker_tools import command, site_at
 
+from edge.northbound import gate
 from edge.northbound.gate import Outcome
 from edge.northbound.link import MqttLink
 from edge.store import Store
@@ -74,3 +77,46 @@ async def test_a_command_in_hand_uses_up_no_sequence_on_the_disk(tmp_path: Path)
         second.answer(Outcome("accepted", "accepted", "fine"))
         await taking[1]
         assert store.ledger.sequences() == {"scada": 2}
+
+
+async def test_a_hanging_disk_stops_no_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are refused after a while; standby waits a moment, a stop does not."""
+    monkeypatch.setattr(gate, "RECORD_S", 0.2)
+    monkeypatch.setattr(gate, "STANDBY_WAITS_S", 0.1)
+    heard: list[Any] = []
+    free = threading.Event()
+    with Store.open(tmp_path / "state") as store, ThreadPoolExecutor(1) as executor:
+        executor.submit(free.wait, 20.0)
+        link = MqttLink(site_at(1), store=store, executor=executor)
+        link.reply_heard.append(heard.append)
+        power = json.dumps(command(sequence=1)).encode()
+        await link.gate.take(power, retained=False)
+        assert [r.reason for r in heard] == ["not_recordable"]
+        assert link.commands.empty()
+        for queue, order in (
+            (link.stops, command("emergency_stop", sequence=None)),
+            (link.commands, command("set_mode", sequence=2, args={"mode": "standby"})),
+        ):
+            taking = asyncio.create_task(link.gate.take(json.dumps(order).encode(), retained=False))
+            waiting = await asyncio.wait_for(queue.get(), 5.0)
+            waiting.answer(Outcome("accepted", "accepted", "fine"))
+            await taking
+            assert heard[-1].result == "accepted"
+            assert "has not answered" in heard[-1].text
+        free.set()
+
+
+async def test_standby_keeps_its_turn(tmp_path: Path) -> None:
+    """A set point given before standby is not taken after it."""
+    with Store.open(tmp_path / "state") as store, ThreadPoolExecutor(1) as executor:
+        link = MqttLink(site_at(1), store=store, executor=executor)
+        orders = [command(sequence=1), command("set_mode", sequence=2, args={"mode": "standby"})]
+        taking = [
+            asyncio.create_task(link.gate.take(json.dumps(order).encode(), retained=False))
+            for order in orders
+        ]
+        came = [await asyncio.wait_for(link.commands.get(), 5.0) for _ in orders]
+        assert [c.envelope.action for c in came] == ["set_power", "set_mode"]
+        for one in came:
+            one.answer(Outcome("accepted", "accepted", "fine"))
+        await asyncio.gather(*taking)
