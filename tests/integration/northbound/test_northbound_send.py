@@ -13,13 +13,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from northbound_broker_tools import Mosquitto
-from test_northbound_broker import connected, running
+from test_northbound_broker import connected, event, running
+from test_northbound_tls import TlsMosquitto, files, secure
 from typer.testing import CliRunner
 
+from edge.bench.hostile_commands import EXAMPLES
 from edge.cli.main import app
 from edge.store import Store
 from reconf.site import IssuerSpec
 
+__all__ = ["secure"]
 pytestmark = pytest.mark.needs_mosquitto
 DOC = Path(__file__).resolve().parents[3] / "docs" / "protocols" / "mqtt.md"
 
@@ -83,18 +86,99 @@ async def test_signed_commands(broker: Mosquitto, tmp_path: Path) -> None:
         assert json.loads(out)["reason"] == "unknown_issuer"
 
 
+BLOCKS = re.findall(r"```sh\n(.*?)```", DOC.read_text(), re.DOTALL)
+
+
+def script_at(port: int, *more: str, tls: str = "") -> str:
+    """The shell lines of the docs as they stand, only with another port, and then more of them."""
+    connect = BLOCKS[0].replace("PORT=1883", f"PORT={port}").replace('TLS=""', f'TLS="{tls}"')
+    assert f"PORT={port}" in connect
+    return "\n".join([connect, *more])
+
+
+def give_function() -> str:
+    """Only the function of the docs."""
+    block = next(b for b in BLOCKS if "give() {" in b)
+    return block[: block.index("\n}\n") + 3]
+
+
+async def shell(script: str) -> list[str]:
+    """Run lines, which must all succeed; what they printed."""
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-euc", script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 60.0)
+    assert process.returncode == 0, out.decode()
+    return out.decode().splitlines()
+
+
 async def test_worked_example_of_the_docs(broker: Mosquitto, tmp_path: Path) -> None:
-    """The shell lines of the docs, run as they stand; only the broker's address is put in."""
-    blocks = re.findall(r"```sh\n(.*?)```", DOC.read_text(), re.DOTALL)
-    script = next(b for b in blocks if "mosquitto_rr" in b)
+    """Every shell line of the page, in its order, as an engineer would paste it."""
+    broker.start()
+    async with running(broker.port, tmp_path, ingress=True) as link:
+        await connected(link)
+        link.publish(link.topics.status, event(1), retain=True)
+        lines = await shell(script_at(broker.port, *BLOCKS[1:]))
+    assert json.loads(lines[0])["state"] == "online"
+    assert any(line.startswith("reconf/demo/status {") for line in lines)
+    replies = [json.loads(line) for line in lines if '"result"' in line]
+    # control in short accepts everything but a snapshot, which it does at once
+    assert [r["result"] for r in replies] == ["accepted"] * 7
+    with Store.open(tmp_path / "state", read_only=True) as store:
+        acted = [e["command"]["action"] for e in store.ledger.audit_entries() if e["kind"] == "command"]
+    assert acted == [
+        "set_mode", "set_power", "set_limits", "set_schedule", "request_snapshot", "set_mode",
+        "emergency_stop",
+    ]  # fmt: skip
+
+
+async def test_every_action_as_an_engineer_gives_it(broker: Mosquitto, tmp_path: Path) -> None:
+    """Every action of the table with the function of the docs and mosquitto's own client."""
     broker.start()
     async with running(broker.port, tmp_path) as link:
         await connected(link)
-        script = script.replace("BROKER=127.0.0.1", f"BROKER=127.0.0.1; PORT={broker.port}")
-        script = script.replace("-h $BROKER", "-h $BROKER -p $PORT")
-        process = await asyncio.create_subprocess_exec(
-            "bash", "-euc", script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        out, _ = await process.communicate()
-        assert process.returncode == 0, out.decode()
-        assert json.loads(out.decode().strip().splitlines()[-1])["result"] == "accepted"
+        given = [f"give {action} '{json.dumps(args)}'" for action, args in EXAMPLES.items()]
+        lines = await shell(script_at(broker.port, give_function(), *given))
+    replies = [json.loads(line) for line in lines[1:]]
+    assert [r["result"] for r in replies] == ["accepted"] * len(EXAMPLES)
+
+
+REFUSALS = {
+    "malformed": 'give set_power \'{"power_w": "much"}\'',
+    "unknown_keys": 'give set_power \'{"power_w": 1, "extra": 1}\'',
+    "role_not_allowed": "ISSUER=watch give set_power '{\"power_w\": 1}'",
+    "unknown_issuer": "ISSUER=nobody give set_power '{\"power_w\": 1}'",
+    "lifetime": "give set_power '{\"power_w\": 1}' 200000",
+    "local_lock": 'give set_mode \'{"mode": "maintenance"}\'',
+    "unsigned": "give set_limits '{\"charge_max_w\": 1}'",
+    "over_nested": "give set_power '{\"power_w\": [[[[[[[[[1]]]]]]]]]}'",
+}
+
+
+async def test_refusals_as_an_engineer_meets_them(broker: Mosquitto, tmp_path: Path) -> None:
+    """The same function, with one thing wrong each time; the reply says which."""
+    broker.start()
+    issuers = (IssuerSpec("scada", "operator"), IssuerSpec("watch", "observer"))
+    async with running(broker.port, tmp_path, issuers=issuers, require_signature=("set_limits",)) as link:
+        await connected(link)
+        one = "give set_power '{\"power_w\": 1}'"
+        changed = {
+            "wrong_site": ('\\"site\\": \\"$SITE\\"', '\\"site\\": \\"other\\"', one),
+            "expired": ("date -u +%Y", "date -u -d '-60 seconds' +%Y", f"{one} -10"),
+            "future_dated": ("date -u +%Y", "date -u -d '+60 seconds' +%Y", one),
+        }
+        variants = [f"{give_function().replace(old, new)}\n{line}" for old, new, line in changed.values()]
+        lines = await shell(script_at(broker.port, give_function(), *REFUSALS.values(), *variants))
+    assert [json.loads(line)["reason"] for line in lines[1:]] == [*REFUSALS, *changed]
+    assert link.commands.empty()
+
+
+async def test_the_docs_over_tls(secure: TlsMosquitto, tmp_path: Path) -> None:
+    """The same lines against the shipped broker configuration, with certificates."""
+    words = {"cafile": "ca.crt", "cert": "scada.crt", "key": "scada.key"}
+    tls = " ".join(f"--{word} {secure.folder / name}" for word, name in words.items())
+    async with running(secure.port, tmp_path, ingress=True, **files(secure, "demo")) as link:
+        await connected(link)
+        given = ["give set_power '{\"power_w\": 5000}' 900", "give emergency_stop '{}'"]
+        lines = await shell(script_at(secure.port, give_function(), *given, tls=tls))
+    assert [json.loads(line)["result"] for line in lines[1:]] == ["accepted", "accepted"]
