@@ -1,7 +1,8 @@
 """What goes to the actuators, and what came back.
 
 A *proposal* is a `SlotCommand`; only `reconf.verify.verify` turns one into a `VerifiedCommand`,
-and only that is accepted by the southbound side.
+and only that is accepted by the southbound side. (While a site is commissioned
+`reconf.commissioning.permit.permit` stands before it, and alone judges switches behind open contactors.)
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedCommand:
-    """A command that `reconf.verify` let through. Nothing else constructs it (a test checks)."""
+    """A command that `verify` (or `permit`, above) let through. Nothing else makes one (a test checks)."""
 
     command: SlotCommand
     time_s: float

@@ -62,7 +62,7 @@ class Store:
         handles = Handles()
         try:
             if not read_only:
-                handles.lock = _take(folder)
+                handles.lock = take(folder)
             handles.ledger = Database.open(
                 folder / LEDGER_FILE,
                 ledger.STATEMENTS,
@@ -118,8 +118,17 @@ class Handles:
             self.lock = None
 
 
-def _take(folder: Path) -> int:
-    """Make the folder and lock it for this process; the lock ends with the process, however it ends."""
+def take(folder: Path) -> int:
+    """Make the folder and lock it for this process; the lock ends with the process, however it ends.
+
+    Whoever works on the site's wires beside the daemon takes it too, so that only one of them does.
+
+    Returns:
+        A file descriptor: closing it gives the lock up.
+
+    Raises:
+        StoreError: the folder cannot be used, or another process owns it.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -71,12 +71,21 @@ def _number_line(register: RegisterDef, k: int, raw: tuple[int, ...]) -> Registe
     if missing:
         meaning = NOT_AVAILABLE
     elif register.bits:
-        meaning = "; ".join(text for bit, text in register.bits if number >> bit & 1) or "no bit set"
+        meaning = _bits(register, number)
     elif k and number:
         meaning = ""  # said once, at the first of several of a kind
     else:
         meaning = _choice(register.meaning, number) or register.meaning
     return RegisterLine(register.table, address, name, raw, value, register.unit, meaning)
+
+
+def bits_text(profile: DeviceProfile, status: int) -> str:
+    """STATUS in words."""
+    return _bits(profile.register("input", "STATUS"), status)
+
+
+def _bits(register: RegisterDef, number: int) -> str:
+    return "; ".join(text for bit, text in register.bits if number >> bit & 1) or "no bit set"
 
 
 def number_of(kind: RegisterType, raw: Sequence[int]) -> int:

@@ -33,12 +33,14 @@ RM1, RC1 = load_profile("rm1"), load_profile("rc1")
 WRITES = (5, 6, 15, 16, 22, 23)
 
 
-def wired_site(kind: str = "tcp", n_modules: int = 6, n_strings: int = 1, n_cells: int = 4) -> Site:
+def wired_site(
+    kind: str = "tcp", n_modules: int = 6, n_strings: int = 1, n_cells: int = 4, timeout_s: float = 0.5
+) -> Site:
     """Strings of NMC modules, each string behind a gateway of its own."""
     strings, gateways = [], []
     for s in range(n_strings):
         name = f"line-{s}"
-        gateways.append(GatewaySpec(name, kind, port=0, timeout_s=0.5))
+        gateways.append(GatewaySpec(name, kind, port=0, timeout_s=timeout_s))
         module = ModuleSpec("", Chemistry.NMC, "nmc_generic", n_cells, 1, 60.0, 0.8, 0.05, 1.2, 5.0, 0.92)
         positions = tuple(
             PositionSpec(

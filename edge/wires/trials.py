@@ -1,0 +1,417 @@
+"""Steps of commissioning that write behind open contactors: latches, switches, watchdogs, trim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from edge.wires.rack import Rack
+from reconf.actuation import Refused
+from reconf.arrays import BoolArray, FloatArray
+from reconf.commissioning.insertion import (
+    Look,
+    StringTest,
+    Switch,
+    Test,
+    Tried,
+    base_size,
+    try_string,
+)
+from reconf.commissioning.outcome import Finding, StepOutcome, Verdict, concluded
+from reconf.commissioning.permit import assumed_v, most_trial_v, strings_named
+from reconf.commissioning.rules import Trial
+from reconf.commissioning.trim import judge_trim, trim_pattern
+from reconf.devices.describe import bits_text
+from reconf.devices.profile import load_profile
+from reconf.devices.rm1 import LATCHES, Rm1Status
+from reconf.site import Site
+
+WATCHDOG_SLOW_FRAC = 1.1
+WATCHDOG_SLOW_S = 1.0
+"""A watchdog may be so much late: the node's own clock, a look every 0.1 s and more on a slow bus."""
+WATCHDOG_EARLY_FRAC = 0.75
+LEFT_FRAC = 0.25
+"""Of a module's voltage: more than this left in STRING_VOLTAGE means that it is still inserted."""
+TRIM_FLOWS_S = 2.0
+"""MODULE_CURRENT is a mean over the last second."""
+Progress = Callable[[str], None]
+
+REMEDY = {
+    Switch.BACKWARDS: "module or leads reversed, it counts against its string: isolate, swap + and - there",
+    Switch.STUCK_BYPASSED: "the switch never inserts: check the node's drive and fuse, else replace the node",
+    Switch.STUCK_INSERTED: "the switch never bypasses: replace the node before this string is ever closed",
+    Switch.DEAD: "the switch does not move: replace the node before this string is ever closed",
+    Switch.STAYS_IN: "it inserts and sticks: replace the node before this string is ever closed",
+    Switch.DISAGREES: "not this module's voltage: a joint, a wrong module, or one of the two meters",
+}
+
+
+def refusal(refused: Refused) -> str:
+    """Why a state was not let through, in one line."""
+    return "; ".join(
+        f"{v.text} ({v.subject}: {v.found:.4g} against {v.allowed:.4g} {v.unit})"
+        for v in refused.violations[:3]
+    )
+
+
+def refused_step(step: str, refused: Refused, names: Sequence[str]) -> StepOutcome:
+    """A step that could not be tried, because what it would write was not let through."""
+    text = f"not let through: {refusal(refused)}"
+    return StepOutcome(step, Verdict.NOT_TRIED, untried=dict.fromkeys(names, text), text=text)
+
+
+# ---- latches -----------------------------------------------------------------------------------
+
+
+async def latches(rack: Rack, modules: BoolArray, strings: BoolArray) -> StepOutcome:
+    """Set watchdogs and clear the latches every node boots with."""
+    ready_m, ready_s = await rack.arm(modules, strings)
+    image, site = rack.image, rack.site
+    findings: list[Finding] = []
+    for i in map(int, np.flatnonzero(modules & ~ready_m)):
+        p = site.positions[i]
+        text = bits_text(load_profile("rm1"), int(image.modules.status[i]))
+        findings.append(
+            Finding(
+                p.module.serial, p.label, "fed, WATCHDOG set, no latch", text,
+                "a trip stays: find its cause, clear it by hand; else check the node's write access",
+            )
+        )  # fmt: skip
+    for s in map(int, np.flatnonzero(strings & ~ready_s)):
+        name = site.strings[s].name
+        text = bits_text(load_profile("rc1"), int(image.strings.status[s]))
+        remedy = "read the converter's own log; an emergency stop must be released first"
+        findings.append(Finding(name, f"converter {name}", "fed, WATCHDOG set, no latch", text, remedy))
+    return concluded("latches", int(modules.sum() + strings.sum()), tuple(findings))
+
+
+# ---- switches ----------------------------------------------------------------------------------
+
+
+def string_tests(
+    rack: Rack, modules: BoolArray, sound: BoolArray, only: BoolArray | None = None
+) -> tuple[dict[int, Test], dict[str, str]]:
+    """A test for every string with modules in `modules`, and why some strings cannot be tried."""
+    site, volts = rack.site, own_voltage(rack)
+    # what stands in a string with everybody bypassed is stuck inserted, and leaves less room
+    most = most_trial_v(site) - np.nan_to_num(rack.image.strings.voltage_v.value)
+    tests: dict[int, Test] = {}
+    untried: dict[str, str] = {}
+    for s, spec in enumerate(site.strings):
+        rows = site.topology.slice_of(s)
+        if not modules[rows].any() or (only is not None and not only[rows].any()):
+            continue
+        if base_size(volts[rows][modules[rows]], float(most[s])) < 0:
+            untried[spec.name] = (
+                f"no module can be inserted alone well below its window, which begins at "
+                f"{spec.converter.voltage_min_v:g} V"
+            )
+            continue
+        chosen = None if only is None else [int(k) for k in np.flatnonzero(only[rows])]
+        tests[s] = try_string(volts[rows], modules[rows], sound[rows], float(most[s]), chosen)
+    return tests, untried
+
+
+def own_voltage(rack: Rack) -> FloatArray:
+    """(M,) voltage each module must show in its string: its reading, or its kind's where it has none."""
+    site, read = rack.site, rack.image.modules.voltage_v
+    n_cells = site.topology.n_cells.astype(np.float64)
+    per_cell = np.where(read.good & (read.value > n_cells), read.value / n_cells, np.nan)
+    usual = float(np.nanmedian(per_cell)) if np.isfinite(per_cell).any() else 3.6
+    result: FloatArray = np.where(np.isfinite(per_cell), per_cell, usual) * n_cells
+    return result
+
+
+@dataclass(slots=True)
+class TestResults:
+    """What the tests of some strings gave."""
+
+    __test__ = False  # not a test, whatever its name says to pytest
+
+    done: dict[int, StringTest] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    """Why, for strings whose next pattern was not let through."""
+
+
+async def run_tests(rack: Rack, tests: dict[int, Test], progress: Progress = lambda _: None) -> TestResults:
+    """Run the tests of several strings side by side, one pattern at a time."""
+    site, results = rack.site, TestResults()
+    patterns = {s: next(test) for s, test in tests.items()}
+    while patterns:
+        outcome = await rack.insert(_mask(site, patterns))
+        if isinstance(outcome, Refused):
+            for s in [s for s in patterns if strings_named(site, outcome)[s]] or list(patterns):
+                results.refused[s] = f"not let through: {refusal(outcome)}"
+                del patterns[s]
+            continue
+        image = await rack.settle()
+        shown = (image.modules.status & int(Rm1Status.INSERTED)) != 0
+        for s in list(patterns):
+            rows = site.topology.slice_of(s)
+            seen = Look(
+                float(image.strings.voltage_v.value[s]),
+                frozenset(int(k) for k in np.flatnonzero(shown[rows])),
+            )
+            progress(site.strings[s].name)
+            try:
+                patterns[s] = tests[s].send(seen)
+            except StopIteration as ended:
+                results.done[s] = ended.value
+                del patterns[s]
+    return results
+
+
+def _mask(site: Site, patterns: Mapping[int, frozenset[int]]) -> BoolArray:
+    """(M,) who is inserted, from places within strings."""
+    wanted = np.zeros(site.topology.n_modules, dtype=np.bool_)
+    for s, pattern in patterns.items():
+        wanted[[int(site.topology.start[s]) + k for k in pattern]] = True
+    return wanted
+
+
+async def switches(
+    rack: Rack, modules: BoolArray, strings: BoolArray, sound: BoolArray, progress: Progress
+) -> StepOutcome:
+    """Step `switch`: every module of `modules` over two `sound` ones."""
+    site = rack.site
+    ready_m, ready_s = await rack.arm(modules, strings)
+    ready = ready_m & ready_s[site.topology.string_of]
+    tests, untried = string_tests(rack, ready, sound)
+    results = await run_tests(rack, tests, progress)
+    untried |= {site.strings[s].name: why for s, why in results.refused.items()}
+    findings = [f for s, result in results.done.items() for f in judge_switches(site, s, result)]
+    for i in map(int, np.flatnonzero(modules & ~ready)):
+        untried[site.positions[i].module.serial] = "its node, or its string's converter, is not ready"
+    count = sum(len(r.tried) for r in results.done.values())
+    return concluded("switch", count, tuple(findings), untried)
+
+
+def judge_switches(site: Site, string: int, result: StringTest) -> list[Finding]:
+    """Findings of one string."""
+    start = int(site.topology.start[string])
+    return [f for t in result.tried for f in _switch_findings(site, start + t.module, t)]
+
+
+def _switch_findings(site: Site, i: int, t: Tried) -> list[Finding]:
+    p = site.positions[i]
+    expected = f"STRING_VOLTAGE {t.expected_v:+.1f} V inserted, {-t.expected_v:+.1f} V bypassed"
+    if t.switch is not Switch.GOOD:
+        told = "" if not t.shown else ", though its STATUS says it switched"
+        found = f"{t.switch}: {t.rise_v:+.1f} V, {-t.fall_v:+.1f} V{told}"
+        return [Finding(p.module.serial, p.label, expected, found, REMEDY[t.switch])]
+    if not t.shown:
+        remedy = "the switch works, what senses it does not: replace the node"
+        return [Finding(p.module.serial, p.label, "STATUS bit 0 follows", "it does not", remedy)]
+    return []
+
+
+# ---- watchdogs ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Expiry:
+    """What one module's watchdog did."""
+
+    latched_s: float
+    """After the last heartbeat; inf: not at all."""
+    bypassed: bool
+    """Its STATUS says bypassed."""
+
+
+async def watchdogs(rack: Rack, modules: BoolArray, strings: BoolArray, progress: Progress) -> StepOutcome:
+    """Step `watchdog`: insert a few, stop feeding them, watch them leave; then clear them in safe order."""
+    site = rack.site
+    ready_m, ready_s = await rack.arm(modules, strings)
+    ready = ready_m & ready_s[site.topology.string_of]
+    findings: list[Finding] = []
+    slowest_s, checked = 0.0, 0
+    for group in _groups(rack, ready):
+        outcome = await _starve(rack, group)
+        if isinstance(outcome, Refused):
+            return refused_step("watchdog", outcome, [s.name for s in site.strings])
+        expiries, left = outcome
+        for i, expiry in expiries.items():
+            checked += 1
+            still_in = bool(left[site.topology.string_of[i]])
+            findings += _watchdog_findings(rack, i, expiry, still_in=still_in)
+            if np.isfinite(expiry.latched_s):
+                slowest_s = max(slowest_s, expiry.latched_s)
+        progress("")
+        await rack.arm(ready, strings)
+    untried = {
+        site.positions[i].module.serial: "its node, or its string's converter, is not ready"
+        for i in map(int, np.flatnonzero(modules & ~ready))
+    }
+    figures = {"slowest_s": round(slowest_s, 2)}
+    return concluded("watchdog", checked, tuple(findings), untried, figures)
+
+
+def watchdog_rounds(site: Site, modules: BoolArray, volts: FloatArray) -> int:
+    """How many groups the step needs: what its time is reckoned from."""
+    return len(_group_masks(site, modules, volts, most_trial_v(site)))
+
+
+def _groups(rack: Rack, modules: BoolArray) -> list[BoolArray]:
+    most = most_trial_v(rack.site) - np.nan_to_num(rack.image.strings.voltage_v.value)
+    return _group_masks(rack.site, modules, assumed_v(rack.site, rack.image), most)
+
+
+def _group_masks(site: Site, modules: BoolArray, volts: FloatArray, most_v: FloatArray) -> list[BoolArray]:
+    """Groups of modules, (M,) each: as many of each string together as (S,) `most_v` bears."""
+    groups: list[BoolArray] = []
+    queues: dict[int, list[int]] = {}
+    for i in map(int, np.flatnonzero(modules)):
+        queues.setdefault(int(site.topology.string_of[i]), []).append(i)
+    sizes = {s: base_size(volts[rows], float(most_v[s])) + 1 for s, rows in queues.items()}
+    while any(queues.values()):
+        group = np.zeros(modules.size, dtype=np.bool_)
+        for s, rows in queues.items():
+            if sizes[s] == 0:
+                rows.clear()
+            group[rows[: sizes[s]]] = True
+            del rows[: sizes[s]]
+        if group.any():
+            groups.append(group)
+    return groups
+
+
+async def _starve(rack: Rack, group: BoolArray) -> tuple[dict[int, _Expiry], BoolArray] | Refused:
+    """Insert `group`, stop its heartbeats and watch; also (S,) whether voltage is left in the string."""
+    topology = rack.site.topology
+    idle_v = np.nan_to_num((await rack.settle(1)).strings.voltage_v.value)
+    outcome = await rack.insert(group)
+    if isinstance(outcome, Refused):
+        return outcome
+    await rack.settle()
+    none = np.zeros(topology.n_strings, dtype=np.bool_)
+    await rack.south.heartbeat(group, none, only_due=False)
+    rack.fed_modules &= ~group
+    starved_s = rack.wall()
+    watchdog_s = rack.options.module_watchdog_s
+    expiries = {int(i): _Expiry(float("inf"), False) for i in np.flatnonzero(group)}
+
+    def all_expired(_: object) -> bool:
+        status, since = rack.image.modules.status, rack.wall() - starved_s
+        for i, known in expiries.items():
+            latched = bool(status[i] & int(LATCHES))
+            inserted = bool(status[i] & int(Rm1Status.INSERTED))
+            if latched:
+                expiries[i] = _Expiry(min(known.latched_s, since), not inserted)
+        return all(np.isfinite(e.latched_s) and e.bypassed for e in expiries.values())
+
+    await rack.until(all_expired, WATCHDOG_SLOW_FRAC * watchdog_s + WATCHDOG_SLOW_S)
+    image = await rack.settle()
+    rack.expired(np.array([i in expiries and expiries[i].bypassed for i in range(group.size)]))
+    left = _left_in(rack.site, group, expiries, image.strings.voltage_v.value - idle_v, own_voltage(rack))
+    back = await rack.insert(np.zeros_like(group))
+    return back if isinstance(back, Refused) else (expiries, left)
+
+
+def _left_in(
+    site: Site, group: BoolArray, expiries: Mapping[int, _Expiry], rise_v: FloatArray, volts: FloatArray
+) -> BoolArray:
+    """(S,) strings whose voltage says that modules are in which their nodes call bypassed.
+
+    Args:
+        site: the site.
+        group: (M,) modules that should be out.
+        expiries: what each of them did.
+        rise_v: (S,) STRING_VOLTAGE over what it was before they were inserted.
+        volts: (M,) each module's own voltage.
+    """
+    said_in = np.array([i in expiries and not expiries[i].bypassed for i in range(group.size)])
+    unexplained = rise_v - site.topology.sum_by_string(np.where(said_in, volts, 0.0))
+    smallest = np.full(site.topology.n_strings, np.inf)
+    np.minimum.at(smallest, site.topology.string_of[group], volts[group])
+    left: BoolArray = unexplained > LEFT_FRAC * smallest
+    return left
+
+
+def _watchdog_findings(rack: Rack, i: int, e: _Expiry, *, still_in: bool) -> list[Finding]:
+    p, watchdog_s = rack.site.positions[i], rack.options.module_watchdog_s
+    expected = f"latched and bypassed {watchdog_s:.1f} s after the last heartbeat"
+    remedy = "replace the node: without its watchdog a lost bus leaves the module inserted"
+    if not np.isfinite(e.latched_s):
+        return [Finding(p.module.serial, p.label, expected, "it never ran out", remedy)]
+    if not e.bypassed or still_in:
+        found = f"latched after {e.latched_s:.1f} s, but the module stays in the string"
+        return [Finding(p.module.serial, p.label, expected, found, remedy)]
+    if e.latched_s < WATCHDOG_EARLY_FRAC * watchdog_s:
+        found = f"ran out after {e.latched_s:.1f} s already"
+        return [Finding(p.module.serial, p.label, expected, found, "replace the node: its clock is wrong")]
+    return []
+
+
+# ---- trim --------------------------------------------------------------------------------------
+
+
+async def trims(rack: Rack, modules: BoolArray, strings: BoolArray) -> StepOutcome:
+    """Step `trim`: every second module gives, then takes."""
+    site = rack.site
+    rating = np.array([m.trim_rating_a for m in site.modules])
+    if not (rating > 0.0).any():
+        return StepOutcome("trim", Verdict.PASS, text="no module has a trim converter")
+    fitted = modules & (rating > 0.0)
+    ready_m, ready_s = await rack.arm(fitted, strings)
+    ready = ready_m & ready_s[site.topology.string_of]
+    findings: dict[str, Finding] = {}
+    told = ready & ((rack.image.modules.status & int(Rm1Status.TRIM_FAULT)) != 0)
+    for i in map(int, np.flatnonzero(told)):
+        p = site.positions[i]
+        findings[p.module.serial] = Finding(
+            p.module.serial, p.label, "no fault in STATUS", "trim fault", "replace the trim converter"
+        )
+    ready &= ~told
+    tried: BoolArray = np.zeros_like(ready)
+    refused: dict[str, str] = {}
+    for evens_give in (True, False):
+        flow = await _flow(rack, ready, refused, evens_give=evens_give)
+        if flow is None:
+            continue
+        tried |= flow.setpoint_a != 0.0
+        for f in judge_trim(site, flow.setpoint_a, flow.trim_a, flow.current_a, flow.rest_a):
+            findings.setdefault(f.subject, f)
+    untried = {
+        site.positions[i].module.serial: "its node is not ready, or it has no partner in its string"
+        for i in map(int, np.flatnonzero(fitted & ~tried & ~told))
+    }
+    return concluded("trim", int((tried | told).sum()), tuple(findings.values()), untried | refused)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """One round of trim; (M,) each."""
+
+    setpoint_a: FloatArray
+    trim_a: FloatArray
+    current_a: FloatArray
+    rest_a: FloatArray
+
+
+async def _flow(rack: Rack, ready: BoolArray, refused: dict[str, str], *, evens_give: bool) -> _Flow | None:
+    """Let trim flow once and stop it; modules (or whole strings) that are refused are noted and left out."""
+    site = rack.site
+    able = ready.copy()
+    while True:
+        setpoint = trim_pattern(site, own_voltage(rack), able, evens_give=evens_give)
+        if not setpoint.any():
+            return None
+        await rack.pass_time(TRIM_FLOWS_S)  # MODULE_CURRENT may still hold the round before
+        rest = await rack.average()
+        outcome = await rack.put(replace(rack.in_force, trim_current_a=setpoint), Trial.TRIM)
+        if not isinstance(outcome, Refused):
+            break
+        subjects = {v.subject for v in outcome.violations}
+        named = np.array([serial in subjects for serial in site.topology.serials]) & able
+        if not named.any():
+            named = strings_named(site, outcome)[site.topology.string_of] & able
+        for i in map(int, np.flatnonzero(named)):
+            refused[site.topology.serials[i]] = f"not let through: {refusal(outcome)}"
+        able &= ~named
+    await rack.pass_time(TRIM_FLOWS_S)
+    image = await rack.average()
+    await rack.put(replace(rack.in_force, trim_current_a=np.zeros_like(setpoint)), Trial.CONNECT, less=True)
+    m = image.modules
+    return _Flow(setpoint, m.trim_current_a.value, m.current_a.value, rest.modules.current_a.value)
