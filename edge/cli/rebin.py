@@ -120,3 +120,60 @@ def propose(
         if json:
             write_json(json, doc)
     print_proposal(found, doc, stderr())
+
+
+@app.command()
+def sign(
+    plan: Annotated[Path, typer.Argument(help="what `rebin propose --json` wrote")],
+    key: Annotated[Path, typer.Option(help="engineer's Ed25519 key (PEM, readable by nobody else)")],
+    yes: Annotated[bool, typer.Option("--yes", help="sign without asking")] = False,
+) -> None:
+    """Sign a plan: the engineer has read it and orders the work."""
+    from edge.cli.intake import confirm
+    from edge.rebin import signed
+    from edge.rebin_job import load_plan
+
+    with input_errors():
+        document = load_plan(plan)
+        stderr().print(f"{len(document['steps'])} steps at site {document['site']}, made {document['made']}")
+        confirm(f"Sign {plan}?", yes=yes)
+        write_json(str(plan), signed({k: v for k, v in document.items() if k != "signature"}, key))
+
+
+@app.command()
+def apply(
+    site: Annotated[Path, typer.Option("--site", help="site file; it is rewritten at the end")],
+    plan: Annotated[
+        Path | None, typer.Argument(help="signed plan; not needed to go on with an unfinished job")
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option("--state-dir", help="the daemon's, where it is not the default")
+    ] = None,
+    trust: Annotated[
+        Path | None,
+        typer.Option(help="file with the public key (base64) of who may order work, beside the site file's"),
+    ] = None,
+    inventory: Annotated[Path | None, typer.Option(help="note new positions in these passports")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show steps and changes, touch nothing")] = False,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="undo the unfinished job: back to where it began")
+    ] = False,
+    by: Annotated[str, typer.Option("--by", help="who works; default: who is logged in")] = "",
+) -> None:
+    """Guide the swaps of a signed plan, one by one, each checked on the wire.
+
+    Takes maintenance, and lets no step begin before every contactor reads open, every string is under
+    60 V, the disconnect is locked and you have measured the absence of voltage. After each step the serials
+    are read at their unit ids. The site file is rewritten at the end only. Interrupt it at any time: call it
+    again and it goes on with what it finds, or with --rollback takes everything back.
+
+    Example: reconf rebin apply plan.json --site /etc/reconf/site.yaml --dry-run
+    """
+    from edge.cli.door import folder_of
+    from edge.cli.rebin_apply import Apply
+
+    name, folder = folder_of(site, state_dir)
+    with input_errors():
+        Apply(site, name, folder, trust=trust, inventory=inventory, by=by).run(
+            plan, dry_run=dry_run, rollback=rollback
+        )

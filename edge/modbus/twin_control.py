@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from edge.modbus.server import TwinServer, UnitFault
-from reconf.errors import ConfigError
+from reconf.errors import ConfigError, ParameterError
 from reconf.twin.firmware_ledger import Ledger
+from reconf.twin.moving import swap_modules
 from reconf.twin.wiring_faults import FaultOrder, build_in
 
 Order = Mapping[str, Any]
@@ -138,6 +139,16 @@ def _outputs(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:  # 
     return {"ok": True, "alarm": held.alarm, "ventilate": held.ventilate, "cooling_frac": held.cooling_frac}
 
 
+def _swap(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
+    """Two modules change places: `{"do": "swap", "places": ["A03", "B17"]}`, contactors open."""
+    first, second = order["places"]
+    try:
+        swap_modules(server.bank, str(first), str(second))
+    except ParameterError as error:
+        raise ConfigError(str(error)) from error
+    return {"ok": True}
+
+
 def _ambient(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
     server.bank.plant.ambient_degc = float(order["degc"])
     return {"ok": True}
@@ -157,6 +168,7 @@ ACTIONS: dict[str, Callable[[TwinServer, Ledger, Order], dict[str, Any]]] = {
     "plant": _plant,
     "restart": _restart,
     "ambient": _ambient,
+    "swap": _swap,
     "input": _input,
     "outputs": _outputs,
     "ledger": _ledger,

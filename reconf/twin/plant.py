@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
 from reconf.actuation import ConverterMode
@@ -103,6 +105,14 @@ class Plant:
             raise ParameterError("a duty lies outside 0..1")
         self.insert_count = self.insert_count + (inputs.inserted != self.inputs.inserted)
         self.inputs = inputs
+
+    def exchange_rows(self, a: int, b: int) -> None:
+        """The state of two modules changes places, as the truth has done already; no energy is moved."""
+        rows, turned = [a, b], [b, a]
+        state = [getattr(self.cells, f.name) for f in fields(self.cells)]
+        for values in (*state, self.core_degc, self.surface_degc, self.charge_out_ah, self._soh_lost):
+            values[rows] = values[turned]
+        self.true = self._measures_at_rest()
 
     def step(self, dt_s: float) -> None:
         """Advance the physics by `dt_s` > 0 seconds with constant inputs."""
