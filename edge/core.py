@@ -40,7 +40,7 @@ from edge.core_values import (
 )
 from edge.interval import PlanBook, Rung
 from edge.onsite_orders import string_isolation
-from edge.setpoint import advance
+from edge.setpoint import SetPoint, advance, ramp_w_per_s
 from optimizer.schedule import Scheduler
 from reconf.actuation import Receipt, SlotCommand, VerifiedCommand
 from reconf.arrays import BoolArray
@@ -110,8 +110,15 @@ class ControlCore:
 
     @property
     def heartbeats(self) -> Heartbeats:
-        """Nodes that have earned their heartbeat until the next tick."""
-        return self._beats
+        """Nodes that have earned their heartbeat until the next tick, by what was written in this one."""
+        state, beats = self._state, self._beats
+        if not state.verified:
+            return Heartbeats.none(beats.modules.size, beats.strings.size)
+        if state.receipt is None:
+            return beats
+        return Heartbeats(
+            beats.modules & state.receipt.module_confirmed, beats.strings & state.receipt.string_confirmed
+        )
 
     @classmethod
     def resumed(cls, site: Site, state: CoreState) -> ControlCore:
@@ -142,6 +149,10 @@ class ControlCore:
             in_force=after_receipt(before, step.command, receipt, out),
             receipt=joint(state.receipt, receipt),
             moved=moved if state.moved is None else state.moved | moved,
+            switched_s=np.where(
+                moved, state.time_s, -np.inf if state.switched_s is None else state.switched_s
+            ),
+            switches=moved.astype(np.float64) if state.switches is None else state.switches + moved,
         )
         self._steps = self._still_good(receipt)
         if not self._steps:
@@ -197,7 +208,7 @@ class ControlCore:
             record = self._recorder.finish(self._view) if self._view is not None else None
             self._recorder.begin(replace(before, schedule=self._scheduler.snapshot()))
         self._recorder.came_in(given)
-        proposal = self._propose(given, looked, planned, inside)
+        proposal = self._propose(given, looked, planned, setpoint, inside)
         moved = self._sequence(given, looked, proposal)
         self._case = Case(
             image=given.image,
@@ -205,9 +216,13 @@ class ControlCore:
             envelope=looked.envelope,
             dt_s=max(given.dt_s, self.site.timing.tick_s),
             history=History(
+                since_switch_s=None if before.switched_s is None else given.now_s - before.switched_s,
+                switches=None if planned.began else before.switches,
                 unsure=moved.actions.unsure_modules,
                 settled=before.moved,
+                ramp_w_per_s=ramp_w_per_s(setpoint),
                 hold_s=max(given.dt_s, self.site.timing.tick_s),
+                locked=self._state.maintenance.held,
             ),
             out=moved.actions.modules_out,
         )
@@ -225,6 +240,7 @@ class ControlCore:
             in_force=looked.in_force,
             receipt=None,
             moved=None,
+            switches=None if planned.began else state.switches,
             verified=bool(judged.steps),
             refused=refused,
             pending=Pending(),
@@ -305,7 +321,9 @@ class ControlCore:
             power_w=power_w, string_current_a=core_captest.currents_a(given),
         )  # fmt: skip
 
-    def _propose(self, given: TickInput, looked: _Looked, planned: Planned, inside: Envelope) -> SlotCommand:
+    def _propose(
+        self, given: TickInput, looked: _Looked, planned: Planned, setpoint: SetPoint, inside: Envelope
+    ) -> SlotCommand:
         """The slot that holds now, made smaller to what set point and envelope allow."""
         state, book = self._state, planned.book
         if book.plan is None:
@@ -323,10 +341,16 @@ class ControlCore:
                 given.now_s, looked.estimate, inside, looked.in_force, looked.sequence.joined
             )
             slot_s = self.site.timing.slot_s
-            on_grid = state.next_slot_s + slot_s
-            next_slot_s = on_grid if due and given.now_s < on_grid else given.now_s + slot_s
+            # a slot that began late is followed a whole slot later: switches rest for their dwell
+            punctual = due and given.now_s - state.next_slot_s <= 0.25 * self.site.timing.tick_s
+            next_slot_s = (state.next_slot_s if punctual else given.now_s) + slot_s
             self._state = replace(state, target=target, next_slot_s=next_slot_s)
-        share = shaping.follow(book.plan, planned.power_w)
+        reach_w = shaping.ramped_w(
+            planned.power_w,
+            float(looked.in_force.power_w.sum()),
+            ramp_w_per_s(setpoint) * max(given.dt_s, self.site.timing.tick_s),
+        )
+        share = shaping.follow(book.plan, reach_w)
         return shaping.tighten(self.site, target, looked.in_force, looked.envelope, share)
 
     def _sequence(self, given: TickInput, looked: _Looked, proposal: SlotCommand) -> SequencerOutcome:

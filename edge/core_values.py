@@ -339,6 +339,10 @@ class CoreState:
     moved: BoolArray | None = None
     """(M,) switched in the last tick and read back: the switch acts within 50 ms, and an image that was taken
     sooner still shows the old state. One tick later that is no excuse any more."""
+    switched_s: FloatArray | None = None
+    """(M,) control time at which each module was last switched and read back; None: not since the start."""
+    switches: FloatArray | None = None
+    """(M,) switchings of the open interval."""
     refused: str = ""
     """Why verify said no in the last tick; empty if it did not."""
     pending: Pending = Pending()

@@ -52,6 +52,11 @@ def command_power(state: SetPoint, command: PowerCommand) -> SetPoint:
     return replace(state, command=command, asked_w=command.power_w, source="command")
 
 
+def ramp_w_per_s(state: SetPoint) -> float:
+    """Largest change of the site's power in force; infinite where the command names none."""
+    return math.inf if state.command is None else state.command.ramp_w_per_s
+
+
 def withdraw(state: SetPoint) -> SetPoint:
     """Nobody is in charge any more: ask for nothing, at once."""
     return replace(state, command=None, asked_w=0.0, power_w=0.0, source="none")

@@ -34,6 +34,13 @@ def follow(plan: Plan | None, request_w: float) -> float:
     return float(np.clip(request_w / plan.power_asked_w, 0.0, 1.0))
 
 
+def ramped_w(wanted_w: float, now_w: float, step_w: float) -> float:
+    """`wanted_w` no further from what is commanded now than `step_w`; towards zero is always free."""
+    if not np.isfinite(step_w):
+        return wanted_w
+    return float(np.clip(wanted_w, min(0.0, now_w - step_w), max(0.0, now_w + step_w)))
+
+
 def narrowed(envelope: Envelope) -> Envelope:
     """`envelope` as plan and schedule see it: windows a little inside, so that verify's doubt has room."""
     span = envelope.string_voltage_max_v - envelope.string_voltage_min_v

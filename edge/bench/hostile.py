@@ -17,13 +17,15 @@ arrived.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
-from edge.bench.hostile_plans import KINDS, draw_plans, mixed, mutate
+from edge.bench.hostile_plans import AXES, KINDS, draw_plans, mixed, mutate, stretched
 from edge.bench.hostile_site import Scene, WatchedPlant, draw_scene, hostile_site, inputs_of
 from reconf.actuation import Refused, SlotCommand
 from reconf.arrays import BoolArray, FloatArray
@@ -36,6 +38,12 @@ STRINGS = 48
 STEPS = 6
 INSIDE_FRAC = 0.05
 SEARCH_ROUNDS = 8
+GRADIENT_ROUNDS = 3
+PROBE = 0.02
+"""Relative change by which the slope of the severity is measured."""
+GRADIENT_STEP = 0.08
+PART = 20_000
+"""Plans of one part of a campaign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,23 @@ class Tally:
         for index in np.flatnonzero(wall):
             self.walls.update(verdict.rules[index])
 
+    def join(self, other: Tally) -> None:
+        """Add the counts of another part."""
+        for name in (
+            "plans",
+            "accepted",
+            "accepted_harmful",
+            "refused_harmful",
+            "harmless",
+            "refused_harmless",
+        ):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.unfinished += other.unfinished
+        self.searched += other.searched
+        self.scenes += other.scenes
+        self.worst_accepted = max(self.worst_accepted, other.worst_accepted)
+        self.walls.update(other.walls)
+
     def result(self) -> dict[str, Any]:
         """The figures."""
         return {
@@ -104,10 +129,37 @@ class Tally:
         }
 
 
-def run(plans: int, seed: int = 1, note: Callable[[int], None] | None = None) -> dict[str, Any]:
-    """Judge at least `plans` plans; half are drawn, half searched from the drawn ones."""
+def run(
+    plans: int, seed: int = 1, note: Callable[[int], None] | None = None, *, jobs: int = 1
+) -> dict[str, Any]:
+    """Judge at least `plans` plans; a third are drawn, the others searched from the drawn ones.
+
+    The work is cut into parts of `PART` plans, each with a seed of its own, so that the result does not
+    depend on `jobs`, the number of processes.
+    """
+    sizes = [PART] * (plans // PART) + ([plans % PART] if plans % PART else [])
+    tally = Tally()
+    for part in _parts([(size, seed, k) for k, size in enumerate(sizes)], jobs):
+        tally.join(part)
+        if note is not None:
+            note(tally.plans)
+    return tally.result()
+
+
+def _parts(tasks: Sequence[tuple[int, int, int]], jobs: int) -> Iterator[Tally]:
+    """Every part's tally, in order."""
+    if jobs <= 1 or len(tasks) <= 1:
+        yield from map(_part, tasks)
+        return
+    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("forkserver")) as pool:
+        yield from pool.map(_part, tasks)
+
+
+def _part(task: tuple[int, int, int]) -> Tally:
+    """One part: (plans, seed, number)."""
+    plans, seed, number = task
     site = hostile_site(STRINGS)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, number])
     tally = Tally()
     while tally.plans < plans:
         scene = draw_scene(site, rng)
@@ -116,9 +168,7 @@ def run(plans: int, seed: int = 1, note: Callable[[int], None] | None = None) ->
             tally.add(verdict, kind)
             if tally.plans >= plans:
                 break
-        if note is not None:
-            note(tally.plans)
-    return tally.result()
+    return tally
 
 
 def _rounds(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[Verdict, str]]:
@@ -132,6 +182,19 @@ def _rounds(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[Verdict, s
         yield judge(scene, draw_plans(scene, rng, kind), rng), "unfinished"
     for number in range(SEARCH_ROUNDS):
         plan = mutate(scene, rng, best, 0.3 * 0.8**number)
+        verdict = judge(scene, plan, None)
+        best, height = _climb(scene, best, height, plan, verdict)
+        yield verdict, "searched"
+    for _ in range(GRADIENT_ROUNDS):
+        slopes = []
+        for axis in range(AXES):
+            verdict = judge(scene, stretched(best, axis, np.full(STRINGS, PROBE)), None)
+            slopes.append(verdict.severity - np.where(np.isfinite(height), height, verdict.severity))
+            yield verdict, "searched"
+        steep = np.sqrt(np.sum(np.square(slopes), axis=0))
+        plan = best
+        for axis, slope in enumerate(slopes):
+            plan = stretched(plan, axis, GRADIENT_STEP * slope / np.maximum(steep, 1e-12))
         verdict = judge(scene, plan, None)
         best, height = _climb(scene, best, height, plan, verdict)
         yield verdict, "searched"

@@ -115,6 +115,21 @@ def mutate(scene: Scene, rng: np.random.Generator, best: SlotCommand, reach: flo
     )
 
 
+AXES = 3
+"""Continuous directions of the search along the slope: power, current limit, trims."""
+
+
+def stretched(plan: SlotCommand, axis: int, share: FloatArray) -> SlotCommand:
+    """`plan` with one direction made larger by `share` (S,) in every string."""
+    factor = 1.0 + share
+    if axis == 0:
+        return replace(plan, power_w=plan.power_w * factor)
+    if axis == 1:
+        return replace(plan, current_limit_a=plan.current_limit_a * np.maximum(factor, 0.0))
+    of = np.repeat(np.arange(share.size), plan.inserted.size // share.size)
+    return replace(plan, trim_current_a=plan.trim_current_a * factor[of])
+
+
 def mixed(
     rng: np.random.Generator, before: SlotCommand, after: SlotCommand, string_of: np.ndarray
 ) -> SlotCommand:

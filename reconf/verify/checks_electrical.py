@@ -143,7 +143,8 @@ def check_converter(found: Findings, c: Context) -> None:
         found.at_most("converter_power", power, _tighter(t.power_rating_w, allowed_w, 1.0), where, t.names)
         found.at_most("converter_current", p.current_limit_a, allowed_a, where, t.names)
     found.at_most("converter_current", p.current_limit_a, t.current_rating_a, strict, t.names)
-    before, after = float(np.sum(c.in_force.power_w)), float(np.sum(p.power_w))
+    began = c.history.ramp_from_w
+    before, after = float(np.sum(c.in_force.power_w)) if began is None else began, float(np.sum(p.power_w))
     step = c.history.ramp_w_per_s * c.dt_s
     if (abs(after) > abs(before) or after * before < 0.0) and not abs(after - before) <= step + 1.0:
         found.site("ramp", abs(after - before), step)

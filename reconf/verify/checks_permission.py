@@ -44,7 +44,9 @@ def check_permission(found: Findings, c: Context) -> None:
     """Open orders, forbidden and forced modules, stale readings, latches."""
     t, p = c.tables, c.proposed
     active = ~c.resting & (c.running | p.contactor)
-    if c.envelope.site_open:
+    inputs = c.image.inputs
+    alarm = inputs.emergency_stop or inputs.gas_alarm or inputs.smoke_alarm or inputs.fire_alarm
+    if c.envelope.site_open or alarm:
         found.flags("site_open", active, t.names)
     found.flags("string_unusable", active & ~c.envelope.string_usable, t.names)
     strict = ~c.resting[t.string_of]

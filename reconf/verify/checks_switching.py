@@ -16,6 +16,9 @@ TRIM_IMBALANCE_FRAC = 0.10
 TRIM_IMBALANCE_W = 5.0
 LINK_STANDS_FRAC = 0.10
 """Of the window's lower end: a link above that behind an open contactor is live."""
+TOUCH_V = 60.0
+"""DC under which touching is not held dangerous (IEC 61140)."""
+INSULATION = frozenset({"insulation_ohm", "insulation_device_fault"})
 CONNECT_TOLERANCE_FRAC = 0.01
 CONNECT_TOLERANCE_V = 1.0
 
@@ -59,10 +62,26 @@ def closing(c: Context) -> BoolArray:
     return mask
 
 
+def _check_insulation(found: Findings, c: Context, close: BoolArray) -> None:
+    """Nothing closes onto a string of 60 V or more while the monitor that is fitted does not vouch for it."""
+    t, inputs = c.tables, c.image.inputs
+    doubted = t.insulation_monitor and not INSULATION.isdisjoint(inputs.unknown)
+    ohm_per_v = inputs.insulation_ohm_per_v
+    if not t.insulation_monitor and not np.isfinite(ohm_per_v):
+        return
+    seen = np.full(t.n_strings, np.nan if doubted else ohm_per_v)
+    lowest = np.full(t.n_strings, t.insulation_min_ohm_per_v)
+    live = ~(c.after.voltage_high_v < TOUCH_V)
+    found.at_least("insulation", seen, lowest, close & live, t.names)
+
+
 def check_closing(found: Findings, c: Context) -> None:
     """A contactor closes unloaded, onto a voltage that is understood, with modules that were read back."""
     t, p, strings = c.tables, c.proposed, c.image.strings
     close = closing(c)
+    if c.history.locked:
+        found.flags("maintenance", close, t.names)
+    _check_insulation(found, c, close)
     link = strings.link_voltage_v
     first = close & ~c.in_force.contactor
     link_v = np.where(link.good, np.abs(link.value), np.nan)

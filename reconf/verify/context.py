@@ -32,6 +32,10 @@ class History:
     """(M,) modules read back in their in-force state since the image was taken (an earlier step)."""
     ramp_w_per_s: float = float("inf")
     """Site ramp in force."""
+    ramp_from_w: float | None = None
+    """Site power commanded when the tick began; None: that of the command in force."""
+    locked: bool = False
+    """Maintenance is held on site: no contactor closes."""
     hold_s: float = 0.0
     """Control time for which the command may stand before verify sees it again; 0: `dt_s`."""
 
@@ -39,7 +43,14 @@ class History:
         """The history as the next step of one change sees it: what this step moved was read back."""
         moved = (before.inserted != step.inserted) | (before.duty_frac != step.duty_frac)
         settled = moved if self.settled is None else (self.settled | moved)
-        return replace(self, settled=settled)
+        since, count = self.since_switch_s, self.switches
+        return replace(
+            self,
+            settled=settled,
+            since_switch_s=None if since is None else np.where(moved, 0.0, since),
+            switches=None if count is None else count + moved,
+            ramp_from_w=float(np.sum(before.power_w)) if self.ramp_from_w is None else self.ramp_from_w,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray, IntArray
-from reconf.protection.limits import LimitTable, Tier
+from reconf.protection.limits import LimitTable, Tier, site_limits
 from reconf.site import Site
 
 NO_LIMIT = float("inf")
@@ -49,6 +49,9 @@ class Tables:
     """The string whose converter holds the bus; nowhere when the PCS does."""
     bus_min_v: float
     bus_max_v: float
+    insulation_monitor: bool
+    insulation_min_ohm_per_v: float
+    """Safety tier."""
     serials: tuple[str, ...]
     names: tuple[str, ...]
 
@@ -116,6 +119,8 @@ def build_tables(site: Site) -> Tables:
         is_master=np.array([s.name == site.bus.master for s in site.strings], dtype=np.bool_),
         bus_min_v=site.bus.min_v,
         bus_max_v=site.bus.max_v,
+        insulation_monitor=site.inputs.insulation_monitor,
+        insulation_min_ohm_per_v=_safety(site_limits(), "insulation_ohm_per_v", "min"),
         serials=topology.serials,
         names=tuple(s.name for s in site.strings),
     )

@@ -19,6 +19,9 @@ from reconf.verify.findings import Findings
 from reconf.verify.outputs import safe_outputs
 from reconf.verify.tables import build_tables
 
+TICK_JITTER = 0.5
+"""Share of a tick by which a slot may begin early without breaking the dwell."""
+
 
 def verify(
     site: Site,
@@ -55,8 +58,9 @@ def verify(
         check_values(found, tables, proposed)
     if found.violations:
         return Refused(tuple(found.violations), image.time_s)
-    dwell_s = site.allocator.min_dwell_slots * site.timing.slot_s
-    most = np.ceil(site.timing.interval_s / max(dwell_s, site.timing.tick_s)) + 1.0
+    slots_s = site.allocator.min_dwell_slots * site.timing.slot_s
+    dwell_s = slots_s - TICK_JITTER * site.timing.tick_s
+    most = np.ceil(site.timing.interval_s / max(slots_s, site.timing.tick_s)) + 1.0
     # readings may be NaN or inf: comparisons with them fail on purpose, and are not worth a warning
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         c = build_context(tables, image, estimate, envelope, in_force, proposed, history, dt_s)

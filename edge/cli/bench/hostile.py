@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -18,10 +19,17 @@ def register(app: typer.Typer) -> None:
             int, typer.Option(help="Plans to judge; the full campaign is 1000000", min=1)
         ] = 20_000,
         seed: Annotated[int, typer.Option(help="Of states, plans and searches")] = 1,
+        jobs: Annotated[int, typer.Option(help="Processes; 0: one for each core", min=0)] = 0,
         json: Annotated[str, typer.Option(help="Where the result goes; - for stdout")] = "-",
     ) -> None:
         """Hostile plans, drawn and searched: none that verify accepts may harm the twin."""
         from edge.bench.hostile import run
 
         console = stderr()
-        write_json(json, run(plans, seed, lambda done: console.print(f"{done} plans", end="\r")))
+        told = run(
+            plans,
+            seed,
+            lambda done: console.print(f"{done} plans", end="\r"),
+            jobs=jobs or len(os.sched_getaffinity(0)),
+        )
+        write_json(json, told)

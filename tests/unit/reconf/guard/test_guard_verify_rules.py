@@ -13,8 +13,8 @@ from reconf.actuation import Refused, SlotCommand, VerifiedCommand
 from reconf.devices.rc1 import Rc1Status
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope
-from reconf.readings import SiteImage
-from reconf.site import Site
+from reconf.readings import SiteImage, SiteInputs
+from reconf.site import InputsSpec, Site
 from reconf.verify import RULES, History, verify, verify_steps
 
 OUT = 0.5 * 6 * MODULE_V
@@ -99,6 +99,11 @@ def _master() -> Case:
 
 def _welded() -> Case:
     return Case(**{**closing().__dict__, "seen": image(guard_site(), closed=False, link_v=250.0)})
+
+
+def with_inputs(case: Case, inputs: SiteInputs) -> Case:
+    case.seen = replace(case.seen, inputs=inputs)
+    return case
 
 
 def _silent_string() -> Case:
@@ -196,6 +201,8 @@ CASES: dict[str, Callable[[], Case]] = {
     ),
     "string_bypassed": lambda: Case(after=command(guard_site(), inserted=out_of(6), mode=0, limit_a=0.0)),
     "welded": _welded,
+    "maintenance": lambda: Case(**{**closing().__dict__, "history": History(locked=True)}),
+    "insulation": lambda: with_inputs(closing(), SiteInputs(insulation_ohm_per_v=60.0)),
     "contactor_mismatch": lambda: closing(status=int(Rc1Status.CONTACTOR_MISMATCH)),
     "connect_voltage": lambda: Case(
         **{
@@ -330,3 +337,56 @@ def test_steps_are_judged_each_after_the_one_before():
     staged = verify_steps(site, seen, estimate(site), allowed_, before, (low, final), dt_s=1.0)
     assert isinstance(staged, tuple)
     assert len(staged) == 2
+
+
+@pytest.mark.parametrize("alarm", ["emergency_stop", "gas_alarm", "smoke_alarm", "fire_alarm"])
+def test_an_alarm_in_the_image_is_enough_whatever_the_envelope_says(alarm):
+    answer = with_inputs(Case(), SiteInputs(**{alarm: True})).ask()
+    assert isinstance(answer, Refused)
+    assert {v.rule for v in answer.violations} == {"site_open"}
+
+
+@pytest.mark.parametrize("unknown", [("insulation_ohm",), ("insulation_device_fault",)])
+def test_unknown_insulation_forbids_closing_where_a_monitor_is_fitted(unknown):
+    site = replace(guard_site(), inputs=InputsSpec(insulation_monitor=True))
+    for inputs in (SiteInputs(), SiteInputs(insulation_ohm_per_v=900.0, unknown=unknown)):
+        case = with_inputs(closing(), inputs)
+        assert isinstance(case.ask(), VerifiedCommand)
+        case.site = site
+        answer = case.ask()
+        assert isinstance(answer, Refused)
+        assert {v.rule for v in answer.violations} == {"insulation"}
+    case = with_inputs(closing(), SiteInputs(insulation_ohm_per_v=900.0))
+    case.site = site
+    assert isinstance(case.ask(), VerifiedCommand)
+
+
+def test_the_ramp_counts_from_the_beginning_of_the_tick_not_from_a_lowered_step():
+    site = guard_site()
+    before = command(site, power_w=3000.0)
+    lowered, after = command(site, power_w=1000.0), command(site, power_w=3400.0)
+    history = History(ramp_w_per_s=1000.0)
+    answer = verify_steps(
+        site, image(site), estimate(site), envelope(site), before, (lowered, after), dt_s=1.0, history=history
+    )
+    assert not isinstance(answer, Refused), answer
+    too_much = verify_steps(
+        site, image(site), estimate(site), envelope(site), before, (lowered, command(site, power_w=3600.0)),
+        dt_s=1.0, history=history,
+    )  # fmt: skip
+    assert isinstance(too_much, Refused)
+    assert {v.rule for v in too_much.violations} == {"ramp"}
+
+
+def test_a_slot_that_begins_a_little_early_keeps_the_dwell_and_a_second_switch_in_one_change_does_not():
+    site = guard_site()
+    out = command(site, inserted=out_of(1), power_w=3000.0)
+    slots_s = site.allocator.min_dwell_slots * site.timing.slot_s
+    nearly = History(since_switch_s=np.full(12, slots_s - 0.4 * site.timing.tick_s))
+    assert isinstance(Case(after=out, history=nearly).ask(), VerifiedCommand)
+    back = verify_steps(
+        site, image(site), estimate(site), envelope(site), command(site), (out, command(site)),
+        dt_s=1.0, history=nearly,
+    )  # fmt: skip
+    assert isinstance(back, Refused)
+    assert {v.rule for v in back.violations} == {"dwell"}
