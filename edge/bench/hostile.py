@@ -37,6 +37,7 @@ from reconf.verify import History, verify
 STRINGS = 48
 STEPS = 6
 INSIDE_FRAC = 0.05
+DRAWS = 2
 SEARCH_ROUNDS = 8
 GRADIENT_ROUNDS = 3
 PROBE = 0.02
@@ -175,10 +176,11 @@ def _rounds(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[Verdict, s
     """All rounds of one scene: every kind drawn, some unfinished, then a search for the worst accepted."""
     best, height = scene.in_force, np.full(STRINGS, -np.inf)
     for kind in KINDS:
-        plan = draw_plans(scene, rng, kind)
-        verdict = judge(scene, plan, None)
-        best, height = _climb(scene, best, height, plan, verdict)
-        yield verdict, "drawn"
+        for _ in range(DRAWS):
+            plan = draw_plans(scene, rng, kind)
+            verdict = judge(scene, plan, None)
+            best, height = _climb(scene, best, height, plan, verdict)
+            yield verdict, "drawn"
         yield judge(scene, draw_plans(scene, rng, kind), rng), "unfinished"
     for number in range(SEARCH_ROUNDS):
         plan = mutate(scene, rng, best, 0.3 * 0.8**number)
