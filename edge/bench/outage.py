@@ -76,7 +76,7 @@ def run(hours: float = 24.0, outbox_rows: int = 200_000) -> dict[str, Any]:
 async def _run(hours: float, outbox_rows: int) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        gate, port = await stack.enter_async_context(_closed_gate())
+        gate, port = await stack.enter_async_context(closed_gate())
         site = load_site("demo")
         site = replace(
             site,
@@ -200,7 +200,7 @@ class Gate:
 
 
 @asynccontextmanager
-async def _closed_gate() -> AsyncIterator[tuple[Gate, int]]:
+async def closed_gate() -> AsyncIterator[tuple[Gate, int]]:
     """A port that hangs up until it is told where the broker is."""
     gate = Gate()
 

@@ -250,11 +250,18 @@ class Field:
 
 @asynccontextmanager
 async def node_on(
-    ports: list[int], state: Path | None = None, protocol: str = "5", role: str = "operator", **spec: Any
+    ports: list[int],
+    state: Path | None = None,
+    protocol: str = "5",
+    role: str = "operator",
+    utc: Callable[[], datetime] = lambda: datetime.now(UTC),
+    outbox_max_rows: int = 100_000,
+    **spec: Any,
 ) -> AsyncIterator[Field]:
     """The node as the daemon runs it, on brokers in order."""
     site, view = first_view()
     mqtt = replace(MqttSpec(), protocol=protocol, port=ports[0], issuers=(IssuerSpec("plc", role),))  # type: ignore[arg-type]
+    mqtt = replace(mqtt, outbox_max_rows=outbox_max_rows)
     given = {"group": "yard", "issuer": "plc", "period_s": 0.1} | spec
     sparkplug = SparkplugSpec(brokers=tuple(f"127.0.0.1:{p}" for p in ports), **given)
     site = replace(site, mqtt=mqtt, sparkplug=sparkplug)
@@ -272,7 +279,7 @@ async def node_on(
             store=store,
             executor=executor,
             read_only=False,
-            utc=lambda: datetime.now(UTC),
+            utc=utc,
             wall_s=time.monotonic,
         ) as session:
             made.session = session
