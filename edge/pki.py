@@ -28,6 +28,9 @@ from reconf.errors import ConfigError
 CA_YEARS = 10
 LEAF_DAYS = 397
 """A little over a year: certificates are renewed while somebody remembers how."""
+MODBUS_ROLE = x509.ObjectIdentifier("1.3.6.1.4.1.50316.802.1")
+"""Extension that carries a client's role (MODBUS/TCP Security Protocol Specification)."""
+ROLE_MAX = 127
 _BACKDATED = timedelta(minutes=5)
 
 
@@ -72,7 +75,13 @@ def make_ca(folder: Path, name: str, now: datetime) -> Issued:
 
 
 def issue(
-    folder: Path, name: str, now: datetime, *, server_names: Sequence[str] = (), days: float = LEAF_DAYS
+    folder: Path,
+    name: str,
+    now: datetime,
+    *,
+    server_names: Sequence[str] = (),
+    days: float = LEAF_DAYS,
+    modbus_role: str = "",
 ) -> Issued:
     """Issue a certificate for `name`, replacing an earlier one.
 
@@ -82,9 +91,10 @@ def issue(
         now: issuing time.
         server_names: host names and addresses of a server; empty for a client.
         days: validity.
+        modbus_role: role of a Modbus/TCP Security client, 127 bytes at most; empty: none.
 
     Raises:
-        ConfigError: there is no authority in the folder, or it cannot be used.
+        ConfigError: the role is too long, there is no authority in the folder, or it cannot be used.
     """
     authority, authority_key = _authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -106,6 +116,12 @@ def issue(
     if server_names:
         alternatives = x509.SubjectAlternativeName([_general_name(n) for n in server_names])
         builder = builder.add_extension(alternatives, critical=False)
+    if modbus_role:
+        role = modbus_role.encode()
+        if len(role) > ROLE_MAX:
+            raise ConfigError(f"modbus role of {len(role)} bytes; at most {ROLE_MAX}")
+        text = bytes((0x0C, len(role))) + role  # a UTF8String in DER (ITU-T X.690)
+        builder = builder.add_extension(x509.UnrecognizedExtension(MODBUS_ROLE, text), critical=False)
     files = Issued(folder / f"{name}.crt", folder / f"{name}.key")
     _write(files, builder.sign(authority_key, hashes.SHA256()), key)
     return files

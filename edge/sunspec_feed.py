@@ -60,6 +60,9 @@ async def sunspec_feed(
                 log.info("serving", host=site.sunspec.host, port=server.port, writer=site.sunspec.writer)
                 task = asyncio.create_task(_feed(server, view))
                 stack.callback(task.cancel)
+                certificates = server.certificates
+                if link is not None and certificates is not None:
+                    link.alarms.append(lambda: certificates.watch.text)
                 if link is not None:
                     link.reply_heard.append(server.hear)
                     stack.callback(link.reply_heard.remove, server.hear)

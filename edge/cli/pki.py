@@ -42,12 +42,17 @@ def issue(
     folder: Folder,
     server: Annotated[list[str] | None, typer.Option(help="host name or address; makes it a server")] = None,
     days: Annotated[float, typer.Option(help="validity", min=0.01, max=3650.0)] = 397.0,
+    modbus_role: Annotated[
+        str, typer.Option(help="role of a Modbus/TCP Security client: observer, operator or engineer")
+    ] = "",
 ) -> None:
     """Issue a certificate for a broker (with --server), an edge, or whoever commands."""
     from edge.pki import issue as make
 
     try:
-        files = make(folder, name, datetime.now(UTC), server_names=server or (), days=days)
+        files = make(
+            folder, name, datetime.now(UTC), server_names=server or (), days=days, modbus_role=modbus_role
+        )
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(EXIT_WRONG_FILE) from error

@@ -25,7 +25,7 @@ from edge.northbound.mqtt_client import (
 )
 from edge.northbound.outgoing import Message, Outgoing
 from edge.northbound.payloads import Availability, Heartbeat, Link, Reply
-from edge.northbound.renewal import CertificateWatch
+from edge.northbound.renewal import CertificateWatch, TlsFiles
 from edge.northbound.shedding import may_be_stop
 from edge.northbound.tasks import end_tasks, pause, until
 from edge.northbound.topics import Topics
@@ -77,6 +77,8 @@ class MqttLink:
         self.around = around or Surroundings()
         self.reply_heard: list[Callable[[Reply], None]] = []
         """Who else is told every reply."""
+        self.alarms: list[Callable[[], str]] = []
+        """What else the status says in words, each empty when there is nothing to say."""
         self.connected = False
         if store is not None:
             store.history.bound_outbox(site.mqtt.outbox_max_rows)
@@ -106,7 +108,7 @@ class MqttLink:
         self._text = ""
         self._stop = asyncio.Event()
         self._heartbeat_s: float | None = None
-        self._certificate = CertificateWatch(site.mqtt, self.around.utc)
+        self._certificate = CertificateWatch(TlsFiles.of(site.mqtt), self.around.utc)
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("northbound")
 
@@ -147,7 +149,14 @@ class MqttLink:
             commands_refused=self.gate.refused.total() + self.gate.dropped + self._shed(),
             insecure=self._site.mqtt.insecure and not is_loopback(self._site.mqtt.host),
             certificate_days=self._certificate.days,
-            text=self._text or self._ingress_text() or self._certificate.text,
+            text="; ".join(
+                text
+                for text in (
+                    self._text or self._ingress_text() or self._certificate.text,
+                    *(alarm() for alarm in self.alarms),
+                )
+                if text
+            ),
         )
 
     async def run(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -17,13 +18,29 @@ LOOK_S = 30.0
 """How often the files are looked at."""
 
 
-class CertificateWatch:
-    """Watches the TLS files of one site."""
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Files of one end of a connection; empty names are not there."""
 
-    def __init__(self, mqtt: MqttSpec, utc: Callable[[], datetime]) -> None:
+    ca: str
+    certificate: str
+    key: str
+    what: str
+    """Whose certificate it is, for people."""
+
+    @classmethod
+    def of(cls, mqtt: MqttSpec) -> TlsFiles:
+        """Those of the link to the broker."""
+        return cls(mqtt.ca_file, mqtt.cert_file, mqtt.key_file, "client")
+
+
+class CertificateWatch:
+    """Watches TLS files."""
+
+    def __init__(self, files: TlsFiles, utc: Callable[[], datetime]) -> None:
         self.days: float | None = None
-        """Until the client certificate ends; None without one."""
-        self._mqtt, self._utc = mqtt, utc
+        """Until the certificate ends; None without one."""
+        self._files, self._utc = files, utc
         self._log = structlog.get_logger("northbound")
 
     @property
@@ -32,8 +49,8 @@ class CertificateWatch:
         if self.days is None or self.days >= ALARM_DAYS:
             return ""
         if self.days < 0.0:
-            return f"the client certificate ended {-self.days:.0f} days ago"
-        return f"the client certificate ends in {self.days:.0f} days"
+            return f"the {self._files.what} certificate ended {-self.days:.0f} days ago"
+        return f"the {self._files.what} certificate ends in {self.days:.0f} days"
 
     def look(self) -> tuple[int, ...]:
         """Read the certificate anew; returns when the files were last changed, 0 for one that is not there.
@@ -41,14 +58,14 @@ class CertificateWatch:
         Raises:
             ConfigError: the certificate cannot be read.
         """
-        if self._mqtt.cert_file:
-            self.days = days_left(Path(self._mqtt.cert_file), self._utc())
+        if self._files.certificate:
+            self.days = days_left(Path(self._files.certificate), self._utc())
         return self._changed_ns()
 
     def tell(self) -> None:
         """Log the alarm, once a connection."""
         if self.text:
-            self._log.warning("certificate_ends", text=self.text, file=self._mqtt.cert_file)
+            self._log.warning("certificate_ends", text=self.text, file=self._files.certificate)
 
     async def renewed(self, seen: tuple[int, ...]) -> None:
         """Return when the files are no longer those of `seen`.
@@ -63,6 +80,6 @@ class CertificateWatch:
 
     def _changed_ns(self) -> tuple[int, ...]:
         """Times of the last change."""
-        names = (self._mqtt.ca_file, self._mqtt.cert_file, self._mqtt.key_file)
+        names = (self._files.ca, self._files.certificate, self._files.key)
         paths = [Path(name) for name in names if name]
         return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)

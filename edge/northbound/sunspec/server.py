@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from ssl import SSLContext
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
@@ -24,6 +23,7 @@ from edge.northbound.payloads import Reply
 from edge.northbound.shedding import Bucket
 from edge.northbound.sunspec.devices import SITE_UNIT, Devices, WritablePoint
 from edge.northbound.sunspec.layout import decode_integer
+from edge.northbound.sunspec.security import WRITING_ROLES, ServerCertificates, role_of
 from edge.northbound.sunspec.view import SiteState
 
 MAX_READ = 125
@@ -90,6 +90,8 @@ class _Client:
     pace: Bucket
     last_s: float
     """Wall time of its last whole request, or of its coming."""
+    role: str | None = None
+    """In its certificate; None in plain text, where there is none."""
     asked: bool = False
     """It has sent a whole request."""
 
@@ -104,7 +106,7 @@ class SunSpecServer:
         submit: where commands go; without it the server is read-only.
         wall: monotonic wall clock [s].
         utc: the date, for the commands' labels.
-        tls: serve Modbus/TCP Security instead of plain text.
+        certificates: serve Modbus/TCP Security instead of plain text.
         beat: told when the writer changes CtrlHb, its sign of life.
     """
 
@@ -113,7 +115,7 @@ class SunSpecServer:
     submit: Submit | None
     wall: Callable[[], float]
     utc: Callable[[], datetime] = lambda: datetime.now(UTC)
-    tls: SSLContext | None = None
+    certificates: ServerCertificates | None = None
     beat: Callable[[], None] = lambda: None
     points: SetPointPoints = field(default_factory=SetPointPoints)
     port: int = 0
@@ -129,8 +131,18 @@ class SunSpecServer:
 
     async def __aenter__(self) -> Self:
         self._writable = self.devices.writable()
+        tls: dict[str, Any] = {}
+        if self.certificates is not None:
+            # who dawdles in the handshake is not a client yet, and holds a place of nobody's
+            wait_s = self.options.frame_s
+            tls = {
+                "ssl": self.certificates.context,
+                "ssl_handshake_timeout": wait_s,
+                "ssl_shutdown_timeout": wait_s,
+            }
+            self._stack.callback(asyncio.create_task(self.certificates.run()).cancel)
         server = await asyncio.start_server(
-            self._serve, self.options.host, self.options.port, ssl=self.tls, limit=4 * MAX_ADU
+            self._serve, self.options.host, self.options.port, limit=4 * MAX_ADU, **tls
         )
         self.port = server.sockets[0].getsockname()[1]
         self._stack.callback(server.close)
@@ -172,7 +184,7 @@ class SunSpecServer:
             return
         peer = writer.get_extra_info("peername")
         pace = Bucket(self.options.requests_per_s, self.options.requests_burst)
-        client = _Client(reader, writer, str(peer[0]) if peer else "", pace, self.wall())
+        client = _Client(reader, writer, str(peer[0]) if peer else "", pace, self.wall(), _role(writer))
         self._clients.add(client)
         try:
             # a peer that resets, dawdles or talks nonsense is done with; nobody waits for it
@@ -255,8 +267,10 @@ class SunSpecServer:
         """Check everything, then take it all; a set point becomes a command."""
         if self.submit is None or not self.options.writer:
             raise RefusedRequestError(ILLEGAL_FUNCTION)
-        if unit != SITE_UNIT or client.address != self.options.writer:
-            raise RefusedRequestError(ILLEGAL_ADDRESS if unit != SITE_UNIT else ILLEGAL_FUNCTION)
+        if unit != SITE_UNIT:
+            raise RefusedRequestError(ILLEGAL_ADDRESS)
+        if client.address != self.options.writer or client.role not in (None, *WRITING_ROLES):
+            raise RefusedRequestError(ILLEGAL_FUNCTION)
         if self._writing not in (None, client):
             raise RefusedRequestError(BUSY)
         values = self._values(address, data)
@@ -333,3 +347,12 @@ class SunSpecServer:
         """What became of the set point: one that was refused, or has ended, is no longer shown as enabled."""
         if reply.id == self._command_id and reply.result in ("refused", "superseded", "done"):
             self.points.enabled, self.points.reverts_at_s = False, float("inf")
+
+
+def _role(writer: asyncio.StreamWriter) -> str | None:
+    """Role in the peer's certificate, empty without one; None in plain text."""
+    tls = writer.get_extra_info("ssl_object")
+    if tls is None:
+        return None
+    certificate = tls.getpeercert(binary_form=True)
+    return role_of(certificate) if certificate else ""

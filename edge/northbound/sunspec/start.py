@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from datetime import datetime
 
 from edge.northbound.sunspec.devices import Devices
+from edge.northbound.sunspec.security import ServerCertificates
 from edge.northbound.sunspec.server import Submit, SunSpecOptions, SunSpecServer
-from reconf.errors import ConfigError
-from reconf.site import Site, SunSpecSpec
+from reconf.site import Site
 
 
 def sunspec_server(
@@ -35,19 +34,5 @@ def sunspec_server(
     if spec.port == 0:
         return None
     options = SunSpecOptions(host=spec.host, port=spec.port, writer=spec.writer, issuer=spec.issuer)
-    return SunSpecServer(Devices(site), options, submit, wall, utc, tls=_tls(spec), beat=beat)
-
-
-def _tls(spec: SunSpecSpec) -> ssl.SSLContext | None:
-    """Mutual TLS 1.2 or better, as the Modbus/TCP Security Protocol Specification asks."""
-    if not spec.cert_file:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    try:
-        context.load_cert_chain(spec.cert_file, spec.key_file)
-        context.load_verify_locations(spec.client_ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"sunspec: the certificate files cannot be used: {error}") from error
-    return context
+    certificates = ServerCertificates(spec, utc) if spec.cert_file else None
+    return SunSpecServer(Devices(site), options, submit, wall, utc, certificates=certificates, beat=beat)

@@ -22,7 +22,7 @@ from edge.cli.main import app
 from edge.northbound import renewal
 from edge.northbound.link import MqttLink
 from edge.northbound.mqtt_client import CheckedClient, make_client, read_secret, tls_context
-from edge.northbound.renewal import CertificateWatch
+from edge.northbound.renewal import CertificateWatch, TlsFiles
 from edge.pki import days_left, issue, make_ca
 from reconf.errors import ConfigError
 from reconf.site import MqttSpec
@@ -224,7 +224,7 @@ async def test_alarm_thirty_days_ahead(tmp_path: Path, days: float, told: str) -
     now = datetime.now(UTC)
     make_ca(tmp_path, "test CA", now)
     made = issue(tmp_path, "demo", now - timedelta(days=40.0), days=40.0 + days)
-    watch = CertificateWatch(MqttSpec(cert_file=str(made.certificate)), lambda: now)
+    watch = CertificateWatch(TlsFiles("", str(made.certificate), "", "client"), lambda: now)
     watch.look()
     assert told in watch.text
     assert bool(watch.text) is bool(told)

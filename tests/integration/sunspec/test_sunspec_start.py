@@ -11,8 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from edge.northbound import renewal
+from edge.northbound.sunspec.security import role_of
 from edge.northbound.sunspec.start import sunspec_server
+from edge.pki import issue, make_ca
 from reconf.config import SiteFileError, load_site
 from reconf.errors import ConfigError
 from reconf.shipped import find_site_file
@@ -97,3 +102,67 @@ async def test_tls_lets_in_clients_of_the_ca_only(pki: Path) -> None:
         for stranger in (None, "stranger"):
             with pytest.raises((ssl.SSLError, OSError, asyncio.IncompleteReadError)):
                 await ask(stranger)
+
+
+async def test_roles_and_renewal_of_modbus_security(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own pki: the role in the certificate decides who may write; renewal needs no restart."""
+    monkeypatch.setattr(renewal, "LOOK_S", 0.05)
+    now = datetime.now(UTC)
+    make_ca(tmp_path, "test CA", now)
+    issue(tmp_path, "edge", now, server_names=["127.0.0.1"], days=20.0)
+    for name, role in (("plc", "operator"), ("meter", "observer"), ("plain", "")):
+        issue(tmp_path, name, now, modbus_role=role)
+    files = {"cert_file": "edge.crt", "key_file": "edge.key", "client_ca_file": "ca.crt"}
+    spec = SunSpecSpec(port=8802, writer="127.0.0.1", **{k: str(tmp_path / v) for k, v in files.items()})
+    commands: list[bytes] = []
+
+    async def submit(payload: bytes) -> None:
+        commands.append(payload)
+
+    server = sunspec_server(
+        replace(load_site("demo"), sunspec=spec), submit, time.monotonic, lambda: datetime.now(UTC)
+    )
+    assert server is not None
+    assert server.certificates is not None
+    server.options = replace(server.options, port=0)
+
+    async def write(name: str) -> tuple[int, int]:
+        """Function code of the answer to a heartbeat write, and the server certificate's serial number."""
+        context = ssl.create_default_context(cafile=tmp_path / "ca.crt")
+        context.load_cert_chain(tmp_path / f"{name}.crt", tmp_path / f"{name}.key")
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+        shown = x509.load_der_x509_certificate(writer.get_extra_info("ssl_object").getpeercert(True))
+        writer.write(b"\0\1\0\0\0\6\1\6" + address.to_bytes(2, "big") + b"\0\7")
+        answer = await asyncio.wait_for(reader.read(9), 5.0)
+        writer.close()
+        return answer[7], shown.serial_number
+
+    async with server:
+        address = next(p.address for p in server.devices.writable().values() if p.point.name == "CtrlHb")
+        assert "ends in 20 days" in server.certificates.watch.text
+        code, first = await write("plc")
+        assert code == 6
+        for name in ("meter", "plain"):
+            assert (await write(name))[0] == 0x86
+        issue(tmp_path, "edge", now, server_names=["127.0.0.1"], days=90.0)
+        await asyncio.sleep(0.5)
+        code, second = await write("plc")
+        assert code == 6
+        assert second != first
+        assert server.certificates.watch.text == ""
+        # who dawdles in the handshake is hung up on, and keeps nobody out
+        slow = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(50)]
+        assert (await write("plc"))[0] == 6
+        for _, writer in slow:
+            writer.close()
+
+
+def test_roles_that_cannot_be_read(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    make_ca(tmp_path, "test CA", now)
+    made = issue(tmp_path, "plc", now, modbus_role="operator")
+    der = x509.load_pem_x509_certificate(made.certificate.read_bytes()).public_bytes(Encoding.DER)
+    assert role_of(der) == "operator"
+    assert role_of(der[:100]) == ""
+    with pytest.raises(ConfigError, match="at most"):
+        issue(tmp_path, "plc", now, modbus_role="x" * 200)
