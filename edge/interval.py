@@ -1,7 +1,8 @@
 """The failure ladder and the plan in force: which plan counts now, how old it is, and why.
 
     NORMAL     the optimizer's plan of this interval
-    HOLD       missing, late, infeasible or inaccurate: the last plan inside the fresh envelope, two intervals
+    HOLD       missing, late, infeasible or inaccurate: the last plan inside the fresh envelope, for two
+               intervals and while it gives most of what is asked
     RULE       still none: largest remaining charge first, inside the envelope
     ZERO       no plan at all, or verify refuses: power 0, strings stay connected
     LEFT       latched fault of severity "open" or emergency stop: a string or the site is left
@@ -22,6 +23,8 @@ GIVE_UP_INTERVALS = 10.0
 """Intervals after which a question without any answer counts as missed."""
 HOLD_INTERVALS = 2
 """Intervals that a plan may outlive its own."""
+HOLD_SHARE = 0.8
+"""A plan for less than this share of what is asked now is not held: the rule serves more."""
 
 
 class Rung(IntEnum):
@@ -118,7 +121,7 @@ def settle(book: PlanBook, result: AllocationResult, fallback: Fallback) -> Plan
 def _missed(book: PlanBook, question: AllocationInput, why: str, fallback: Fallback) -> PlanBook:
     misses = book.misses + 1
     book = replace(book, question=None, misses=misses, fallback_intervals=book.fallback_intervals + 1)
-    if book.plan is not None and misses <= HOLD_INTERVALS and same_direction(book.plan, question):
+    if book.plan is not None and misses <= HOLD_INTERVALS and worth_holding(book.plan, question):
         text = f"{why}; the last plan holds ({misses} of {HOLD_INTERVALS} intervals)"
         return replace(book, rung=Rung.HOLD, reason=text)
     ruled = fallback(question)
@@ -130,6 +133,12 @@ def _missed(book: PlanBook, question: AllocationInput, why: str, fallback: Fallb
 def same_direction(plan: Plan, question: AllocationInput) -> bool:
     """Whether the last plan serves a request of the same sign (a plan to discharge cannot charge)."""
     return plan.power_planned_w * question.request.power_w >= 0.0
+
+
+def worth_holding(plan: Plan, question: AllocationInput) -> bool:
+    """Whether the last plan gives most of what is asked now; an idle one gives nothing of a new set point."""
+    enough = abs(plan.power_asked_w) >= HOLD_SHARE * abs(question.request.power_w)
+    return enough and same_direction(plan, question)
 
 
 def serves(plan: Plan, question: AllocationInput) -> bool:

@@ -244,7 +244,8 @@ def end_with_stdin() -> None:
 def main() -> None:
     """Entry point of the process."""
     settings = json.loads(sys.stdin.buffer.readline())
-    os.nice(settings["niceness"])
+    with suppress(OSError):  # a service manager may forbid it
+        os.nice(settings["niceness"])
     threading.Thread(target=end_with_stdin, daemon=True).start()
     ingress = Ingress(settings)
     threading.Thread(target=ingress.tell_shed, daemon=True).start()

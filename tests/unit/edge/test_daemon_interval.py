@@ -112,3 +112,20 @@ def test_answers_to_old_questions_are_thrown_away() -> None:
 )
 def test_a_plan_made_smaller_serves_less_of_the_same_direction(asked_w: float, served: bool) -> None:
     assert serves(plan(1), question(2, asked_w)) is served
+
+
+@pytest.mark.parametrize(
+    ("held_w", "asked_w", "rung"),
+    [
+        (0.0, 1000.0, Rung.RULE),
+        (1000.0, 1100.0, Rung.HOLD),
+        (1000.0, 2000.0, Rung.RULE),
+        (1000.0, 0.0, Rung.HOLD),
+    ],
+)
+def test_a_plan_for_much_less_than_is_asked_now_is_not_held(
+    held_w: float, asked_w: float, rung: Rung
+) -> None:
+    book = settle(begin(PlanBook(), question(1, held_w), 0.0, 30.0), plan(1, held_w), rule)
+    book = settle(begin(book, question(2, asked_w), 30.0, 30.0), Late(2, 0.5), rule)
+    assert book.rung is rung
