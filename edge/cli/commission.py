@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge.cli.output import input_errors, stderr, write_json
+from edge.cli.prompt import InterruptedByPersonError, guarded
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 EXIT_FOUND = 1
 EXIT_INTERRUPTED = 130
-GIVE_UP_PRESSES = 3
 
 
 def commission(
@@ -209,7 +208,11 @@ async def _run(site: Site, options: Options, wanted: _Wanted, folder: Path) -> d
         )
         if not wanted.restart:
             run.known = partial(_resume, run, folder, console)
-        await _guarded(run, say)
+        try:
+            await guarded(run.run(), lambda: run.rack)
+        except InterruptedByPersonError:
+            say("Interrupted: every string was left open and bypassed. Run it again to go on from here.")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
     found = document(site, run.outcomes, run.began_utc, datetime.now(UTC))
     show_verdict(console, found)
     return found
@@ -228,28 +231,6 @@ def _resume(run: Commissioning, folder: Path, console: Console) -> None:
         console.print(f"Going on with the run of {when} UTC: {passed} steps passed (--restart forgets).")
     elif known:
         console.print(f"An earlier run is not taken over: {known}.", markup=False)
-
-
-async def _guarded(run: Commissioning, say: Any) -> None:
-    """Run until done; Ctrl-C, SIGTERM and a closed terminal leave the site in order first."""
-    task = asyncio.ensure_future(run.run())
-    presses = 0
-
-    def pressed() -> None:
-        nonlocal presses
-        presses += 1
-        if presses >= GIVE_UP_PRESSES and run.rack is not None:
-            run.rack.abandoned = True
-        task.cancel()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, pressed)
-    try:
-        await task
-    except asyncio.CancelledError:
-        say("Interrupted: every string was left open and bypassed. Run it again to go on from here.")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def register(app: typer.Typer) -> None:

@@ -1,12 +1,55 @@
-"""Asking a person while an event loop runs: Ctrl-C at the question ends the command like everywhere else."""
+"""A person at a command that writes: asked before, and free to end it at any time, in order."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from edge.wires.rack import Rack
+
+T = TypeVar("T")
+GIVE_UP_PRESSES = 3
+"""Presses of Ctrl-C after which a contactor that does not open is left to the person."""
+
+
+class InterruptedByPersonError(Exception):
+    """Ctrl-C, SIGTERM or a closed terminal; what was under way has been left in order."""
+
+
+async def guarded(work: Coroutine[Any, Any, T], rack: Callable[[], Rack | None]) -> T:
+    """Do `work`; a signal cancels it, and whatever it holds is left in order before this ends.
+
+    Raises:
+        InterruptedByPersonError: it was cancelled.
+    """
+    task = asyncio.ensure_future(work)
+    presses = 0
+
+    def pressed() -> None:
+        nonlocal presses
+        presses += 1
+        held = rack()
+        if presses >= GIVE_UP_PRESSES and held is not None:
+            held.abandoned = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, pressed)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise InterruptedByPersonError from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
 
 
 async def confirm(console: Console, question: str, *, yes: bool) -> bool:

@@ -118,6 +118,8 @@ def try_string(
     nobody = yield frozenset()
     offset_v = nobody.string_v
     good = [int(k) for k in np.flatnonzero(testable & sound)]
+    spare = [k for k in good if only is None or k not in only]
+    good = spare if len(spare) >= size else good
     base = yield from _find_base(volts, good, size, offset_v)
     wanted = [int(k) for k in np.flatnonzero(testable)] if only is None else list(only)
     tried = yield from _try_each(volts, [m for m in wanted if m not in base], base)

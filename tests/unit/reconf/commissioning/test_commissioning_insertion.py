@@ -98,7 +98,10 @@ def test_a_module_of_another_voltage_is_told():
 
 
 def test_only_some_may_be_asked_for():
-    assert [t.module for t in Bench([44.0] * 6).run(only=[3]).tried] == [3]
+    result = Bench([44.0] * 6).run(only=[0])
+    assert [t.module for t in result.tried] == [0]
+    assert 0 not in result.base
+    assert len(result.base) == 2
 
 
 def test_less_room_means_a_smaller_base_and_none_at_all_is_refused():
