@@ -11,15 +11,19 @@ from optimizer.bound import Column, PricedStrings
 from optimizer.certify import certify
 from optimizer.currents import Padded
 from optimizer.explain import bindings
+from optimizer.fixed import make, objective
 from optimizer.model import Model, at_power, build
 from optimizer.result import AllocationInput, AllocationResult, Inaccurate, Infeasible, Plan, Policy
 from optimizer.search import Found, budget_for, search
 from optimizer.solution import Solution, cost_of
 from optimizer.solve import deliverable, from_prices, solve
 from optimizer.structured import engine_for
+from reconf.errors import SolverError
 from reconf.protection.envelope import Insertion
 from reconf.site import Site
 
+REFERENCE_AGREES_FRAC = 1e-6
+"""Difference of the costs of both solvers that is still agreement."""
 GAP_OF_POWER_FRAC = 0.02
 """A gap below this share of the power is no reason to distrust a plan, however small its losses are."""
 SHORT_FRAC = 1e-6
@@ -38,9 +42,48 @@ def allocate(site: Site, asked: AllocationInput) -> AllocationResult:
     served = at_power(model, min(model.power_w, float(deliverable(model).sum())))
     solution = solve(served, asked)
     found = proven(served, asked, solution)
+    differs = ""
+    if site.allocator.solver == "reference":
+        found, differs = by_reference(served, found)
     plan = to_plan(site, served, asked, found.solution, model.power_w - served.power_w)
     plan = replace(plan, solve_ms=1e3 * (time.perf_counter() - began))
+    if differs:
+        return Inaccurate(interval=asked.interval, reason=differs, plan=plan)
     return judged(site, served, asked, plan, found)
+
+
+def by_reference(model: Model, found: Found) -> tuple[Found, str]:
+    """The plan's fixed-current problem answered by the reference (`allocator.solver: reference`).
+
+    String currents and trim are those of the search; what is solved anew is the problem both solvers take.
+
+    Returns:
+        The answer, and what is wrong with it where the two do not agree (empty where they do).
+    """
+    from optimizer.problem import reference_for
+
+    solution = found.solution
+    fixed = make(model, solution.current_a, solution.trim_a)
+    try:
+        answer = reference_for(tuple(int(i) for i in model.start)).solve(fixed)
+    except SolverError as error:
+        return found, f"reference: {error}"
+    ours = objective(fixed, solution.through_a)
+    difference = abs(ours - answer.cost) / max(abs(ours), abs(answer.cost), 1.0)
+    q = np.clip(answer.q, fixed.lo, fixed.hi)
+    solved = replace(
+        solution,
+        through_a=q,
+        bus_w=fixed.g * model.string_sum(fixed.v * q) - fixed.k,
+        price=answer.price,
+        string_price=answer.string_price,
+    )
+    reason = (
+        ""
+        if difference <= REFERENCE_AGREES_FRAC
+        else (f"structured solver and reference differ by {difference:.1e} of the cost")
+    )
+    return replace(found, solution=solved), reason
 
 
 def proven(model: Model, asked: AllocationInput, solution: Solution) -> Found:
@@ -109,7 +152,7 @@ def to_plan(site: Site, model: Model, asked: AllocationInput, solution: Solution
     unserved = short_w + max(cost.unserved_w, 0.0)
     return Plan(
         interval=asked.interval,
-        policy=Policy.STRUCTURED,
+        policy=Policy.REFERENCE if site.allocator.solver == "reference" else Policy.STRUCTURED,
         string_current_a=model.sign * solution.current_a,
         string_power_w=model.sign * solution.bus_w,
         duty_frac=np.clip(duty, 0.0, 1.0),

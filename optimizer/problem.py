@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cvxpy
@@ -120,6 +121,12 @@ class ReferenceProblem:
             self.constraints["window_max"].dual_value
         )
         return FixedSolution(q, price, fixed.g * price + window, unserved_w(fixed, q), objective(fixed, q))
+
+
+@lru_cache(maxsize=2)
+def reference_for(start: tuple[int, ...]) -> ReferenceProblem:
+    """The problem of a site whose strings begin at `start`: compiled once per process, fed many times."""
+    return ReferenceProblem(np.array(start, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)

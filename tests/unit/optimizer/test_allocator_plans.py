@@ -132,3 +132,16 @@ def test_explanation_names_the_limit_that_keeps_a_module_out() -> None:
     assert "planned 12.00 kW" in " ".join(explain_site(site, moment))
     with pytest.raises(ValueError, match="no module"):
         explain_module(site, moment, "nobody")
+
+
+@pytest.mark.parametrize("seed", [1, 6])
+def test_site_file_may_ask_for_the_reference_solver(seed: int) -> None:
+    site, asked = draw_case(24, 2, seed)
+    ours = planned(site, asked)
+    site = replace(site, allocator=replace(site.allocator, solver="reference"))
+    answer = allocate(site, asked)
+    assert isinstance(answer, Plan)
+    assert answer.policy is Policy.REFERENCE
+    assert ours.policy is Policy.STRUCTURED
+    assert answer.cost_w == pytest.approx(ours.cost_w, rel=1e-4)
+    np.testing.assert_allclose(answer.duty_frac, ours.duty_frac, atol=1e-4)
