@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 
 import numpy as np
 
 from reconf.actuation import ConverterMode
-from reconf.arrays import FloatArray, IntArray
+from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.cells import CellBank
 from reconf.errors import ParameterError
 from reconf.readings import SiteImage
 from reconf.site import Site
+from reconf.twin.bus import BUS_CAPACITANCE_F, BusMaster
 from reconf.twin.electrical import (
     CellState,
     Flow,
@@ -38,7 +40,6 @@ from reconf.twin.plant_state import (
 from reconf.twin.thermal import RackHeat
 from reconf.twin.truth import Truth
 
-BUS_CAPACITANCE_F = 0.020
 HEATSINK_RISE_K = 35.0
 """Rise of a converter's heatsink at its full rating; a usual design point of fan-cooled converters."""
 HEATSINK_TIME_S = 600.0
@@ -92,6 +93,7 @@ class Plant:
         self._outside = np.zeros(s, dtype=np.bool_)
         self._power_w = np.zeros(s)
         self._string_a = np.zeros(s)
+        self._master = BusMaster()
         self._constants: dict[float, StepConstants] = {}
         self._rack = RackHeat(self.bank, self.topology, site.thermal)
         self._enthalpy_start_j = self.enthalpy_j()
@@ -123,6 +125,7 @@ class Plant:
         duty = np.where(self.inputs.inserted, self.inputs.duty_frac, 0.0)
         modules = ModuleResponse.of(response)
         trim, solved = self._solve(modules, duty, dt_s)
+        self._master.commit()
         string_a = self.faults.polarity * solved.current_a[self.topology.string_of]
         current = duty * string_a + trim
         leakage = response.ocv_v * self._mask / self.faults.leakage_ohm
@@ -213,7 +216,7 @@ class Plant:
         """Solve all strings; a string in mode BUS_VOLTAGE gives what the others leave."""
         inputs = self.inputs
 
-        def solve(power_w: FloatArray) -> StringSolution:
+        def solve(power_w: FloatArray, before_w: FloatArray) -> StringSolution:
             return solve_strings(
                 self.converters,
                 a,
@@ -223,19 +226,38 @@ class Plant:
                 inputs.current_limit_a,
                 inputs.contactor_closed,
                 self._outside,
-                self._power_w,
+                before_w,
                 dt_s,
             )
 
         master = inputs.mode == ConverterMode.BUS_VOLTAGE
         if not master.any():
-            return solve(inputs.power_setpoint_w)
-        others = solve(np.where(master, 0.0, inputs.power_setpoint_w))
-        target = float(inputs.bus_voltage_setpoint_v[master][0])
-        refill = 0.5 * BUS_CAPACITANCE_F * (target**2 - self.bus_voltage_v**2) / max(dt_s, 0.02)
+            self._master.release()
+            return solve(inputs.power_setpoint_w, self._power_w)
+        held = self._held(master, a, solve, dt_s)
+        # what holds the bus is not slewed: it is as fast as BUS_TIME_S lets it be
+        return solve(np.where(master, held, inputs.power_setpoint_w), np.where(master, held, self._power_w))
+
+    def _held(
+        self,
+        master: BoolArray,
+        emf_v: FloatArray,
+        solve: Callable[[FloatArray, FloatArray], StringSolution],
+        dt_s: float,
+    ) -> float:
+        """Mean power of the string that holds the bus over the step [W]."""
+        inputs = self.inputs
+        s = int(np.flatnonzero(master)[0])
+        least, most = (
+            solve(np.where(master, w, inputs.power_setpoint_w), np.where(master, w, self._power_w))
+            for w in (-self.converters.power_rating_w, self.converters.power_rating_w)
+        )
         drawn = 0.0 if np.isnan(inputs.pcs_power_w) else inputs.pcs_power_w
-        left = drawn + refill - float(others.bus_power_w[~master].sum())
-        return solve(np.where(master, left / master.sum(), inputs.power_setpoint_w))
+        others = float(most.bus_power_w[~master].sum())
+        return self._master.mean_power_w(
+            self.bus_voltage_v, float(emf_v[s]), float(inputs.bus_voltage_setpoint_v[s]), drawn - others,
+            (float(least.bus_power_w[s]), float(most.bus_power_w[s])), dt_s,
+        )  # fmt: skip
 
     def _book(
         self,
