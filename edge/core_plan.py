@@ -19,6 +19,8 @@ from reconf.site import Site
 
 ASK_AGAIN_FRAC = 0.02
 """A set point that moved by this share of the site's rating is worth a new plan before its time."""
+OUTRUN_FRAC = 0.9
+"""A limit that fell below this share of the planned current is worth one as well (at the knee)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def plan(
             reason="no string is connected", next_at_s=given.now_s,
         )  # fmt: skip
         return Planned(idle, None, connected, 0.0, power_w, began=False)
-    early = _moved(site, state.asked_w, power_w)
+    early = _moved(site, state.asked_w, power_w) or _outrun(site, book, envelope, given.now_s)
     changed = bool(np.any(known != connected)) or _turned(state.asked_w, power_w)
     if given_up(book, given.now_s, site.timing.interval_s):
         book = overdue(book, rule)
@@ -105,6 +107,16 @@ def plan(
 def _moved(site: Site, asked_w: float, power_w: float) -> bool:
     """The set point has moved enough to plan anew."""
     return abs(power_w - asked_w) > ASK_AGAIN_FRAC * rated_w(site)
+
+
+def _outrun(site: Site, book: PlanBook, envelope: Envelope, now_s: float) -> bool:
+    """A module that the plan counts on may no longer carry the planned current; looked at once a slot."""
+    plan = book.plan
+    if plan is None or now_s - book.asked_at_s < site.timing.slot_s - 1e-9:
+        return False
+    current = plan.string_current_a[site.topology.string_of]
+    limit = np.where(current > 0.0, envelope.discharge_now_a, envelope.charge_now_a)
+    return bool(((plan.duty_frac > 0.0) & (limit < OUTRUN_FRAC * np.abs(current))).any())
 
 
 def _turned(asked_w: float, power_w: float) -> bool:

@@ -17,6 +17,10 @@ BAND_FRAC = 0.006
 """Residual that is allowed to stand, as a share of the module's remaining charge."""
 BAND_MIN_SLOTS = 1.0
 BAND_MAX_SLOTS = 12.0
+KNEE_S = 90.0
+"""A string whose charge is used up within this time is at its knee: limits fall from slot to slot."""
+KNEE_TIGHT = 1.5
+"""Limits below this many times the current then leave no room for the coming slot."""
 REST_C = 0.02
 """Below this C-rate a string rests: nothing is switched that need not be."""
 
@@ -37,6 +41,8 @@ class StringView:
     """Instantaneous limits in the direction of the plan."""
     limit_both_a: FloatArray
     band: FloatArray
+    left_ah: FloatArray
+    """Charge left in the direction of the plan."""
     sign: float
     power_w: float
     """Planned at the bus, magnitude."""
@@ -89,6 +95,7 @@ class StringView:
             limit_a=out if sign > 0 else into,
             limit_both_a=np.minimum(out, into),
             band=np.clip(BAND_FRAC * left / slot_ah, BAND_MIN_SLOTS, BAND_MAX_SLOTS),
+            left_ah=left,
             sign=sign,
             power_w=min(abs(signed), float(ceiling[string])),
             planned_a=current,
@@ -173,11 +180,42 @@ class StringView:
                 if pool.size == 0:
                     break
                 chosen[pool[want[pool].argmin()]] = False
+            elif self._at_knee(chosen, current):
+                more = self._more_power(chosen)
+                if not more.any():
+                    break
+                chosen |= more
             elif weak.any() and self._reaches_without(chosen, weak, current):
                 chosen &= ~weak
             else:
                 break
         return chosen
+
+    def _more_power(self, chosen: BoolArray) -> BoolArray:
+        """Modules that raise the power the string can give: more voltage at a current that all carry.
+
+        At the knee every limit falls below the current within seconds. More modules at less current serve on,
+        and how evenly the last seconds are spread no longer matters.
+        """
+        least = float(self.limit_a[chosen].min(initial=np.inf))
+        if not np.isfinite(least):
+            return np.zeros_like(chosen)
+        free = np.flatnonzero(self.allowed & ~chosen)
+        free = free[np.argsort(-self.limit_a[free], kind="stable")]
+        volts = self.voltage_v(chosen, 0.0) + np.cumsum(self.emf_v[free] + self.r_ohm[free] * least)
+        power = np.where(volts <= self.window_max_v, volts * np.minimum(self.limit_a[free], least), 0.0)
+        more = np.zeros_like(chosen)
+        if power.size and power.max() > self.voltage_v(chosen, 0.0) * least * (1.0 + 1e-9):
+            more[free[: int(power.argmax()) + 1]] = True
+        return more
+
+    def _at_knee(self, chosen: BoolArray, current: float) -> bool:
+        """Whether most of the string is nearly used up and stands close to its limits."""
+        free = chosen & ~self.forced
+        if not free.any() or current <= 0.0:
+            return False
+        left_s = 3600.0 * float(np.median(self.left_ah[free])) / current
+        return left_s < KNEE_S and float(np.median(self.limit_a[free])) < KNEE_TIGHT * current
 
     def _pool(self, chosen: BoolArray, current: float) -> IntArray:
         """Modules that may come in: such as carry the current, else any; their limit then stops the power."""

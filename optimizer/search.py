@@ -24,7 +24,7 @@ from optimizer.model import BALANCE_STIFFNESS, Model
 from optimizer.solution import Solution, cost_of
 from reconf.arrays import FloatArray
 
-MEET_FRAC = 5e-3
+MEET_FRAC = 1e-2
 """Plan and bound meet when they are this close, as a share of the plan's losses."""
 SMALL_SITE_MODULES, SMALL_SITE_WORK = 400, 10_000
 """Up to so many modules, string bounds times modules of a string: 0.05 to 0.25 s on one x86 core."""

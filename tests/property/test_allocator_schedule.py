@@ -177,3 +177,26 @@ def test_duty_nodes_run_by_themselves_only_where_the_window_allows_it() -> None:
         without = command.inserted & ~command.duty_mode
         volts = float((asked.estimate.ocv_v - asked.estimate.r0_ohm * command.trim_current_a) @ without)
         assert volts >= asked.envelope.string_voltage_min_v[0]
+
+
+def test_at_the_knee_more_modules_at_less_current_serve_on() -> None:
+    site, asked = draw_case(24, 1, 5)
+    plenty = np.full(24, 90.0)
+    estimate = asked.estimate
+    power_w = float(estimate.capacity_ah @ estimate.ocv_v) / 3.0
+    envelope = replace(
+        asked.envelope, discharge_now_a=plenty, discharge_avg_a=plenty, insertion=np.zeros(24, dtype=np.uint8)
+    )
+    asked = replace(asked, envelope=envelope, request=replace(asked.request, power_w=power_w))
+    plan = answer(site, asked)
+    assert float(plan.duty_frac.sum()) < 23.0
+    # an instant later nearly nothing is left, and every limit stands at 95 % of the planned current
+    current = abs(float(plan.string_current_a[0]))
+    empty = replace(estimate, remaining_ah=np.full(24, current * 30.0 / 3600.0))
+    tight = replace(envelope, discharge_now_a=np.linspace(0.95, 1.0, 24) * current)
+    for left, expected in ((empty, 24), (estimate, 23)):
+        scheduler = Scheduler(site)
+        scheduler.accept(plan, 0.0)
+        command = scheduler.slot(0.0, left, tight, standing(site, asked), asked.request.connected)
+        inside = int(command.inserted.sum())
+        assert inside == expected if expected == 24 else inside <= expected
