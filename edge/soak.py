@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,18 +117,42 @@ CAMPAIGNS: tuple[Campaign, ...] = (
 )  # fmt: skip
 
 
-def run_campaign(campaign: Campaign) -> Outcome:
-    """Run one campaign in a process of its own."""
+TESTS = Campaign(
+    "tests marked soak", ("-m", "soak", "--timeout", "86400", "tests"), "all pass", lambda f: f["exit"] == 0,
+    ("exit",),
+)  # fmt: skip
+"""The tests that are marked as long: arguments of pytest instead of `reconf`."""
+
+
+def chosen(only: Sequence[str]) -> tuple[Campaign, ...]:
+    """Every campaign, or those whose name holds one of `only`; none where nothing fits."""
+    return tuple(c for c in (*CAMPAIGNS, TESTS) if not only or any(part in c.name for part in only))
+
+
+def run(campaign: Campaign) -> Outcome:
+    """Run one campaign in a process of its own; whatever goes wrong with it is an outcome."""
     began = time.perf_counter()
+    figures: Mapping[str, Any] = {}
     try:
-        figures = _figures(campaign.command)
+        figures = _tested(campaign.command) if campaign is TESTS else _figures(campaign.command)
         ok, text = bool(campaign.reached(figures)), ""
     except (CampaignError, KeyError, TypeError) as error:
-        figures, ok, text = {}, False, f"{type(error).__name__}: {error}"
+        ok, text = False, f"{type(error).__name__}: {error}"
     return Outcome(campaign, ok, figures, time.perf_counter() - began, text)
 
 
+def _tested(arguments: Sequence[str]) -> Mapping[str, Any]:
+    """Exit code of pytest; its words go to stderr."""
+    command = [sys.executable, "-m", "pytest", "-q", *arguments]
+    return {"exit": subprocess.run(command, stdout=sys.stderr, check=False).returncode}  # noqa: S603 - our own tests
+
+
 def _figures(command: Sequence[str]) -> Mapping[str, Any]:
+    """What a command of `reconf` gave as JSON; a command that ends with an error reaches nothing.
+
+    Raises:
+        CampaignError: no figures came, or it ended with an error.
+    """
     done = subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-m", "edge.cli", *command], stdout=subprocess.PIPE, text=True, check=False
     )
@@ -136,24 +160,6 @@ def _figures(command: Sequence[str]) -> Mapping[str, Any]:
         figures: dict[str, Any] = json.loads(done.stdout)
     except ValueError as error:
         raise CampaignError(f"exit {done.returncode}, no figures") from error
+    if done.returncode != 0:
+        raise CampaignError(f"exit {done.returncode} after {json.dumps(figures)[:200]}")
     return figures
-
-
-def run_tests() -> Outcome:
-    """The tests that are marked as long."""
-    campaign = Campaign("tests marked soak", (), "all pass", lambda f: f["exit"] == 0, ("exit",))
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "soak", "--timeout", "86400", "tests"],
-        stdout=sys.stderr, check=False,
-    )  # fmt: skip
-    return Outcome(campaign, done.returncode == 0, {"exit": done.returncode}, time.perf_counter() - began)
-
-
-def run_all(only: Sequence[str]) -> Iterator[Outcome]:
-    """Every campaign (or those whose name holds one of `only`), one after the other."""
-    for campaign in CAMPAIGNS:
-        if not only or any(part in campaign.name for part in only):
-            yield run_campaign(campaign)
-    if not only or any(part in "tests marked soak" for part in only):
-        yield run_tests()
