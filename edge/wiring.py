@@ -140,6 +140,7 @@ async def daemon(
     clock = clock or ScaledClock(scale=options.time_scale)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the worker: small problems, one core
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
+    ledger_executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
     store, trouble = open_store(options)
     trusted = date_trusted(options.clock, commands_local=is_loopback(site.mqtt.host))
 
@@ -166,7 +167,14 @@ async def daemon(
             )
             # where no state directory was asked for, nothing can be put on record and nobody expects it
             missing = trouble if store is None and options.state_dir is not None else ""
-            link = MqttLink(site, store=store, executor=executor, around=around, store_text=missing)
+            link = MqttLink(
+                site,
+                store=store,
+                executor=executor,
+                ledger_executor=ledger_executor,
+                around=around,
+                store_text=missing,
+            )
         south = Southbound(site, read_only=options.read_only, wall=clock.wall_s)
         async with OptimizerWorker(site, clock, allocate=allocate) as worker, south:
             made = Daemon(
@@ -207,7 +215,8 @@ async def daemon(
             ):
                 yield made
     finally:
-        executor.shutdown(wait=True)
+        for one in (ledger_executor, executor):
+            one.shutdown(wait=True)
         if store is not None:
             store.close()
 

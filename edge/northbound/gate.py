@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import structlog
 
-from edge.northbound.actions import ActionArgs, EmergencyStop, RequestSnapshot, SetMode
+from edge.northbound.actions import ActionArgs, EmergencyStop
+from edge.northbound.command_log import Blocking, CommandLog
 from edge.northbound.contract import Accept, InHand, Known, Refuse, Repeat, issuers_of, judge
 from edge.northbound.envelope import Envelope
 from edge.northbound.payloads import Reply
@@ -30,22 +31,12 @@ from edge.store.ledger import Ledger, StoredReply
 from reconf.errors import StoreError
 from reconf.site import Site
 
-T = TypeVar("T")
-Blocking = Callable[[Callable[[], T]], Awaitable[T]]
-
 QUEUE_MAX = 32
 """Commands that may wait for control."""
 STOPS_MAX = 8
 """Emergency stops that may wait for control; the first of them is enough."""
 ANSWER_TIMEOUT_S = 15.0
 """Wall time control has for an answer: a tick and more."""
-RECORD_S = 5.0
-"""Wall time the disk has to take an order before it is refused."""
-STANDBY_WAITS_S = 1.0
-"""Wall time that standby, and the reply to a stop, wait for the disk."""
-FOREVER_S = 86_400.0
-WRITES_MAX = 128
-"""Entries that may wait for the disk; a disk that hangs for long is asked no more."""
 REPLIES_REMEMBERED = 10_000
 NOT_TAKEN = frozenset(("busy", "not_recordable"))
 """Refusals after the contract that leave id and sequence unused: the same command may be sent again."""
@@ -114,15 +105,13 @@ class CommandGate:
         """Refusals since start, by reason."""
         self.dropped = 0
         """Messages not even looked at because too many came."""
-        self.store_text = store_text
-        """Why the ledger could not be written last time; empty when it could."""
-        self._site, self._ledger, self._blocking = site, ledger, blocking
+        self.record = CommandLog(ledger, blocking, store_text)
+        self._site = site
         self._around, self._send = around, send
         self._issuers = issuers_of(site.mqtt)
         self._sequences: dict[str, int] = {}
         self._replies: dict[str, StoredReply] = {}
         self._pending: dict[str, str] = {}
-        self._writing: set[asyncio.Task[bool]] = set()
         self._later: dict[str, Outcome] = {}
         """Second words on commands whose first reply is not out yet."""
         screen = Screen(site.name, frozenset(self._issuers))
@@ -132,11 +121,16 @@ class CommandGate:
         self._log = structlog.get_logger("northbound")
 
     async def load(self) -> None:
-        """Read what earlier runs remember."""
-        if self._ledger is None:
-            return
-        self._sequences = await self._blocking(self._ledger.sequences)
-        self._replies = await self._blocking(self._ledger.replies)
+        """Read what earlier runs remember.
+
+        Raises:
+            StoreError: it cannot be read; that is told in refusals too.
+        """
+        try:
+            self._sequences, self._replies = await self.record.load()
+        except StoreError as error:
+            self.record.text = str(error)
+            raise
 
     def known(self) -> Known:
         """What a command is judged against now."""
@@ -209,11 +203,9 @@ class CommandGate:
 
     async def _ask(self, accepted: Accept, utc: datetime) -> Outcome:
         """Put a command on record, hand it to control, and wait for the answer."""
-        if not await self._on_record(accepted, utc):
-            text = (
-                f"the command log cannot be written ({self.store_text}); emergency_stop and standby are taken"
-            )
-            return Outcome("refused", "not_recordable", text)
+        if not await self.record.order(accepted, utc):
+            text = f"the command log cannot be written ({self.record.text})"
+            return Outcome("refused", "not_recordable", f"{text}; emergency_stop and standby are taken")
         answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         command = AcceptedCommand(
             accepted.envelope,
@@ -232,72 +224,15 @@ class CommandGate:
         except TimeoutError:
             return Outcome("refused", "no_answer", "control did not answer in time; it may still act on it")
 
-    async def _on_record(self, accepted: Accept, utc: datetime) -> bool:
-        """Whether the ledger has the order, or the order does not wait for that.
-
-        An emergency stop waits for nothing. Standby keeps its turn behind earlier commands, for a moment.
-        """
-        ledger, args = self._ledger, accepted.args
-        if isinstance(args, EmergencyStop | RequestSnapshot):
-            return True
-        standby = isinstance(args, SetMode) and args.mode == "standby"
-        if ledger is None:
-            return standby or not self.store_text
-        entry = {"kind": "order", "command": accepted.envelope.model_dump(mode="json", exclude_none=True)}
-        written = await self._written_within(
-            STANDBY_WAITS_S if standby else RECORD_S, lambda: ledger.audit([entry], utc)
-        )
-        return written or standby
-
-    async def _written_within(self, limit_s: float, work: Callable[[], Any]) -> bool:
-        """Whether the ledger was written in time; a disk that hangs is left to itself."""
-        if len(self._writing) >= WRITES_MAX:
-            return False
-        writing = asyncio.create_task(self._write(work))
-        self._writing.add(writing)
-        writing.add_done_callback(self._writing.discard)
-        try:
-            async with asyncio.timeout(limit_s):
-                return await asyncio.shield(writing)
-        except TimeoutError:
-            self.store_text = f"the disk has not answered for {limit_s:g} s"
-            self._log.error("ledger_not_written", error=self.store_text)
-            return False
-
     async def _settle(self, accepted: Accept, outcome: Outcome) -> None:
         """Sequence, reply and audit entry onto the disk, then the reply."""
         envelope, utc = accepted.envelope, self._around.utc()
         reply = self._reply(envelope.id, outcome, utc)
         stored = StoredReply(accepted.digest, reply.model_dump(mode="json"))
         self._remember(envelope.id, stored)
-        # its own, not the newest one seen: a later command that is still in hand has not used up anything yet
-        sequence = None if envelope.sequence is None else (envelope.issuer, envelope.sequence)
-        entry = {
-            "kind": "command",
-            "command": envelope.model_dump(mode="json", exclude_none=True),
-            "signed": accepted.signed,
-            "result": outcome.result,
-            "reason": outcome.reason,
-            "text": outcome.text,
-        }
-        ledger = self._ledger
-        if ledger is not None:
-            # what makes safe is answered even when the disk hangs; everything else is not acknowledged then
-            written = await self._written_within(
-                STANDBY_WAITS_S if acts_unrecorded(accepted.args) else FOREVER_S,
-                lambda: ledger.settle(
-                    utc=utc,
-                    command_id=envelope.id,
-                    digest=accepted.digest,
-                    reply=stored.reply,
-                    sequence=sequence,
-                    audit=entry,
-                    documents=outcome.documents,
-                ),
-            )
-            if not written:
-                text = f"{reply.text} (not on record: {self.store_text})"
-                reply = reply.model_copy(update={"text": text})
+        if not await self.record.settle(accepted, stored, outcome.documents, utc):
+            text = f"{reply.text} (not on record: {self.record.text})"
+            reply = reply.model_copy(update={"text": text})
         self._log.info(
             "command", id=envelope.id, issuer=envelope.issuer, action=envelope.action, result=outcome.result,
             reason=outcome.reason,
@@ -318,23 +253,7 @@ class CommandGate:
         }  # fmt: skip
         self._log.warning("command_refused", **{k: v for k, v in entry.items() if k != "kind"})
         self._not_audited = 0
-        ledger = self._ledger
-        if ledger is not None:
-            await self._written_within(RECORD_S, lambda: ledger.audit([entry], utc))
-
-    async def _write(self, work: Callable[[], Any]) -> bool:
-        """Write to the ledger; a failure is told, and control goes on."""
-        try:
-            await self._blocking(work)
-        except StoreError as error:
-            if not self.store_text:
-                self._log.error("ledger_not_written", error=str(error))
-            self.store_text = str(error)
-            return False
-        if self.store_text:
-            self._log.info("ledger_written_again")
-        self.store_text = ""
-        return True
+        await self.record.refusal(entry, utc)
 
     def _reply(self, command_id: str | None, outcome: Outcome, utc: datetime) -> Reply:
         return Reply(
@@ -365,13 +284,6 @@ class CommandGate:
         self._replies[command_id] = reply
         while len(self._replies) > REPLIES_REMEMBERED:
             self._replies.pop(next(iter(self._replies)))
-
-
-def acts_unrecorded(args: ActionArgs) -> bool:
-    """What makes a site safe does not wait for a disk; a snapshot changes nothing."""
-    return isinstance(args, EmergencyStop | RequestSnapshot) or (
-        isinstance(args, SetMode) and args.mode == "standby"
-    )
 
 
 def _set_once(future: asyncio.Future[Outcome], outcome: Outcome) -> None:

@@ -10,23 +10,24 @@ import asyncio
 import random
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Literal, TypeVar
 
 import aiomqtt
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from edge.northbound.gate import AcceptedCommand, CommandGate, Outcome, Surroundings
-from edge.northbound.ingress_link import Ear, IngressLink
+from edge.northbound.incoming import Incoming
+from edge.northbound.ingress_link import IngressLink
 from edge.northbound.mqtt_client import (
     FAILURE_FROM,
     CheckedClient,
     make_client,
 )
 from edge.northbound.outgoing import Message, Outgoing
-from edge.northbound.payloads import Availability, Heartbeat, Link, Reply
+from edge.northbound.payloads import Availability, Link, Reply
 from edge.northbound.renewal import CertificateWatch, TlsFiles
-from edge.northbound.shedding import may_be_stop
 from edge.northbound.tasks import end_tasks, pause, until
 from edge.northbound.topics import Topics
 from edge.store.store import Store
@@ -38,13 +39,8 @@ T = TypeVar("T")
 BACKOFF_FIRST_S = 0.5
 BACKOFF_LAST_S = 30.0
 GOODBYE_TIMEOUT_S = 2.0
-INGRESS_UP_S = 20.0
 STOP_TIMEOUT_S = 4.0
 """Wall time for a goodbye; a broker that does not answer gets none."""
-COMMAND_TASKS_MAX = 64
-"""Commands looked at or waiting for control at once; more are dropped."""
-TASKS_MAX = 96
-"""The same with emergency stops."""
 
 
 class MqttLink:
@@ -56,6 +52,7 @@ class MqttLink:
         *,
         store: Store | None,
         executor: Executor | None,
+        ledger_executor: Executor | None = None,
         around: Surroundings | None = None,
         rng: random.Random | None = None,
         own_ingress: bool = True,
@@ -67,6 +64,8 @@ class MqttLink:
             site: the site.
             store: state directory; without one nothing outlives the process.
             executor: one thread for the disk.
+            ledger_executor: one thread for the command log, so that a reply does not wait for telemetry; by
+                default the same.
             around: clocks and locks.
             rng: spreads reconnects.
             own_ingress: commands, and emergency stops, are heard by processes of their own, so that a flood
@@ -92,24 +91,17 @@ class MqttLink:
         self.gate = CommandGate(
             site,
             ledger=store.ledger if store else None,
-            blocking=self._blocking,
+            blocking=partial(self._blocking_in, ledger_executor or executor),
             around=self.around,
             send=self._send_reply,
             store_text=store_text,
         )
-        beats = self.topics.heartbeat if site.fallback.heartbeat_timeout_s > 0.0 else ""
-        commands = Ear("in", tuple(t for t in (self.topics.command, beats) if t), heartbeat=beats)
-        stops = Ear("stop", (self.topics.emergency_stop,), stops_only=True)
-        self._ears = (commands, stops)
-        self.ingress = tuple(IngressLink(site, ear, hear=self._dispatch) for ear in self._ears if own_ingress)
-        """The processes that hear: commands, and emergency stops."""
+        self.incoming = Incoming(site, self.topics, self.gate, self.around.wall_s, own_ingress=own_ingress)
         self._site, self._executor = site, executor
         self._rng = rng or random.Random()
         self._text = ""
         self._stop = asyncio.Event()
-        self._heartbeat_s: float | None = None
         self._certificate = CertificateWatch(TlsFiles.of(site.mqtt), self.around.utc)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("northbound")
 
     # what the daemon uses -------------------------------------------------------------------------
@@ -132,13 +124,18 @@ class MqttLink:
         """A later word on an accepted command: done or superseded."""
         self.gate.follow_up(command_id, outcome)
 
+    @property
+    def ingress(self) -> tuple[IngressLink, ...]:
+        """The processes that hear: commands, and emergency stops."""
+        return self.incoming.ingress
+
     def heartbeat_age_s(self) -> float | None:
         """Wall time since SCADA's last sign of life; None before the first."""
-        return None if self._heartbeat_s is None else self.around.wall_s() - self._heartbeat_s
+        return self.incoming.heartbeat_age_s()
 
     def beat(self) -> None:
         """A sign of life from SCADA, by whatever way it came."""
-        self._heartbeat_s = self.around.wall_s()
+        self.incoming.beat()
 
     def state(self) -> Link:
         """For the status."""
@@ -152,7 +149,7 @@ class MqttLink:
             text="; ".join(
                 text
                 for text in (
-                    self._text or self._ingress_text() or self._certificate.text,
+                    self._text or self.incoming.text or self._certificate.text,
                     *(alarm() for alarm in self.alarms),
                 )
                 if text
@@ -163,14 +160,14 @@ class MqttLink:
         """Stay connected until cancelled; then say offline, and put what is left on disk."""
         pump = asyncio.create_task(self.outgoing.pump())
         serve = asyncio.create_task(self._serve(pump))
-        hearing = {asyncio.create_task(ingress.run()) for ingress in self.ingress}
+        hearing = self.incoming.start()
         try:
             # aiomqtt does not bear a cancellation while it connects: the task is asked to end instead
             await asyncio.shield(serve)
         finally:
             self._stop.set()
             await asyncio.wait({serve}, timeout=STOP_TIMEOUT_S)
-            await end_tasks({serve, pump, *hearing, *self._tasks})
+            await end_tasks({serve, pump, *hearing, *self.incoming.tasks})
             await self.outgoing.close()
 
     # connection -----------------------------------------------------------------------------------
@@ -198,7 +195,6 @@ class MqttLink:
         try:
             await self.gate.load()
         except StoreError as error:
-            self.gate.store_text = str(error)
             self._log.error("ledger_not_read", error=str(error))
 
     async def _connection(self) -> None:
@@ -224,8 +220,7 @@ class MqttLink:
                     receive.result()
                 self.connected = False
                 if renewed.done():
-                    for ingress in self.ingress:
-                        ingress.renew()
+                    self.incoming.renew()
             finally:
                 self.outgoing.client = None
                 self.gate.dropped += client.shed
@@ -234,16 +229,12 @@ class MqttLink:
 
     async def _announce(self, client: CheckedClient) -> None:
         """Subscribe, say online, and bring what is retained up to date."""
-        heard = () if self.ingress else (topic for ear in self._ears for topic in ear.topics)
-        for topic in heard:
+        for topic in self.incoming.topics_here:
             for code in await client.subscribe(topic, qos=1):
                 number = code if isinstance(code, int) else int(code.value)
                 if number >= FAILURE_FROM:
                     raise aiomqtt.MqttError(f"the broker does not let us hear {topic} (reason code {number})")
-        # whoever reads `online` may command: first we listen
-        async with asyncio.timeout(INGRESS_UP_S):
-            for ingress in self.ingress:
-                await ingress.connected.wait()
+        await self.incoming.up()  # whoever reads `online` may command: first we listen
         await self._say(client, "online")
         for message in list(self.outgoing.retained.values()):
             await self.outgoing.send(client, message)
@@ -268,30 +259,7 @@ class MqttLink:
         """Messages to the gate; what cannot be looked at now is dropped and counted."""
         async for message in client.messages:
             payload = message.payload if isinstance(message.payload, bytes) else b""
-            self._dispatch(str(message.topic), payload, bool(message.retain))
-
-    def _dispatch(self, topic: str, payload: bytes, retained: bool) -> None:
-        """One message to whom it concerns."""
-        stops_only = topic == self.topics.emergency_stop
-        if topic == self.topics.heartbeat:
-            self._hear(payload, retained=retained)
-        elif len(self._tasks) >= (TASKS_MAX if stops_only or may_be_stop(payload) else COMMAND_TASKS_MAX):
-            self.gate.dropped += 1
-        else:
-            take = self.gate.take(payload, retained=retained, stops_only=stops_only)
-            task = asyncio.create_task(take)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    def _hear(self, payload: bytes, *, retained: bool) -> None:
-        """A sign of life from SCADA, if it is one."""
-        try:
-            heartbeat = Heartbeat.model_validate_json(payload)
-        except ValidationError:
-            return
-        issuers = {issuer.name for issuer in self._site.mqtt.issuers}
-        if not retained and (not issuers or heartbeat.issuer in issuers):
-            self.beat()
+            self.incoming.dispatch(str(message.topic), payload, bool(message.retain))
 
     def _found(self) -> None:
         """Connected: told once."""
@@ -306,16 +274,11 @@ class MqttLink:
 
     # small things ---------------------------------------------------------------------------------
 
-    def _ingress_text(self) -> str:
-        """Why commands or emergency stops are not heard, empty when they are."""
-        whats = ("commands", "emergency stops")
-        return "; ".join(f"{what}: {i.text}" for what, i in zip(whats, self.ingress, strict=False) if i.text)
-
     def _shed(self) -> int:
         """Messages dropped unseen on the present connection."""
         client = self.outgoing.client
         here = 0 if client is None else client.shed
-        return here + sum(ingress.shed for ingress in self.ingress)
+        return here + self.incoming.shed
 
     def _send_reply(self, reply: Reply) -> None:
         self.publish(self.topics.reply, reply)
@@ -328,4 +291,9 @@ class MqttLink:
 
     async def _blocking(self, work: Callable[[], T]) -> T:
         """Run what waits for the disk in the executor's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await self._blocking_in(self._executor, work)
+
+    @staticmethod
+    async def _blocking_in(executor: Executor | None, work: Callable[[], T]) -> T:
+        """The same in a thread of one's choice."""
+        return await asyncio.get_running_loop().run_in_executor(executor, work)

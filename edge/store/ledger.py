@@ -99,9 +99,8 @@ class Ledger:
 
     def put_all(self, values: Mapping[str, Any], utc: datetime) -> None:
         """Store several JSON values in one transaction."""
-        rows = [(key, json.dumps(value, allow_nan=False), utc_text(utc)) for key, value in values.items()]
         with self._database.transaction() as cursor:
-            cursor.executemany("INSERT OR REPLACE INTO document VALUES (?, ?, ?)", rows)
+            _put_documents(cursor, values, utc_text(utc))
 
     def get(self, key: str) -> Any:
         """The value under `key`, None when there is none."""
@@ -147,7 +146,6 @@ class Ledger:
             documents: JSON values to store with it, by key: what the command leaves behind.
         """
         stamp = utc_text(utc)
-        kept = [(k, json.dumps(v, allow_nan=False), stamp) for k, v in (documents or {}).items()]
         with self._database.transaction() as cursor:
             if sequence is not None:
                 cursor.execute(
@@ -164,7 +162,7 @@ class Ledger:
                     "DELETE FROM reply WHERE number <= (SELECT MAX(number) FROM reply) - ?",
                     (self._replies_kept,),
                 )
-            cursor.executemany("INSERT OR REPLACE INTO document VALUES (?, ?, ?)", kept)
+            _put_documents(cursor, documents or {}, stamp)
             _append_audit(cursor, {"utc": stamp, **audit})
 
     # audit ----------------------------------------------------------------------------------------
@@ -229,6 +227,12 @@ class Ledger:
         number = 0 if last is None else (int(last) + 1) % BDSEQ_CYCLE
         self.put("bdseq", number, utc)
         return number
+
+
+def _put_documents(cursor: Any, values: Mapping[str, Any], stamp: str) -> None:
+    """Store JSON values; they are looked up now, inside the transaction, so that threads cannot overtake."""
+    rows = [(key, json.dumps(value, allow_nan=False), stamp) for key, value in values.items()]
+    cursor.executemany("INSERT OR REPLACE INTO document VALUES (?, ?, ?)", rows)
 
 
 def _append_audit(cursor: Any, entry: Mapping[str, Any]) -> str:

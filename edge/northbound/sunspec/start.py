@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from edge.northbound.sunspec.devices import Devices
+from edge.northbound.sunspec.points import SunSpecOptions
 from edge.northbound.sunspec.security import ServerCertificates
-from edge.northbound.sunspec.server import Submit, SunSpecOptions, SunSpecServer
+from edge.northbound.sunspec.server import Submit, SunSpecServer
 from reconf.site import Site
 
 

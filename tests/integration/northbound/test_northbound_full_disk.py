@@ -110,7 +110,7 @@ async def test_full_disk(tiny_disk: Path) -> None:
             ballast.unlink()
             # refused changed nothing: the very same command may come again
             assert (await give(running)).result == "accepted"
-            assert link.gate.store_text == ""
+            assert link.gate.record.text == ""
         assert store.ledger.get("mode") == "standby"
         check = store.ledger.verify_audit()
         assert check.first_bad is None, check.text

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from northbound_broker_tools import command, site_at
 
-from edge.northbound import gate
+from edge.northbound import command_log
 from edge.northbound.gate import Outcome
 from edge.northbound.link import MqttLink
 from edge.store import Store
@@ -81,8 +81,8 @@ async def test_a_command_in_hand_uses_up_no_sequence_on_the_disk(tmp_path: Path)
 
 async def test_a_hanging_disk_stops_no_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others are refused after a while; standby waits a moment, a stop does not."""
-    monkeypatch.setattr(gate, "RECORD_S", 0.2)
-    monkeypatch.setattr(gate, "STANDBY_WAITS_S", 0.1)
+    monkeypatch.setattr(command_log, "RECORD_S", 0.2)
+    monkeypatch.setattr(command_log, "STANDBY_WAITS_S", 0.1)
     heard: list[Any] = []
     free = threading.Event()
     with Store.open(tmp_path / "state") as store, ThreadPoolExecutor(1) as executor:

@@ -24,7 +24,8 @@ from sunspec2.modbus.modbus import ModbusClientException
 
 from edge.northbound.sunspec.devices import BASE, Devices
 from edge.northbound.sunspec.layout import load_models, scale_for
-from edge.northbound.sunspec.server import GATHER_S, SunSpecOptions, SunSpecServer
+from edge.northbound.sunspec.points import SunSpecOptions
+from edge.northbound.sunspec.server import GATHER_S, SunSpecServer
 from edge.northbound.sunspec.view import SiteState
 from reconf.config import load_site
 from reconf.estimation.filter import estimate, initial_state

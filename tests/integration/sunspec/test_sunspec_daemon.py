@@ -22,7 +22,8 @@ from edge.northbound.contract import Accept, Known, judge
 from edge.northbound.gate import Outcome
 from edge.northbound.link import MqttLink
 from edge.northbound.sunspec.devices import Devices
-from edge.northbound.sunspec.server import GATHER_S, SunSpecOptions, SunSpecServer
+from edge.northbound.sunspec.points import SunSpecOptions
+from edge.northbound.sunspec.server import GATHER_S, SunSpecServer
 from edge.sunspec_feed import sunspec_feed
 from edge.supervisor import Daemon
 from edge.wiring import RunOptions, daemon
