@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from reconf.sequences import SiteMode
 from reconf.site import Site
 from reconf.twin.observe import TYPICAL, SensorNoise, observe
 from reconf.twin.plant import Plant
-from reconf.twin.plant_state import PlantInputs
 from reconf.twin.truth import Truth
 
 PHYSICS_STEP_MAX_S = 1.0
@@ -144,7 +143,8 @@ class Loop:
         self.plant = plant or Plant(site, truth, ambient_degc)
         self.core = ControlCore(site, saved)
         self.hooks = hooks or Hooks()
-        self._physics_step_s = physics_step_s
+        self.physics_step_s = physics_step_s
+        """Longest step of the physics; may be changed between ticks."""
         self._allocate = allocate
         self._rng = np.random.default_rng(seed)
         self._noise = noise
@@ -182,7 +182,7 @@ class Loop:
         self._ticks += 1
         if self.hooks.on_tick is not None:
             self.hooks.on_tick(outcome, self.plant, self.core)
-        parts = max(1, math.ceil(self.site.timing.tick_s / self._physics_step_s - 1e-9))
+        parts = max(1, math.ceil(self.site.timing.tick_s / self.physics_step_s - 1e-9))
         for _ in range(parts):
             self.plant.step(self.site.timing.tick_s / parts)
         return outcome
@@ -216,7 +216,8 @@ class Loop:
         closed = np.where(strings, closed, held.contactor_closed)
         duty = np.where(command.duty_mode, command.duty_frac, 1.0)
         plant.apply(
-            PlantInputs(
+            replace(
+                held,
                 inserted=inserted,
                 duty_frac=np.where(modules, duty, held.duty_frac),
                 trim_setpoint_a=np.where(modules, command.trim_current_a, held.trim_setpoint_a),

@@ -10,6 +10,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     "control": ("edge.cli.bench.control", "tick time, solve time, memory and wire share of the daemon"),
     "allocate": ("edge.cli.bench.allocate", "structured solver against cvxpy, certified gap"),
     "energy": ("edge.cli.bench.energy", "energy of the policies on the twin in closed loop"),
+    "bus": ("edge.cli.bench.bus", "DC bus held by an RC1: slot changes, load steps, loss of the master"),
     "estimate": ("edge.cli.bench.estimate", "time and memory of the state filter"),
     "soc": ("edge.cli.bench.soc", "SOC and capacity errors on the Leaf logs and the twin"),
     "integrity": ("edge.cli.bench.integrity", "lies found, false alarms"),
