@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edge.cli.output import input_errors, write_json
+
+
+class Case(StrEnum):
+    """Lots that can be drawn."""
+
+    EASY = "easy"
+    HARD = "hard"
 
 
 def register(app: typer.Typer) -> None:
@@ -17,6 +25,9 @@ def register(app: typer.Typer) -> None:
     def binning(
         modules: Annotated[int, typer.Option(help="Modules to assign", min=12)] = 10_000,
         parallel: Annotated[int, typer.Option(help="Modules in parallel at a position", min=1)] = 1,
+        case: Annotated[
+            Case, typer.Option(help="easy: one kind; hard: four, doubtful grades, nearly dead modules")
+        ] = Case.HARD,
         cells: Annotated[
             Path | None, typer.Option(help="Pulse table of real cells (ID, Q): the gain on them instead")
         ] = None,
@@ -36,7 +47,7 @@ def register(app: typer.Typer) -> None:
 
         with input_errors():
             if cells is None:
-                write_json(json, run(modules, seed, parallel))
+                write_json(json, run(modules, seed, parallel, case.value))
             else:
                 count, length = parse_strings(strings)
                 write_json(json, run_cells(cells, count, length, draws, seed))

@@ -4,9 +4,11 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from reconf.binning.assign import Layout, Objective, assign, group_gap_frac, sort_key
+from reconf.binning.assign import Layout, Objective, assign, group_bound_frac, group_gap_frac, sort_key
 from reconf.binning.compare import Ageing, assigned_energy_wh, compare, loaded, plan_energy_wh
 from reconf.binning.energy import string_charge_ah, string_energy_wh
 from reconf.binning.lot import lot_from_rows
@@ -88,6 +90,21 @@ def test_parallel_groups_come_close_to_the_mean_that_none_can_beat():
     gap = group_gap_frac(lot.capacity_ah[plan.index])
     assert gap < 0.02
     assert sorted([*plan.index.ravel(), *plan.shelf]) == list(range(96))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 4), st.integers(2, 5))
+def test_filling_in_rounds_keeps_its_proven_bound_and_pairs_are_exact(seed, parallel, length):
+    rng = np.random.default_rng(seed)
+    lot = lot_of(rng.uniform(10.0, 60.0, length * parallel))
+    plan = assign(lot, Layout(1, length, parallel), lot.capacity_ah)
+    filled = lot.capacity_ah[plan.index]
+    assert group_gap_frac(filled) <= group_bound_frac(filled) + 1e-12
+    if parallel == 2 and length <= 3:
+        found = float(filled.sum(axis=2).min())
+        orders = (list(order) for order in permutations(range(2 * length)))
+        best = max(float(lot.capacity_ah[o].reshape(length, 2).sum(axis=1).min()) for o in orders)
+        assert found == pytest.approx(best)
 
 
 def test_each_string_is_of_one_voltage_and_the_better_kind_is_taken():
