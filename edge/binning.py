@@ -203,7 +203,7 @@ def print_bins(bins: Mapping[str, Any], console: Console) -> None:
         console.print(
             f"Parallel groups: the smallest is {bins['group_gap']:.2%} below the mean of its string. No "
             f"grouping passes the mean, so this one is proven within {bins['group_gap']:.2%} of the best "
-            f"(filling in rounds never loses more than {bins.get('group_bound', bins['group_gap']):.2%} here)."
+            f"(filling in rounds loses {bins.get('group_bound', bins['group_gap']):.2%} here at worst)."
         )
     table = Table("string", "modules", "SOH weakest", "SOH strongest", "serials from .. to")
     for string in bins["strings"][:30]:

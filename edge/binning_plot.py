@@ -77,7 +77,9 @@ def draw_energy_now(axes: Any, bins: Mapping[str, Any]) -> None:
         now = worth["now_kwh"]
         axes.bar(x, now, color=COLOURS[name], width=0.66)
         axes.errorbar(x, now, yerr=[[max(now - low, 0)], [max(high - now, 0)]], color=INK, capsize=3, lw=1)
-        axes.text(x, 0.5 * now, f"{now:.1f}\n{worth['utilisation']:.1%}", ha="center", fontsize=8, color=INK)
+        ink = "white" if name == "planned" else INK
+        text = f"{kwh_text(now)}\n{worth['utilisation']:.1%}"
+        axes.text(x, 0.5 * now, text, ha="center", va="center", fontsize=8.5, color=ink)
     axes.axhline(bins["bound_kwh"], color=FAINT, lw=0.9, ls=(0, (4, 3)))
     axes.text(-0.4, bins["bound_kwh"], "upper bound", fontsize=7.5, color=FAINT, va="bottom")
     axes.set_xticks(range(len(bins["energy"])))
@@ -104,14 +106,14 @@ def draw_energy_years(axes: Any, bins: Mapping[str, Any]) -> None:
 
 
 def draw_strings(axes: Any, bins: Mapping[str, Any]) -> None:
-    """SOH of every module by string, with its standard deviation."""
+    """SOH of every module by string, with its 90 % interval."""
     shown = bins["strings"][:MAX_STRINGS]
-    plain(axes, "SOH of the modules in each string (whisker: one standard deviation)")
+    plain(axes, "SOH of the modules in each string (whisker: 90 % interval)")
     for x, string in enumerate(shown):
         modules = [m for group in string["positions"] for m in group]
         where = x + np.linspace(-0.33, 0.33, len(modules))
         axes.errorbar(
-            where, [100 * m["soh_frac"] for m in modules], yerr=[100 * m["soh_std_frac"] for m in modules],
+            where, [100 * m["soh_frac"] for m in modules], yerr=[164.5 * m["soh_std_frac"] for m in modules],
             fmt="o", ms=2.6, lw=0.6, color="#0072B2", ecolor="#b9d4e6",
         )  # fmt: skip
     axes.set_xticks(range(len(shown)))
@@ -143,15 +145,26 @@ def draw_scatter(
     axes: Any, soh_frac: Sequence[float], std_frac: Sequence[float], scale: Sequence[float]
 ) -> None:
     """SOH against resistance."""
-    plain(axes, "Resistance over new against SOH; outliers ringed")
     x, y = 100 * np.asarray(soh_frac), np.asarray(scale)
+    if np.ptp(y) == 0.0:
+        plain(axes, "Resistance against SOH")
+        axes.text(0.5, 0.5, "resistance was not measured", ha="center", va="center",
+                  transform=axes.transAxes, fontsize=9, color=FAINT)  # fmt: skip
+        axes.set_axis_off()
+        return
+    plain(axes, "Resistance over new against SOH; far from the rest: ringed")
     axes.errorbar(
-        x, y, xerr=100 * np.asarray(std_frac), fmt="o", ms=3, lw=0.5, color="#0072B2", ecolor="#b9d4e6"
+        x, y, xerr=164.5 * np.asarray(std_frac), fmt="o", ms=3, lw=0.5, color="#0072B2", ecolor="#b9d4e6"
     )
     odd = outliers(x) | outliers(y)
     axes.scatter(x[odd], y[odd], s=60, facecolors="none", edgecolors="#D55E00")
     axes.set_xlabel("SOH [%]", fontsize=8.5, color=INK)
     axes.set_ylabel("resistance / new", fontsize=8.5, color=INK)
+
+
+def kwh_text(value: float) -> str:
+    """Three digits at most: `2.31`, `23.1`, `231`."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def outliers(values: Any) -> Any:

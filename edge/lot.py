@@ -33,6 +33,7 @@ TESTS: Final = (
     ("full charge and discharge at C/3", 7.0, CAPACITY_STD_FRAC),
 )
 """(test, hours, standard deviation of the SOH it gives); pulses: `reconf bench soh`."""
+OUTLIERS_SHOWN: Final = 8
 NARROW_FRAC: Final = 0.012
 """A module known this well needs no further capacity test."""
 
@@ -188,8 +189,10 @@ def print_lot(graded: Sequence[Graded], console: Console) -> None:
     rates = np.array([g.self_discharge_mv_per_day for g in graded if g.self_discharge_mv_per_day is not None])
     leaking = outliers(rates) if len(rates) else []
     with_rate = [g for g in graded if g.self_discharge_mv_per_day is not None]
-    for g in odd:
-        console.print(f"outlier: {g.serial} SOH {g.soh_frac:.1%}")
+    if odd:
+        named = ", ".join(f"{g.serial} {g.soh_frac:.1%}" for g in odd[:OUTLIERS_SHOWN])
+        more = f" and {len(odd) - OUTLIERS_SHOWN} more" if len(odd) > OUTLIERS_SHOWN else ""
+        console.print(f"far from the lot's median ({float(np.median(soh)):.1%}): {named}{more}")
     for g, bad in zip(with_rate, leaking, strict=True):
         if bad and (g.self_discharge_mv_per_day or 0.0) > float(np.median(rates)):
             console.print(f"leaks: {g.serial} loses {g.self_discharge_mv_per_day:.1f} mV a day")

@@ -19,6 +19,7 @@ from edge.binning_plot import (
     draw_histogram,
     draw_scatter,
     draw_strings,
+    kwh_text,
     new_figure,
 )
 from edge.inventory.paper import heading, latin, new_pdf, table
@@ -41,6 +42,10 @@ td,th{border-bottom:1px solid #d7dde3;padding:.3em .6em;text-align:left}img{widt
 """
 
 
+CHAPTER_MM = 105.0
+"""Height of a chapter's title, text and picture on A4."""
+
+
 def headline(bins: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The figures to remember."""
     energy = bins["energy"]
@@ -49,12 +54,15 @@ def headline(bins: Mapping[str, Any]) -> list[tuple[str, str]]:
     gain_life = plan["mean_of_years_kwh"] / energy["sorted_fixed"]["mean_of_years_kwh"] - 1.0
     return [
         (
-            f"{plan['now_kwh']:.0f} kWh",
+            f"{kwh_text(plan['now_kwh'])} kWh",
             f"per full discharge, {plan['utilisation']:.1%} of what is in the modules",
         ),
         (f"{plan['now_kwh'] / chance['now_kwh'] - 1.0:+.0%}", "against fixed strings built at random"),
         (f"{gain_life:+.0%}", f"against sorted fixed strings, mean of {years} years"),
-        (f"{bins['promised_kwh']:.0f} kWh", f"reached with {bins['request']['confidence']:.0%} probability"),
+        (
+            f"{kwh_text(bins['promised_kwh'])} kWh",
+            f"reached with {bins['request']['confidence']:.0%} probability",
+        ),
     ]
 
 
@@ -64,6 +72,12 @@ def build_parts(bins: Mapping[str, Any], cards: Sequence[Passport]) -> list[dict
     lot = modules + list(bins["shelf"])
     request = bins["request"]
     parts: list[dict[str, Any]] = [
+        {
+            "title": "In short",
+            "text": _short_texts(bins, cards, lot),
+            "figure": None,
+            "rows": [],
+        },
         {
             "title": "The lot",
             "text": [_lot_text(bins, cards, lot)],
@@ -103,6 +117,39 @@ def build_parts(bins: Mapping[str, Any], cards: Sequence[Passport]) -> list[dict
     return parts
 
 
+def _short_texts(
+    bins: Mapping[str, Any], cards: Sequence[Passport], lot: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """What a reader who has one minute should know, without a word of the trade unexplained."""
+    soh = [m["soh_frac"] for m in lot]
+    energy, request = bins["energy"], bins["request"]
+    chance, plan = energy["random_fixed"], energy["planned"]
+    refused = sum(c.status == "refused" for c in cards)
+    sorting_out = f" {refused} of {len(cards)} were refused, each for a named reason." if cards else ""
+    length, working = request["length"], request["length"] - request["spares"]
+    turns = (
+        f"Here {working} of the {length} modules of a string work at a time and the others rest, the weak "
+        "ones more often, so that all are empty together"
+        if request["spares"]
+        else "Here modules of like strength stand together, so that little is left in the strong ones"
+    )
+    origin = (
+        f"These modules come from cars and hold between {min(soh):.0%} and {max(soh):.0%} of the charge they "
+        f"held when new (their state of health, SOH).{sorting_out}"
+    )
+    gain = (
+        "In an ordinary battery modules stand in rows (strings) and all give the same charge: the weakest "
+        f"ends the discharge, and built at random these would give {kwh_text(chance['now_kwh'])} kWh, "
+        f"{chance['utilisation']:.0%} of what is in them. {turns}: {kwh_text(plan['now_kwh'])} kWh, "
+        f"{plan['utilisation']:.1%}."
+    )
+    life = (
+        f"Over {request['years']} years of ageing the mean is {kwh_text(plan['mean_of_years_kwh'])} kWh "
+        f"against {kwh_text(chance['mean_of_years_kwh'])} kWh."
+    )
+    return [origin, gain, life]
+
+
 def _lot_text(bins: Mapping[str, Any], cards: Sequence[Passport], lot: Sequence[Mapping[str, Any]]) -> str:
     kinds = Counter(m["kind"] for m in lot)
     described = ", ".join(f"{count} of kind {kind}" for kind, count in kinds.most_common())
@@ -114,7 +161,7 @@ def _energy_text(bins: Mapping[str, Any]) -> str:
     return (
         "All arrangements meet the same drawn modules: the bars are means, the whiskers 5 to 95 % of "
         f"{bins['request']['draws']} draws within the graded intervals. No assignment of this lot passes "
-        f"{bins['bound_kwh']:.1f} kWh; the plan is {abs(bins['gap']):.2%} from it at the graded values."
+        f"{kwh_text(bins['bound_kwh'])} kWh; the plan is {abs(bins['gap']):.2%} from it at the graded values."
     )
 
 
@@ -155,8 +202,8 @@ def _energy_rows(bins: Mapping[str, Any]) -> list[tuple[str, ...]]:
         last = worth["by_year_kwh"][-1]
         rows.append(
             (
-                POLICY_TEXT[name], f"{worth['now_kwh']:.1f}", f"{low:.1f}..{high:.1f}",
-                f"{worth['utilisation']:.1%}", f"{worth['mean_of_years_kwh']:.1f}", f"{last:.1f}",
+                POLICY_TEXT[name], kwh_text(worth["now_kwh"]), f"{kwh_text(low)}..{kwh_text(high)}",
+                f"{worth['utilisation']:.1%}", kwh_text(worth["mean_of_years_kwh"]), kwh_text(last),
             )
         )  # fmt: skip
     return rows
@@ -237,6 +284,8 @@ def write_pdf(
         pdf.set_font("Helvetica", size=10)
         pdf.cell(0, 8, latin(text), new_x="LMARGIN", new_y="NEXT")
     for part in build_parts(bins, cards):
+        if part["figure"] and pdf.h - pdf.b_margin - pdf.get_y() < CHAPTER_MM:
+            pdf.add_page()  # a title stays with its picture
         heading(pdf, part["title"], 13)
         for text in part["text"]:
             pdf.multi_cell(0, 4.6, latin(text), new_x="LMARGIN", new_y="NEXT")

@@ -64,15 +64,24 @@ def load(module: str, name: str) -> click.Command:
     """Import `module` and return its command `name`."""
     loaded = importlib.import_module(module)
     if hasattr(loaded, "app"):
-        group: click.Command = typer.main.get_command(loaded.app)
-        return group
+        return reflowed(typer.main.get_command(loaded.app))
     app = typer.Typer(add_completion=False)
     app.callback()(lambda: None)
     loaded.register(app)
     built = typer.main.get_command(app)
     if not isinstance(built, TyperGroup):
         raise TypeError(f"{module} registers no command")
-    return built.commands[name]
+    return reflowed(built.commands[name])
+
+
+def reflowed(command: click.Command) -> click.Command:
+    """The command with help in whole paragraphs: source lines are wider than many terminals."""
+    if command.help:
+        command.help = "\n\n".join(" ".join(part.split()) for part in command.help.split("\n\n"))
+    if isinstance(command, TyperGroup):
+        for child in command.commands.values():
+            reflowed(child)
+    return command
 
 
 class LazyGroup(TyperGroup):

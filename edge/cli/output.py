@@ -34,9 +34,13 @@ def write_json(target: str, document: Mapping[str, Any]) -> None:
 
 @contextmanager
 def input_errors() -> Iterator[None]:
-    """Turn an error of the input into its message and exit code 2, without a traceback."""
+    """Turn an error of the input, or of a file that cannot be written, into its message and exit code 2."""
     try:
         yield
     except ReconfError as error:
         stderr().print(str(error), style="red", markup=False)
+        raise typer.Exit(BAD_INPUT) from error
+    except OSError as error:
+        place = error.filename if error.filename is not None else "file"
+        stderr().print(f"{place}: {error.strerror or error}", style="red", markup=False)
         raise typer.Exit(BAD_INPUT) from error

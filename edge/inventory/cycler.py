@@ -132,10 +132,21 @@ def read_cycler(path: Path, columns: Sequence[Mapping[str, Any]]) -> CyclerLog:
     if len(rows) < 3:
         raise DataFileError(f"{path}: {len(rows)} rows after the header; a test has more")
     table = np.array(rows)
+    if entry["time"].get("restarts"):
+        table[:, 0] = _run_on(table[:, 0])
     back = np.flatnonzero(np.diff(table[:, 0]) < 0)
     if len(back):
         raise DataFileError(f"{path}:{start + 3 + int(back[0])}: time runs backwards")
     return CyclerLog(str(entry.get("vendor", "own mapping")), table[:, 0], table[:, 1], table[:, 2])
+
+
+def _run_on(step_s: FloatArray) -> FloatArray:
+    """Time of the whole test from a time that begins anew with every step."""
+    fresh = np.flatnonzero(np.diff(step_s) < 0.0)
+    before = np.zeros_like(step_s)
+    before[fresh + 1] = step_s[fresh]
+    whole: FloatArray = step_s + np.cumsum(before)
+    return whole
 
 
 def _row(

@@ -72,10 +72,19 @@ def passport_pdf(passport: Mapping[str, Any], path: Path) -> None:
 
 
 def new_pdf() -> Any:
-    """An empty A4 document in a built-in font."""
+    """An empty A4 document in a built-in font, pages numbered."""
     from fpdf import FPDF
 
-    pdf = FPDF(format="A4")
+    class Numbered(FPDF):
+        """Says on each page which of how many it is: sheets part in the field."""
+
+        def footer(self) -> None:
+            """Number and count."""
+            self.set_y(-10)
+            self.set_font("Helvetica", size=7)
+            self.cell(0, 5, f"{self.page_no()} / {{nb}}", align="C")
+
+    pdf = Numbered(format="A4")
     pdf.set_auto_page_break(True, margin=14)
     pdf.set_font("Helvetica", size=9)
     return pdf

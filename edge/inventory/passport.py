@@ -86,8 +86,11 @@ def lot_row(card: Passport) -> dict[str, Any]:
 def document(card: Passport) -> dict[str, Any]:
     """The passport as JSON.
 
-    Groups and names follow Annex XIII of Regulation (EU) 2023/1542 where it has the field
-    (manufacturer, chemistry, rated capacity, state of health, origin, status); the rest is under `module`.
+    Names follow Annex XIII of Regulation (EU) 2023/1542 where it has the field: manufacturer, place and date
+    of manufacture, category (point 1 with Annex VI, part A), chemistry and rated capacity (point 1), state of
+    health, resistance and status (point 4: original, repurposed, re-used, remanufactured or waste). The rest
+    is under `module`. A passport in the sense of Article 77 is issued by whoever places the battery on the
+    market; this one carries its data.
     """
     m, grade = card.master, card.grade or {}
     return {
@@ -97,7 +100,7 @@ def document(card: Passport) -> dict[str, Any]:
             "manufacturer": m.get("manufacturer"),
             "manufacturingDate": m.get("manufactured"),
             "batteryCategory": "electric vehicle battery module, second life",
-            "batteryStatus": {"accepted": "repurposed", "refused": "waste"}.get(card.status, "used"),
+            "batteryStatus": {"accepted": "repurposed", "refused": "waste"}.get(card.status, "original"),
         },
         "origin": {"vehicle": m.get("vehicle"), "source": m.get("origin"), "received": m.get("received")},
         "materials": {"batteryChemistry": m.get("chemistry")},

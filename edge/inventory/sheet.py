@@ -77,7 +77,11 @@ def read_sheet(path: Path) -> dict[str, dict[str, Any]]:
         first[serial] = reader.line_num
         rows[serial] = _fields(where, row, complaints)
         if not 1 <= len(serial) <= SERIAL_LONGEST or not serial.isprintable():
-            complaints.append(f"{where}: column serial: {serial!r} is not 1..{SERIAL_LONGEST} characters")
+            why = f"{len(serial)} characters" if serial.isprintable() else "characters that cannot be printed"
+            complaints.append(
+                f"{where}: column serial: {serial!r} has {why}; a node keeps 1..{SERIAL_LONGEST} "
+                "(write a short one here, the maker's into notes)"
+            )
     if not rows and not complaints:
         complaints.append(f"{path}:1: there is a header but no row")
     if complaints:

@@ -1,7 +1,9 @@
 """Which modules are refused at intake, by the steps of UL 1974 and the records IEC 63338 asks for.
 
-UL 1974 (2018) sorts retired batteries through inspection, history, open-circuit voltage, capacity,
-resistance and self-discharge; IEC 63338 (2024) wants the lifetime traceable. Rules are rows of a table.
+ANSI/CAN/UL 1974 (Evaluation for Repurposing or Remanufacturing Batteries, second edition 2023) sorts
+retired batteries through incoming inspection, BMS check, history, open-circuit voltage, capacity, resistance
+and self-discharge. IEC 63338:2024 does not permit the reuse of single cells or cell assemblies without
+recorded lifetime traceability data (its Clause 4). Rules are rows of a table.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def _not_isolated(sheet: Mapping[str, Any], today: date) -> str | None:  # noqa:
 RULES: Final = (
     Rule(
         "no traceability",
-        "UL 1974, examination of history; IEC 63338, traceability of lifetime data",
+        "UL 1974, examination of history; IEC 63338, Clause 4 (lifetime traceability data)",
         _no_origin,
     ),
     Rule("past calendar expiry", "UL 1974, examination of history (calendar expiration)", _too_old),

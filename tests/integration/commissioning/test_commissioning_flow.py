@@ -263,3 +263,42 @@ def test_a_lot_of_pulses_is_graded_where_the_type_is_known(tmp_path):
     assert 0.70 < q["soh_frac"] < 0.71
     assert q["soh_std_frac"] > 0.02  # 0.70 measured against 0.90 reported: contradicting tests widen
     assert q["resistance_ohm"] == 0.004
+
+
+def test_a_neware_export_with_step_times_only(tmp_path):
+    lines = ["Record ID,Step ID,Time(h:min:s.ms),Voltage(V),Current(mA)"]
+    lines += ["1,1,0:00:00.000,50,0", "2,1,0:00:10.000,50,0", "3,2,0:00:00.000,49,-20000"]
+    lines += ["4,2,1:00:00.000,45,-20000", "5,2,2:30:00.000,36,-20000"]
+    path = tmp_path / "A1.csv"
+    path.write_text("\n".join(lines) + "\n")
+    log = read_cycler(path, cycler_columns())
+    assert log.time_s[-1] == pytest.approx(9010.0)
+    assert discharge_capacity_ah(log) == pytest.approx(50.0, rel=0.01)
+
+
+@pytest.mark.parametrize("command", [("bin", "lot.csv", "--strings", "1x2", "--json", "nowhere/bins.json")])
+def test_a_place_that_cannot_be_written_is_told_in_a_line(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lot.csv").write_text("serial,capacity_ah\na,50\nb,49\n")
+    got = run(*command, code=2)
+    assert "nowhere/bins.json" in got.stderr
+    assert "Traceback" not in got.stderr
+
+
+def test_a_capacity_measured_in_operation_counts_in_the_grade(tmp_path):
+    from edge.cli.captest import note_results
+
+    make_folder(tmp_path / "pallet")
+    lot = tmp_path / "lot.sqlite"
+    run("intake", tmp_path / "pallet", "--inventory", lot, "--yes")
+    result = {
+        "serial": "EV-0000", "capacity_ah": 44.0, "std_ah": 0.1, "soc_frac": [0.95, 0.05], "hours": 2.0,
+        "temperature_degc": 25.0, "time_s": 1.0, "charge_ah": 39.6,
+    }  # fmt: skip
+    data = {"results": [result, {**result, "serial": "STRANGER"}]}
+    assert note_results(lot, "yard", data, yes=True) == 1
+    assert note_results(lot, "yard", data, yes=True) == 0  # what is there is not written twice
+    run("grade", "lot", lot, "--yes", "--json", tmp_path / "grade.json")
+    grades = {g["serial"]: g for g in json.loads((tmp_path / "grade.json").read_text())["modules"]}
+    assert "capacity test in operation" in grades["EV-0000"]["basis"]
+    assert grades["EV-0000"]["soh_frac"] == pytest.approx(44.0 / 60.0, abs=0.005)  # 0.2 % against 1 %
