@@ -20,6 +20,8 @@ INK = "#1b1f24"
 FAINT = "#8a939d"
 LABEL_INSIDE_ABOVE = 90.0
 """Bars above this share [%] carry their label inside, clear of the line at 100 %."""
+TAPERED_SHARE = 0.85
+"""A recharge below this share of its full power is told to be limited."""
 STRING_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 BARS = (
     ("delivered_kwh", "time-shared (this run)", "#0072B2"),
@@ -61,7 +63,7 @@ def draw_run(trace: RunTrace, figures: Mapping[str, float], path: Path, title: s
     _draw_soc(soc, trace)
     image = _draw_duty(duty, trace)
     bar = figure.colorbar(image, ax=duty, pad=0.012, aspect=28)
-    bar.set_label("share of the minute inserted", color=FAINT, fontsize=8)
+    bar.set_label("share of each minute in use", color=FAINT, fontsize=8)
     bar.ax.tick_params(labelsize=7, colors=FAINT)
     bar.outline.set_visible(False)
     _draw_power(power, trace)
@@ -86,14 +88,16 @@ def _plain(axes: Any, title: str) -> None:
 
 def _draw_soc(axes: Any, trace: RunTrace) -> None:
     """Bands of all modules' SOC, string by string: narrow means that all empty and fill together."""
-    _plain(axes, "State of charge of every module: median, middle half, all")
+    _plain(
+        axes, "State of charge of every module: the bands (middle half, all) are narrow, all empty together"
+    )
     for s, name in enumerate(trace.string_names):
         soc = 100.0 * trace.soc_frac[:, trace.string_of == s]
         low, quarter, median, upper, high = np.percentile(soc, (0, 25, 50, 75, 100), axis=1)
         colour = STRING_COLOURS[s % len(STRING_COLOURS)]
         axes.fill_between(trace.time_h, low, high, color=colour, alpha=0.16, linewidth=0)
         axes.fill_between(trace.time_h, quarter, upper, color=colour, alpha=0.35, linewidth=0)
-        axes.plot(trace.time_h, median, color=colour, linewidth=1.4, label=name)
+        axes.plot(trace.time_h, median, color=colour, linewidth=1.4, label=f"string {name}")
     axes.set_ylabel("SOC [%]", fontsize=8.5, color=INK)
     axes.set_ylim(-2.0, 102.0)
     axes.grid(axis="y", color="#edf0f3", linewidth=0.8)
@@ -109,7 +113,9 @@ def _rows(trace: RunTrace) -> IntArray:
 
 def _draw_duty(axes: Any, trace: RunTrace) -> Any:
     """Heat map of duties: weak modules (bottom of each string) rest more."""
-    _plain(axes, "Duty of every module: weak ones rest more, and nobody rests for long")
+    _plain(
+        axes, "Duty of every module, one row each: bright is in use, dark rests; weak ones rest more often"
+    )
     rows = trace.duty_frac[:, _rows(trace)].T
     extent = (float(trace.time_h[0]), float(trace.time_h[-1]), float(rows.shape[0]), 0.0)
     image = axes.imshow(
@@ -137,8 +143,27 @@ def _draw_power(axes: Any, trace: RunTrace) -> None:
         axes.stackplot(trace.time_h, parts, colors=colours, alpha=0.55, linewidth=0)
     axes.step(trace.time_h, 1e-3 * trace.asked_w, where="post", color=INK, linewidth=1.3)
     axes.axhline(0.0, color="#c9d0d7", linewidth=0.8)
+    tapered = _taper_from(trace)
+    if tapered is not None:
+        at_h, at_kw = float(trace.time_h[tapered]), 1e-3 * float(trace.asked_w[tapered])
+        axes.annotate(
+            "less is asked from here on: full modules\ntake no more without plating lithium", (at_h, at_kw),
+            xytext=(at_h, -0.55 * at_kw), fontsize=8, color=INK, va="center", ha="center",
+            arrowprops={"arrowstyle": "->", "color": FAINT, "linewidth": 0.8},
+        )  # fmt: skip
     axes.set_ylabel("power [kW], discharge up", fontsize=8.5, color=INK)
     axes.set_xlabel("time [h]", fontsize=8.5, color=INK)
+
+
+def _taper_from(trace: RunTrace) -> int | None:
+    """Sample from which clearly less than the full recharge is asked for, None where that never happens."""
+    full_w = float(trace.asked_w.min(initial=0.0))
+    charging = np.flatnonzero(trace.asked_w <= full_w * (1.0 - 1e-9))
+    if full_w >= 0.0 or charging.size == 0:
+        return None
+    later = np.arange(trace.asked_w.size) > charging[-1]
+    tapered = np.flatnonzero(later & (trace.asked_w < 0.0) & (trace.asked_w > TAPERED_SHARE * full_w))
+    return int(tapered[0]) if tapered.size else None
 
 
 def _draw_energy(axes: Any, figures: Mapping[str, float]) -> None:

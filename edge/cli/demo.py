@@ -42,7 +42,10 @@ def demo(
     soc: Annotated[float, typer.Option(min=0.2, max=1.0, help="mean SOC at the start")] = 0.97,
     keep: Annotated[Path | None, typer.Option(help="keep logs and the daemon's state here")] = None,
 ) -> None:
-    """Simulated site, broker and daemon in one: discharge and recharge the pack at C/3, show what it gave."""
+    """Simulated site, broker and daemon in one: empty the pack at C/3, recharge it, show what it gave.
+
+    Above about half charge the recharge is slower than C/3: the limit that keeps lithium from plating binds.
+    """
     from rich.console import Console
 
     from edge.demo_pace import suitable_time_scale
@@ -203,6 +206,7 @@ def _show(console: Console, f: dict[str, Any]) -> None:
         ("delivered at the bus", f"{f['delivered_bus_kwh']:.2f} kWh"),
         ("losses of the cycle", losses),
         ("recharged", f"{f['recharge_kwh']:.2f} kWh, round trip {100 * f['round_trip']:.1f} %"),
+        ("", "[dim]slower than C/3 above about half charge: lithium must not plate[/]"),
         ("limit violations", f"[{'green' if not f['violations'] else 'red'}]{f['violations']}[/]"),
         ("intervals", f"{f['intervals']}, of them on a fallback {f['fallback_intervals']}"),
         ("optimizer's answer", f"median {f['solve_ms_p50']:.1f} ms, p99 {f['solve_ms_p99']:.1f} ms"),
@@ -224,7 +228,7 @@ def _draw(processes: Any, cycle: Any, figures: dict[str, Any], picture: Path) ->
         entries = store.history.records(0, 1_000_000)
     title = (
         f"{site.topology.n_modules} unequal modules give {100 * figures['utilisation']:.1f} % "
-        "of their energy: one discharge and recharge at C/3"
+        "of their energy: a full discharge at C/3 and the recharge"
     )
     draw_run(trace(site, entries, soh_of(cycle)), figures, picture, title)
 
