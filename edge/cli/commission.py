@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,6 +14,7 @@ import typer
 
 from edge.cli.output import input_errors, stderr, write_json
 from edge.cli.prompt import InterruptedByPersonError, guarded
+from edge.cli.prompt import console as guided_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -188,10 +190,10 @@ async def _run(site: Site, options: Options, wanted: _Wanted, folder: Path) -> d
     from edge.wires.memory import remember
     from edge.wires.report import document
 
-    console = stderr()
+    console = guided_console()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        screen = Screen(console, bar, wanted.yes)
+        screen = Screen(console, bar, wanted.yes, time.monotonic)
 
         def ended(step: Step, outcome: StepOutcome) -> None:
             screen.ended(step, outcome)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
 from edge.cli.prompt import confirm
 from edge.wires.report import step_rows, verdict_text
-from reconf.commissioning.outcome import Finding, StepOutcome
+from reconf.commissioning.outcome import Finding, StepOutcome, by_reason
 from reconf.commissioning.steps import STEPS, Step
 
 STYLE = {"pass": "green", "fail": "red", "incomplete": "yellow", "not tried": "yellow", "skipped": "yellow"}
@@ -28,33 +29,42 @@ class Screen:
     console: Console
     bar: Progress
     yes: bool
+    wall: Callable[[], float]
     task: TaskID | None = None
     title: str = ""
+    started_s: float = 0.0
+    expected_s: float = 0.0
 
     async def ask(self, step: Step, seconds: float) -> bool:
         """Show what would be written, and ask."""
         together = [s for s in STEPS if s.on_strings] if step.step == "contactor" else [step]
         for s in together:
-            self.console.print(f"   writes: {s.writes}", style="cyan", markup=False)
+            self._indented(Text(f"writes: {s.writes}", "cyan"), 3)
         question = f"   {step.title}: about {seconds:.0f} s. Write?"
         if self.yes:
-            return True
-        self.bar.stop()
-        answer = await confirm(self.console, question, yes=False)
-        self.bar.start()
+            answer = True
+        else:
+            self.bar.stop()
+            answer = await confirm(self.console, question, yes=False)
+            self.bar.start()
+        self.started_s, self.expected_s = self.wall(), seconds
+        if self.task is not None:
+            self.bar.reset(self.task, total=seconds)
         return answer
 
     def began(self, step: Step) -> None:
         """A step begins."""
-        self.title = step.title
+        self.title, self.started_s, self.expected_s = step.title, self.wall(), 0.0
         self.task = self.bar.add_task(step.title, total=None)
         if step.writes:
-            self.console.print(f"{step.title}: {step.text}", style="bold", markup=False)
+            self.console.print()
+            self.console.print(f"[bold]{step.title}[/]. {step.text}")
 
     def progress(self, what: str) -> None:
         """A step goes on."""
         if self.task is not None:
-            self.bar.update(self.task, advance=1, description=f"{self.title} {what}".strip())
+            done_s = min(self.wall() - self.started_s, 0.98 * self.expected_s)
+            self.bar.update(self.task, completed=done_s, description=f"{self.title} {what}".strip())
 
     def ended(self, step: Step, outcome: StepOutcome) -> None:
         """A step is over: its line, then what it found."""
@@ -77,22 +87,19 @@ class Screen:
         for remedy, those in by_remedy.items():
             for f in those[:MOST_OF_A_KIND]:
                 where = " ".join(dict.fromkeys((f.position, f.subject))).strip()
-                text = Text("            ").append(where, "red" if f.fault else "yellow")
-                self.console.print(text.append(f": {f.found}; expected {f.expected}"))
+                text = Text(where, "red" if f.fault else "yellow")
+                self._indented(text.append(f": {f.found}; expected {f.expected}", "default"))
             if len(those) > MOST_OF_A_KIND:
-                self.console.print(f"            and {len(those) - MOST_OF_A_KIND} more, all in the report")
-            self.console.print(f"              -> {remedy}", markup=False)
+                self._indented(Text(f"and {len(those) - MOST_OF_A_KIND} more, all in the report"))
+            self._indented(Text(f"-> {remedy}"), 14)
+
+    def _indented(self, text: Text, columns: int = 12) -> None:
+        self.console.print(Padding(text, (0, 0, 0, columns)))
 
     def _untried(self, untried: Mapping[str, str]) -> None:
         """Reasons, each once, with those it holds for."""
-        by_reason: dict[str, list[str]] = {}
-        for subject, why in untried.items():
-            label, _, rest = why.partition(": ")
-            reason = rest if rest.startswith("step ") else why
-            by_reason.setdefault(reason, []).append(label if rest.startswith("step ") else subject)
-        for reason, who in by_reason.items():
-            more = f" and {len(who) - 6} more" if len(who) > 6 else ""
-            self.console.print(f"            not tried: {', '.join(who[:6])}{more}: {reason}", style="dim")
+        for why, who in by_reason(untried):
+            self._indented(Text(f"not tried: {who}: {why}", "dim"))
 
 
 def show_verdict(console: Console, found: Mapping[str, Any]) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge.cli.output import input_errors, stderr, write_json
+from edge.cli.output import input_errors, write_json
 from edge.cli.prompt import InterruptedByPersonError, confirm, guarded
+from edge.cli.prompt import console as guided_console
 from edge.wires.target import BareLine, Target, target_of
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ async def _identify(
 
     if prove and (target.site is None or place is None):
         raise ConfigError("--prove needs a site file: the string's converter and the other modules")
-    console = stderr()
+    console = guided_console()
     name = f"{place.label} ({place.subject}), " if place is not None else ""
     console.print(f"{name}{where[0]} unit {where[1]}", style="bold", markup=False)
     console.print(f"   writes: IDENTIFY = {seconds} (lamp blinks for {seconds} s)", style="cyan")
@@ -129,7 +130,7 @@ async def _prove(site: Site, place: Place, state_dir: Path | None, time_scale: f
     from edge.wires.memory import sole_user
     from edge.wires.rack import RackOptions
 
-    console = stderr()
+    console = guided_console()
     prover = Prover(
         site,
         site.topology.serials.index(place.subject),
@@ -149,7 +150,7 @@ def _show(site: Site, place: Place, proof: Proof) -> dict[str, Any]:
     from edge.wires.trials import REMEDY
     from reconf.commissioning.insertion import Switch
 
-    t, console = proof.tried, stderr()
+    t, console = proof.tried, guided_console()
     string = next(s.name for s in site.strings for p in s.positions if p.module.serial == place.subject)
     beneath = " and ".join(proof.base) or "nobody"
     console.print(

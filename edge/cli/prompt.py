@@ -19,6 +19,11 @@ GIVE_UP_PRESSES = 3
 """Presses of Ctrl-C after which a contactor that does not open is left to the person."""
 
 
+def console() -> Console:
+    """Where a guided command speaks: stderr, lines broken between words."""
+    return Console(stderr=True, highlight=False)
+
+
 class InterruptedByPersonError(Exception):
     """Ctrl-C, SIGTERM or a closed terminal; what was under way has been left in order."""
 
@@ -52,17 +57,15 @@ async def guarded(work: Coroutine[Any, Any, T], rack: Callable[[], Rack | None])
             loop.remove_signal_handler(number)
 
 
-async def confirm(console: Console, question: str, *, yes: bool) -> bool:
+async def confirm(at: Console, question: str, *, yes: bool) -> bool:
     """Ask for y or n; without a terminal only `--yes` says yes."""
     if yes:
         return True
     if not sys.stdin.isatty():
-        console.print(
-            f"{question} Not done: no terminal to ask at (--yes does it without asking).", markup=False
-        )
+        at.print(f"{question} Not done: no terminal to ask at (--yes does it without asking).", markup=False)
         return False
     while True:
-        console.print(f"{question} [y/n] ", end="", markup=False)
+        at.print(f"{question} [y/n] ", end="", markup=False)
         answer = (await _line()).strip().lower()
         if answer in ("y", "yes"):
             return True

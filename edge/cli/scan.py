@@ -60,7 +60,7 @@ def scan(
     differences: Sequence[Deviation] = ()
     if target.site is not None:
         differences = [d for d in compare(target.site, answerers) if d.gateway not in dark]
-    _print(scans, answerers, differences, target)
+    _print(scans, answerers, differences, target, aside=json == "-")
     if json:
         write_json(json, _document(scans, answerers, differences, target))
     if any(s.unreachable for s in scans):
@@ -118,11 +118,14 @@ def _print(
     answerers: Sequence[Answerer],
     differences: Sequence[Deviation],
     target: Target,
+    *,
+    aside: bool,
 ) -> None:
+    """Tables; `aside` on stderr, where stdout carries JSON."""
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=aside)
     table = Table("gateway", "unit", "device", "serial", "cells", "rated Ah", "ms", "position")
     labels = _labels(target)
     for a in answerers:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from edge.wires import checks, joining, trials
+from edge.wires import checks, joining, trials, watchdogs
 from edge.wires.checks import Readings
 from edge.wires.rack import Rack, RackOptions
 from reconf.arrays import BoolArray
 from reconf.commissioning.outcome import StepOutcome, Verdict
-from reconf.commissioning.steps import STEPS, Step
+from reconf.commissioning.steps import STEP_OF, STEPS, Step
 from reconf.site import Site
 
 SWITCH_LOOK_S = 0.75
@@ -148,7 +148,7 @@ class Commissioning:
                 sound = modules & ~self._faulty(("voltage", "identity"))[0]
                 return await trials.switches(rack, modules, strings, sound, progress)
             case "watchdog":
-                return await trials.watchdogs(rack, modules, strings, progress)
+                return await watchdogs.watchdogs(rack, modules, strings, progress)
             case "trim":
                 return await trials.trims(rack, modules, strings)
             case _:
@@ -189,7 +189,7 @@ class Commissioning:
         if step.on_strings:
             return self._strings_out(step)
         return {
-            p.module.serial: f"{p.label}: {self._why(step, p.module.serial, p.gateway, i)}"
+            p.module.serial: self._why(step, p.module.serial, p.gateway, i)
             for i, p in enumerate(self.site.positions)
             if not modules[i]
         }
@@ -199,7 +199,7 @@ class Commissioning:
         for name in step.needs:
             known = self.outcomes.get(name)
             if known is not None and {serial, gateway, string} & (known.faulty | set(known.untried)):
-                return f"step {name} comes first"
+                return f"'{STEP_OF[name].title}' comes first"
         return "it does not answer, or its converter does not"
 
     def _strings_out(self, step: Step) -> dict[str, str]:
@@ -231,11 +231,11 @@ class Commissioning:
                 return (2.0 * float(counts.max(initial=0.0)) + 8.0) * SWITCH_LOOK_S / scale + 2.0
             case "watchdog":
                 volts = np.nan_to_num(self.readings.last.modules.voltage_v.value)
-                rounds = trials.watchdog_rounds(site, modules, volts)
+                rounds = watchdogs.watchdog_rounds(site, modules, volts)
                 return rounds * (self.options.rack.module_watchdog_s + 3.0) + 2.0
             case "trim":
                 return 2.0 * (2.0 * trials.TRIM_FLOWS_S + 3.0) / scale + 2.0
-            case "contactor":
+            case "contactor" | "power" | "converter_watchdog":
                 return float(strings.sum()) * (CLOSED_S / scale + self.options.rack.string_watchdog_s) + 2.0
             case _:
                 return 3.0

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from edge.wires.rack import Rack
-from edge.wires.trials import WATCHDOG_SLOW_FRAC, WATCHDOG_SLOW_S, own_voltage, refusal
+from edge.wires.trials import own_voltage, refusal
+from edge.wires.watchdogs import SLOW_FRAC, SLOW_S
 from reconf.actuation import ConverterMode, Refused, SlotCommand
 from reconf.arrays import BoolArray
 from reconf.commissioning.outcome import Finding, StepOutcome, concluded
@@ -267,7 +268,7 @@ async def _converter_watchdog(rack: Rack, s: int, session: _Session) -> None:
     await rack.south.heartbeat(nobody, only, only_due=False)
     rack.fed_strings &= ~only
     began = rack.wall()
-    limit_s = WATCHDOG_SLOW_FRAC * watchdog_s + WATCHDOG_SLOW_S
+    limit_s = SLOW_FRAC * watchdog_s + SLOW_S
     opened = await rack.until(lambda _: bool(rack.contactor_open[s]), limit_s)
     took_s = rack.wall() - began
     session.checked["converter_watchdog"] += 1

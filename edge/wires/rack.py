@@ -41,6 +41,8 @@ SETTLE_SAMPLES = 2
 SETTLE_LIMIT_S = 4.0
 OPEN_LIMIT_S = 3.0
 CLEAR_LIMIT_S = 3.0
+WRITE_TRIES = 3
+ANSWER_LIMIT_S = 2.0
 SILENT_MARGIN_S = 1.0
 """Doubt in a converter's own clock and in when its last heartbeat arrived."""
 
@@ -87,6 +89,8 @@ class Rack:
         self.faulty_strings: BoolArray = np.zeros(s, dtype=np.bool_)
         self._asked_closed: BoolArray = np.zeros(s, dtype=np.bool_)
         self._heard_s: FloatArray = np.full(s, wall())
+        self.unconfirmed: BoolArray = np.zeros(m, dtype=np.bool_)
+        """(M,) modules whose switch could not be brought to what was asked: nothing is said of them."""
         self.abandoned = False
         """Set by a person who takes over what a contactor that does not open leaves behind."""
         self._module_watchdog_s: FloatArray = np.full(m, np.nan)
@@ -172,9 +176,10 @@ class Rack:
         await self.until(lambda image: image.time_s >= end, control_s / self.options.time_scale + 1.0)
 
     async def settle(self, samples: int = SETTLE_SAMPLES) -> SiteImage:
-        """Wait for new measurement sets of every converter that answers, and of every module.
+        """Wait for new measurement sets of every converter and module that is being fed.
 
         They are counted from a look of its own: sets that came before the last write say nothing of it.
+        Whoever has not answered in time shows it in the image (`answered`).
         """
         first = await self.look()
         strings, modules = first.strings.sample_counter, first.modules.sample_counter
@@ -182,8 +187,9 @@ class Rack:
         def moved(image: SiteImage) -> bool:
             new_s = (image.strings.sample_counter - strings) % 0x10000
             new_m = (image.modules.sample_counter - modules) % 0x10000
-            fresh_s = ~image.strings.answered | (new_s >= samples)
-            return bool(fresh_s.all() and (~image.modules.answered | (new_m >= 1)).all())
+            fresh_s = ~self.fed_strings | (image.strings.answered & (new_s >= samples))
+            fresh_m = ~self.fed_modules | (image.modules.answered & (new_m >= 1))
+            return bool(fresh_s.all() and fresh_m.all())
 
         await self.until(moved, SETTLE_LIMIT_S)
         return self.image
@@ -287,16 +293,26 @@ class Rack:
     async def insert(self, wanted: BoolArray, trial: Trial = Trial.SWITCHES) -> Receipt | Refused:
         """Bring the switches to `wanted` (M,); those that go leave before others come."""
         staying = wanted & self.in_force.inserted
-        if (
-            trial is Trial.SWITCHES
-            and (staying != self.in_force.inserted).any()
-            and (staying != wanted).any()
-        ):
-            gone = await self.put(replace(self.in_force, inserted=staying), trial)
+        leaving, coming = (staying != self.in_force.inserted).any(), (staying != wanted).any()
+        if trial is Trial.SWITCHES and leaving and coming:
+            gone = await self._confirmed(staying, trial)
             if isinstance(gone, Refused):
                 return gone
             await self.settle(1)
-        return await self.put(replace(self.in_force, inserted=wanted), trial)
+        return await self._confirmed(wanted, trial)
+
+    async def _confirmed(self, wanted: BoolArray, trial: Trial) -> Receipt | Refused:
+        """Write switches, and what did not read back again once its node answers: judged anew each time."""
+        touched = wanted | self.in_force.inserted
+        for _ in range(WRITE_TRIES - 1):
+            outcome = await self.put(replace(self.in_force, inserted=wanted), trial)
+            if isinstance(outcome, Refused) or bool(outcome.module_confirmed[touched].all()):
+                return outcome
+            await self.until(lambda image: bool(image.modules.answered[touched].all()), ANSWER_LIMIT_S)
+        outcome = await self.put(replace(self.in_force, inserted=wanted), trial)
+        if isinstance(outcome, Receipt):
+            self.unconfirmed |= touched & ~outcome.module_confirmed
+        return outcome
 
     # ---- leaving -------------------------------------------------------------------------------
 

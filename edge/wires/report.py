@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from edge.wires.commission import overall
 from edge.wires.memory import site_digest
 from reconf import __version__
-from reconf.commissioning.outcome import StepOutcome, Verdict
+from reconf.commissioning.outcome import StepOutcome, Verdict, by_reason
 from reconf.commissioning.steps import STEPS
 from reconf.errors import DataFileError
 from reconf.site import Site
@@ -152,7 +152,7 @@ def finding_tables(found: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, 
             where = " ".join(dict.fromkeys((f["position"], f["subject"]))).strip()
             row = (s["title"], where, f["expected"], f["found"], f["remedy"])
             (faults if f["fault"] else remarks).append(row)
-        untried += [(s["title"], subject, why) for subject, why in s["untried"].items()]
+        untried += [(s["title"], who, why) for why, who in by_reason(s["untried"])]
         figures += [(s["title"], name.replace("_", " "), f"{v:g}") for name, v in s["figures"].items()]
     out: list[tuple[str, list[tuple[str, ...]]]] = []
     if faults:

@@ -71,3 +71,14 @@ def concluded(
     if any(f.fault for f in findings):
         verdict = Verdict.FAIL
     return StepOutcome(step, verdict, checked, findings, dict(untried or {}), dict(figures or {}), 0.0, text)
+
+
+def by_reason(untried: Mapping[str, str], most: int = 6) -> list[tuple[str, str]]:
+    """(reason, those it holds for) of what was not tried; of many only the first `most` are named."""
+    groups: dict[str, list[str]] = {}
+    for subject, why in untried.items():
+        groups.setdefault(why, []).append(subject)
+    return [
+        (why, ", ".join(who[:most]) + (f" and {len(who) - most} more" if len(who) > most else ""))
+        for why, who in groups.items()
+    ]
