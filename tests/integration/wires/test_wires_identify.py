@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from wires_rig import wired_site, wires
 
+from edge.cli.main import main
 from edge.store.store import take
 from edge.wires.identify import Prover, blink
 from edge.wires.rack import RackOptions
@@ -36,7 +36,6 @@ async def test_the_lamp_is_written_and_read_back():
 @pytest.mark.parametrize(
     ("fault", "switch"),
     [
-        ("gradient@A", Switch.GOOD),
         ("crossed@W-A3", Switch.BACKWARDS),
         ("stuck-bypassed@W-A3", Switch.STUCK_BYPASSED),
     ],
@@ -73,11 +72,21 @@ strings:
 """
 
 
-def run(*arguments: object, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edge.cli", *map(str, arguments)],
-        capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+def called(*arguments: object) -> int:
+    """Exit code of a command, called here: it speaks into this process's stdout and stderr."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(a) for a in arguments])
+    return int(ended.value.code or 0)
+
+
+async def started(*arguments: object) -> asyncio.subprocess.Process:
+    """A command as a process of its own, where signals matter."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "edge.cli", *map(str, arguments)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
 
 
 def bench_site(folder: Path, w) -> Path:
@@ -87,24 +96,19 @@ def bench_site(folder: Path, w) -> Path:
     return path
 
 
-async def test_the_commands_speak_json_ask_before_writing_and_refuse_a_site_in_use(tmp_path: Path):
+async def test_commands_ask_before_writing_refuse_a_site_in_use_and_sign_what_they_found(tmp_path, capsys):
     site = wired_site(n_modules=5)
     async with wires(site, time_scale=10.0) as w:
         file, state = bench_site(tmp_path, w), tmp_path / "state"
-
-        def called(*arguments: object) -> asyncio.Task[subprocess.CompletedProcess[str]]:
-            return asyncio.create_task(asyncio.to_thread(run, *arguments))
-
-        scan = await called("scan", "--site", file, "--json", "-", "--ids", "1..20")
-        assert scan.returncode == 1, scan.stderr  # the converter was not among the ids tried
-        assert [d["kind"] for d in json.loads(scan.stdout)["differences"]] == ["missing"]
-        asked = await called("identify", "A03", "--site", file)
-        assert asked.returncode == 1
-        assert "--yes" in asked.stderr
+        scan = await asyncio.to_thread(called, "scan", "--site", file, "--json", "-", "--ids", "1..20")
+        assert scan == 1  # the converter was not among the ids tried
+        assert [d["kind"] for d in json.loads(capsys.readouterr().out)["differences"]] == ["missing"]
+        assert await asyncio.to_thread(called, "identify", "A03", "--site", file) == 1
+        assert "--yes" in capsys.readouterr().err
         handle = take(state)
-        refused = await called("commission", "--site", file, "--state-dir", state, "--yes")
-        assert refused.returncode == 2
-        assert "another process owns" in refused.stderr
+        refused = await asyncio.to_thread(called, "commission", "--site", file, "--state-dir", state, "--yes")
+        assert refused == 2
+        assert "another process owns" in capsys.readouterr().err
         os.close(handle)
         assert not w.written()
         key = tmp_path / "me.pem"
@@ -113,12 +117,14 @@ async def test_the_commands_speak_json_ask_before_writing_and_refuse_a_site_in_u
             Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         )
         report = tmp_path / "c.json"
-        done = await called(
-            "commission", "--site", file, "--state-dir", state, "--yes", "--time-scale", 10, "--restart",
-            "--key", key, "--report", report, "--report", tmp_path / "c.pdf",
-            "--report", tmp_path / "c.html", *(f"--skip={s}" for s in ("switch", "watchdog", "trim")),
-        )  # fmt: skip
-        assert done.returncode == 1, done.stderr
+        skipped = ("--skip=switch", "--skip=watchdog", "--skip=trim", "--skip=line")
+        written = ("--report", report, "--report", tmp_path / "c.pdf", "--report", tmp_path / "c.html")
+        process = await started(
+            *("commission", "--site", file, "--state-dir", state, "--yes", "--time-scale", 10),
+            *("--key", key, *written, *skipped),
+        )
+        _, stderr = await asyncio.wait_for(process.communicate(), 60.0)
+        assert process.returncode == 1, stderr.decode()
         found, fits = check_report(report)
         assert fits
         assert found["verdict"] == "incomplete"
@@ -132,11 +138,9 @@ async def test_ctrl_c_in_the_middle_of_commissioning_leaves_the_site_open_and_by
     site = wired_site(n_modules=5)
     async with wires(site, time_scale=10.0) as w:
         file = bench_site(tmp_path, w)
-        arguments = ("commission", "--site", file, "--yes", "--time-scale", 10, "--skip", "line")
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "edge.cli", *map(str, arguments), "--state-dir", str(tmp_path / "state")),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        process = await started(
+            *("commission", "--site", file, "--yes", "--time-scale", 10, "--skip", "line"),
+            *("--state-dir", tmp_path / "state"),
         )
         for _ in range(600):
             if w.bank.plant.inputs.inserted.any():
@@ -152,7 +156,6 @@ async def test_ctrl_c_in_the_middle_of_commissioning_leaves_the_site_open_and_by
         assert (tmp_path / "state" / "commissioning.json").is_file()
 
 
-def test_a_site_cannot_be_proven_without_a_site_file():
-    done = run("identify", "--tcp", "127.0.0.1:1", "--unit", "3", "--prove", "--yes")
-    assert done.returncode == 2
-    assert "needs a site file" in done.stderr
+def test_a_site_cannot_be_proven_without_a_site_file(capsys):
+    assert called("identify", "--tcp", "127.0.0.1:1", "--unit", "3", "--prove", "--yes") == 2
+    assert "needs a site file" in capsys.readouterr().err
