@@ -63,8 +63,14 @@ CAMPAIGNS: tuple[Campaign, ...] = (
         ("tick_ms_p99", "wire_share"),
     ),
     Campaign(
-        "hostile plans", _bench("hostile", "--plans", "1000000"), "none accepted that harms",
-        lambda f: f["accepted_harmful"] == 0, ("plans", "accepted", "accepted_harmful"),
+        "hostile plans", _bench("hostile", "--plans", "1000000"), "none accepted that harms, no wall",
+        lambda f: f["accepted_harmful"] == 0 and f["refused_harmless_share"] <= 0.05,
+        ("plans", "accepted", "accepted_harmful", "refused_harmless_share"),
+    ),
+    Campaign(
+        "reaction on the wire", _bench("reaction", "--trials", "2000"), "p99.9 below 1.2 ticks",
+        lambda f: f["unanswered"] == 0 and f["reaction_ticks_p999"] < 1.2,
+        ("trials", "reaction_ticks_p50", "reaction_ticks_p999"),
     ),
     Campaign(
         "fault catalogue with pairs", _bench("faults"), "no safety violation",

@@ -129,6 +129,10 @@ def _site(**inputs: object) -> Break:
     return strike
 
 
+def _runaway(nodes: FaultyNodes, _plant: Plant, m: int) -> None:
+    nodes.runaway[m] = True
+
+
 def _bus(nodes: FaultyNodes, _plant: Plant, _m: int) -> None:
     nodes.bus_v = 600.0
 
@@ -182,7 +186,11 @@ CATALOGUE: tuple[FaultCase, ...] = (
     FaultCase("smoke_alarm", _site(smoke_alarm=True), "open_site"),
     FaultCase("fire_alarm", _site(fire_alarm=True), "open_site"),
     FaultCase("insulation_fault", _site(insulation_ohm_per_v=50.0), "open_site"),
+    FaultCase("thermal_runaway", _runaway, "open_site"),
     FaultCase("door_open", _site(door_open=True), "none"),
+    FaultCase("emergency_stop_unseen", _site(unknown=("emergency_stop",)), "open_site"),
+    FaultCase("site_input_unseen", _site(unknown=("gas_alarm",)), "none"),
+    FaultCase("ventilation_failed", _site(ventilation_failed=True), "none"),
     FaultCase("bus_lost", _bus, "zero"),
     FaultCase("optimizer_hangs", _hang, "none", common=True),
     FaultCase("optimizer_infeasible", _infeasible, "none"),

@@ -20,6 +20,7 @@ from reconf.twin.plant import Plant
 
 RC1_WATCHDOG_S = 3.0
 RM1_WATCHDOG_S = 6.0
+RUNAWAY_K_PER_S = 2.0
 Answers = Callable[[AllocationInput, AllocationResult], AllocationResult]
 
 
@@ -43,6 +44,10 @@ class FaultyNodes:
     beaten_modules_s: list[float]
     beaten_strings_s: list[float]
     first_string_end: int
+    runaway: BoolArray
+    """Read as in a beginning thermal runaway: 2 K/s up, a cell group down by a third."""
+    runaway_s: float = 0.0
+    """Control time at which that began."""
     inputs: dict[str, object] = field(default_factory=dict)
     bus_v: float = float("nan")
     answers: Answers | None = None
@@ -61,7 +66,7 @@ class FaultyNodes:
 
         return cls(
             silent_modules=none(m), silent_strings=none(s), frozen_modules=none(m), deaf_modules=none(m),
-            deaf_strings=none(s), stuck=none(m), taken_out=none(m), welded=none(s),
+            deaf_strings=none(s), stuck=none(m), taken_out=none(m), welded=none(s), runaway=none(m),
             module_bits=np.zeros(m, dtype=np.int64), string_bits=np.zeros(s, dtype=np.int64),
             beaten_modules_s=[0.0] * m, beaten_strings_s=[0.0] * s, first_string_end=int(t.start[1]),
         )  # fmt: skip
@@ -76,10 +81,29 @@ class FaultyNodes:
         if not quiet.any() and not self.silent_strings.any():
             self.since_s = image.time_s
         age_s = image.time_s - self.since_s
-        image = self._statuses(image, plant)
+        image = self._burning(self._statuses(image, plant))
         image = unseen(image, self.silent_modules, self.frozen_modules, age_s)
         image = self._strings(image, age_s)
         return replace(image, inputs=replace(image.inputs, **self.inputs))  # type: ignore[arg-type]  # names of SiteInputs
+
+    def _burning(self, image: SiteImage) -> SiteImage:
+        """Temperatures that rise and a cell that falls, where a runaway begins."""
+        if not self.runaway.any():
+            self.runaway_s = image.time_s
+            return image
+        m = image.modules
+        rise_k = RUNAWAY_K_PER_S * (image.time_s - self.runaway_s)
+        degc, cells = m.temperature_degc.value.copy(), m.cell_voltage_v.value.copy()
+        degc[self.runaway] += rise_k
+        cells[self.runaway, 0] *= 0.67
+        return replace(
+            image,
+            modules=replace(
+                m,
+                temperature_degc=replace(m.temperature_degc, value=degc),
+                cell_voltage_v=replace(m.cell_voltage_v, value=cells),
+            ),
+        )
 
     def _statuses(self, image: SiteImage, plant: Plant) -> SiteImage:
         """Latches, stuck switches, welded contactors."""

@@ -188,6 +188,11 @@ class NodeBank:
             cooling_frac=self.io.outputs.cooling_frac,
         )
 
+    @property
+    def shown_sample(self) -> int:
+        """Number of the measurement set in the input registers; a new one is taken when somebody reads."""
+        return self._sample
+
     # ---- showing -------------------------------------------------------------------------------
 
     def _refresh(self) -> None:

@@ -19,6 +19,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     "plating": ("edge.cli.bench.plating", "plating guard against PyBaMM"),
     "hostile": ("edge.cli.bench.hostile", "hostile plans against verify and the twin"),
     "faults": ("edge.cli.bench.faults", "the fault catalogue on the twin"),
+    "reaction": ("edge.cli.bench.reaction", "from a safety-tier value to the write that answers it"),
     "duty": ("edge.cli.bench.duty", "long duties with seasons on the twin"),
     "binning": ("edge.cli.bench.binning", "binning of many modules"),
     "command": ("edge.cli.bench.command", "command to reply, and to the first register write"),
