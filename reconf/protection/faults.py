@@ -201,13 +201,20 @@ class FaultEvent:
     @property
     def evidence(self) -> str:
         """Measured value against its limit."""
-        return evidence(self.value, self.bound, self.unit)
+        return evidence(self.fault, self.value, self.bound, self.unit)
 
 
-def evidence(value: float, bound: float, unit: str) -> str:
-    """`4.262 V against 4.250 V`; empty for a bit."""
+CONCLUDED: Final = {
+    "sensors_untrusted": "concluded from its readings, or from their absence; a finding names the sensor",
+    "module_cannot_leave": "concluded: its switch still reads inserted",
+}
+"""Bits that no device reports."""
+
+
+def evidence(fault: str, value: float, bound: float, unit: str) -> str:
+    """`4.262 V against 4.250 V`; for a bit, where it comes from."""
     if np.isnan(value):
-        return "reported by the device" if not unit else ""
+        return CONCLUDED.get(fault, "reported by the device" if not unit else "")
     if np.isnan(bound):
         return f"{value:.4g} {unit}".strip()
     return f"{value:.4g} {unit} against {bound:.4g} {unit}".strip()

@@ -125,7 +125,9 @@ class ProtectionState:
                 active=bool(machine.active[f, n]),
                 latched=bool(machine.latched[f, n]),
                 since_s=float(machine.since_s[f, n]),
-                evidence=evidence(float(machine.value[f, n]), float(machine.bound[f, n]), row.unit),
+                evidence=evidence(
+                    row.fault, float(machine.value[f, n]), float(machine.bound[f, n]), row.unit
+                ),
                 action=row.action,
             )
             for machine, row, name, f, n in self._entries("present")
