@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from optimizer.bindings import bindings
 from optimizer.bound import Column, PricedStrings
 from optimizer.certify import certify
 from optimizer.currents import Padded
-from optimizer.explain import bindings
 from optimizer.fixed import make, objective
 from optimizer.model import Model, at_power, build
 from optimizer.result import AllocationInput, AllocationResult, Inaccurate, Infeasible, Plan, Policy

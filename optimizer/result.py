@@ -58,6 +58,10 @@ class Binding:
     price: float
     """Dual [W of cost per unit of the constraint]."""
     unit: str
+    cost_w: float = float("nan")
+    """What the constraint costs in all [W], where a closed form tells; NaN where none does."""
+    limit: float = float("nan")
+    """The limit as it stands [V, A or W]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import pytest
 
 from edge.bench.allocate_case import draw_case, without_trim
 from optimizer.allocate import allocate
+from optimizer.bindings import saving_w
 from optimizer.explain import Situation, explain_module, explain_site
 from optimizer.fallback import largest_remaining
 from optimizer.model import at_power, build
@@ -15,7 +16,7 @@ from optimizer.share import share_by_weight
 from optimizer.solution import cost_of
 from optimizer.solve import deliverable, solve
 from optimizer.trim import common_level_ah
-from reconf.protection.envelope import Insertion
+from reconf.protection.envelope import Insertion, Reason
 from reconf.site import Site
 
 
@@ -129,9 +130,43 @@ def test_explanation_names_the_limit_that_keeps_a_module_out() -> None:
     said = " ".join(explain_module(site, moment, serial))
     assert "3.0 A at most" in said
     assert any(b.constraint == "ineligible" and b.subject == serial for b in plan.bindings)
+    bound = next(b for b in plan.bindings if b.subject == serial)
+    assert bound.cost_w > 0.0
+    assert f"costs {bound.cost_w:.0f} W" in said
+    assert "comes in when its limit rises from 3.0 A" in said
     assert "planned 12.00 kW" in " ".join(explain_site(site, moment))
     with pytest.raises(ValueError, match="no module"):
         explain_module(site, moment, "nobody")
+
+
+def test_explanation_of_a_module_kept_out_says_what_its_absence_costs() -> None:
+    site, asked = draw_case(24, 1, 1)
+    insertion = np.zeros(24, dtype=np.uint8)
+    insertion[7] = Insertion.FORBIDDEN
+    reason = Reason(
+        site.topology.serials[7], "insertion", "temperature", 0.0, "it is too warm", "a cooler module"
+    )
+    plenty = np.full(24, 90.0)
+    envelope = replace(
+        asked.envelope, insertion=insertion, discharge_now_a=plenty, discharge_avg_a=plenty, reasons=(reason,)
+    )
+    asked = replace(asked, envelope=envelope, request=replace(asked.request, power_w=12_000.0))
+    plan = planned(site, asked)
+    said = explain_module(
+        site, Situation(envelope, asked.estimate, plan, plan.duty_frac > 0.5), reason.subject
+    )
+    assert "Protection forbids to insert it; the reasons follow." in said
+    assert any("it is too warm. What lifts it: a cooler module." in s for s in said)
+    # the same site with the module back in, planned anew
+    back = replace(envelope, insertion=np.zeros(24, dtype=np.uint8))
+    less_w = plan.loss_w - planned(site, replace(asked, envelope=back)).loss_w
+    assert f"Without its limits the site would lose {abs(less_w):.1f} W" in said[-1]
+
+
+def test_what_a_bound_costs_is_what_lifting_it_saves() -> None:
+    # 12 W/A at the bound, falling by 2 W/A each ampere: 36 W over 6 A, 20 W where only 2 A are free
+    assert saving_w(12.0, 2.0, np.inf) == pytest.approx(36.0)
+    assert saving_w(12.0, 2.0, 2.0) == pytest.approx(20.0)
 
 
 @pytest.mark.parametrize("seed", [1, 6])
