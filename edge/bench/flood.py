@@ -28,7 +28,7 @@ OPERATOR_PERIOD_S = 2.0
 """Wall time between good commands during the flood."""
 REPLY_S = 10.0
 STOP_LIMIT_S = 20.0
-FLOOD_TAIL_S = 10.0
+FLOOD_TAIL_S = 5.0
 """The flood goes on for the emergency stop."""
 SENDER_NICENESS = 15
 """The sender stands for another machine: it gets what the site's processes leave."""
@@ -52,6 +52,8 @@ def run(seconds: float = 60.0, rate_hz: float = 10_000.0, time_scale: float = 5.
         "accepted_hostile": flooded["accepted_hostile"],
         "rss_mib": round(flooded["rss_mib"], 1),
         "rss_mib_quiet": round(quiet["rss_mib"], 1),
+        "cpu_frac_quiet": quiet["cpu_frac"],
+        "cpu_frac_flood": flooded["cpu_frac"],
         "tick_ms": tick_ms,
         "tick_ms_p50_quiet": round(quiet["p50"], 2),
         "tick_ms_p50_flood": round(flooded["p50"], 2),
@@ -118,6 +120,7 @@ async def _during(rig: Rig, operator: Commander, seconds: float) -> dict[str, An
     """Good commands for so long, and the largest memory."""
     replies_ms: list[float] = []
     sent, largest, end_s = 0, 0.0, time.monotonic() + seconds
+    used_s, since_s = rig.cpu_s(), time.monotonic()
     while time.monotonic() < end_s:
         began_s = time.monotonic()
         sent += 1
@@ -126,7 +129,9 @@ async def _during(rig: Rig, operator: Commander, seconds: float) -> dict[str, An
                 replies_ms.append(1e3 * (time.monotonic() - began_s))
         largest = max(largest, rig.rss_mib())
         await asyncio.sleep(max(0.0, OPERATOR_PERIOD_S - (time.monotonic() - began_s)))
+    span_s, now_s = time.monotonic() - since_s, rig.cpu_s()
     return {
+        "cpu_frac": {name: round((now_s[name] - used_s[name]) / span_s, 3) for name in now_s},
         "rss_mib": largest,
         "operator_sent": sent,
         "operator_answered": len(replies_ms),

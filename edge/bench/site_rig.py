@@ -75,6 +75,7 @@ class Rig:
     """With the broker's address."""
     port: int
     daemon: asyncio.subprocess.Process
+    broker: asyncio.subprocess.Process
     writes: list[Write] = field(default_factory=list)
     """Register writes, heartbeats left out, as they come."""
 
@@ -112,6 +113,18 @@ class Rig:
             await asyncio.sleep(0.005)
         return None
 
+    def cpu_s(self) -> dict[str, float]:
+        """Processor time used so far [s]: by the daemon itself, its children (worker, ears), the broker."""
+        try:
+            daemon = psutil.Process(self.daemon.pid)
+            return {
+                "daemon": _used_s(daemon),
+                "children": sum(_used_s(child) for child in daemon.children(recursive=True)),
+                "broker": _used_s(psutil.Process(self.broker.pid)),
+            }
+        except psutil.Error:
+            return {}
+
     def rss_mib(self) -> float:
         """Resident memory of the daemon and its children [MiB]."""
         try:
@@ -119,6 +132,11 @@ class Rig:
             return sum(p.memory_info().rss for p in (process, *process.children(recursive=True))) / 2**20
         except psutil.Error:
             return 0.0
+
+
+def _used_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @asynccontextmanager
@@ -142,7 +160,7 @@ async def site_rig(
         for old, new in changes:
             text = text.replace(old, new)
         site_file.write_text(text, encoding="utf-8")
-        _, port = await mosquitto(stack, folder)
+        broker, port = await mosquitto(stack, folder)
         twin = await _spawn(
             stack, folder, "twin", ["-m", "edge.bench.tapped_twin", str(site_file), f"{time_scale:g}"]
         )
@@ -159,7 +177,7 @@ async def site_rig(
         )  # fmt: skip
         site = load_site(site_file)
         site = replace(site, mqtt=replace(site.mqtt, host="127.0.0.1", port=port))
-        rig = Rig(folder, site, port, daemon)
+        rig = Rig(folder, site, port, daemon, broker)
         listening = asyncio.create_task(_listen(twin, rig.writes))
         stack.callback(listening.cancel)
         await _ticking(rig)

@@ -23,8 +23,8 @@ COMMANDS_BURST = 200.0
 """Of one issuer."""
 STOPS_PER_S = 20.0
 """Of one issuer."""
-REST_PER_S = 10.0
-REST_BURST = 100.0
+REST_PER_S = 5.0
+REST_BURST = 20.0
 """Of everything that is no command: enough that an honest mistake is told."""
 PARSED_BYTES_PER_S = 8e6
 BEATS_PER_S = 5.0

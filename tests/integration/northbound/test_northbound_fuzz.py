@@ -38,7 +38,7 @@ def test_nothing_hostile_is_accepted_over_a_broker() -> None:
     found = run(count=0, over_broker=1_200, seed=12)
     assert found["published"] == 1_200
     assert found["accepted_over_broker"] == 0
-    assert found["looked_at_over_broker"] >= 50
+    assert found["looked_at_over_broker"] >= 20
     assert found["honest_accepted"]
 
 
@@ -96,7 +96,7 @@ def test_lanes_of_a_sieve() -> None:
     def count(payload: dict[str, Any], times: int) -> int:
         return sum(sieve.passes(json.dumps(payload).encode(), 0.0, NOW) for _ in range(times))
 
-    assert count({"a": 1}, 1_000) == 100
+    assert count({"a": 1}, 1_000) == 20
     assert count(attack.honest("set_power", {"issuer": "stranger"}), 1_000) == 0
     assert count(attack.honest("set_power", {"expires_at": "2026-01-31T11:00:00Z"}), 1_000) == 0
     assert count(attack.honest("set_power"), 1_000) == 200
