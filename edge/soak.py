@@ -104,6 +104,13 @@ CAMPAIGNS: tuple[Campaign, ...] = (
         for rows in (200_000, 20_000)
     ),
     Campaign(
+        "commissioning of the demo site", _bench("commissioning", "--seeds", "3"),
+        "healthy passes, every fault is found, nobody else is accused",
+        lambda f: f["healthy_passed"] == f["healthy_runs"] and f["faults_found"] == f["fault_runs"]
+        and f["false_alarms"] == f["unsafe"] == 0,
+        ("healthy_passed", "faults_found", "fault_runs", "false_alarms"),
+    ),
+    Campaign(
         "kills of broker and edge", _bench("kills", "--kills", "1000"), "nothing acknowledged is lost",
         lambda f: f["lost_acknowledged"] == f["reply_changed"] == f["unanswered"] == 0,
         ("kills", "acknowledged", "lost_acknowledged"),

@@ -29,6 +29,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     ),
     "fuzz": ("edge.cli.bench.fuzz", "hostile commands against the contract and over a broker"),
     "outage": ("edge.cli.bench.outage", "hours without a broker, and what arrives afterwards"),
+    "commissioning": ("edge.cli.bench.commissioning", "faults found in a wired site, healthy ones passed"),
     "flood": ("edge.cli.bench.flood", "hostile traffic on the command topic"),
 }
 
