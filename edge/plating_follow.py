@@ -1,7 +1,9 @@
-"""The worst history a guard admits: charging from empty at the rate that keeps the anode just above a margin.
+"""The worst histories a guard admits: charging at the rate that keeps the anode just above a margin.
 
-Whoever obeys a limit that falls with SOC has, at each SOC, at most the gradients of the one who always took
-all of it. So the rate found along this charge is admissible at that SOC whatever charge came before.
+Whoever obeys a limit that falls with SOC has, at each SOC, at most the gradients of one who always took all
+of it since some rest. Which rest is worst is not known beforehand: from empty the particles at the separator
+are ahead of the others, from a rest on the way all of them come to the steep parts of the potential together.
+So charges from rests at many SOC are followed, and the lowest rate counts.
 All anodes of a run walk through SOC in step: a slow one is given longer steps of time.
 """
 
@@ -82,24 +84,33 @@ class _Walk:
         return replace(after, reaction=reaction), np.minimum(potential, salt_left * VOLT_PER_SALT_FRAC)
 
 
-def _soc_steps() -> FloatArray:
-    steps: FloatArray = START_SOC_FRAC + STEP_SOC_FRAC * np.arange(1, STEPS + 1, dtype=np.float64)
+def soc_steps(skipped: int = 0) -> FloatArray:
+    """(STEPS - skipped,) SOC at the end of each step."""
+    steps: FloatArray = START_SOC_FRAC + STEP_SOC_FRAC * np.arange(skipped + 1, STEPS + 1, dtype=np.float64)
     return steps
 
 
-def follow(parameters: AnodeSet, temperature_k: FloatArray, margin_v: float) -> Charge:
-    """Charge anodes (M,) from empty, each step at the largest rate that ends at `margin_v` or above."""
+def follow(parameters: AnodeSet, temperature_k: FloatArray, margin_v: float, skipped: int = 0) -> Charge:
+    """Charge anodes (M,) from a rest, each step at the largest rate that ends at `margin_v` or above.
+
+    Args:
+        parameters: of the anodes.
+        temperature_k: (M,)
+        margin_v: what is to be left.
+        skipped: steps of SOC between empty and the rest that the charge begins from.
+    """
     walk = _Walk(AnodeModel(parameters), temperature_k)
-    state = walk.model.rested(np.full(len(temperature_k), START_SOC_FRAC))
+    start = START_SOC_FRAC + STEP_SOC_FRAC * skipped
+    state = walk.model.rested(np.full(len(temperature_k), start))
     rate = np.full(len(temperature_k), HIGHEST_RATE_PER_H)
     rows = []
-    for k in range(STEPS):
+    for k in range(STEPS - skipped):
         floor = LOWEST_RATE_PER_H if k == 0 else np.maximum(FALL_PER_STEP * rate, LOWEST_RATE_PER_H)
         rate = _largest(walk, state, rate, np.broadcast_to(floor, rate.shape), margin_v)
         state, potential = walk.step(state, rate)
         rows.append((np.where(potential < margin_v - POTENTIAL_TOLERANCE_V, np.nan, rate), potential))
     rates, potentials = (np.array(column) for column in zip(*rows, strict=True))
-    return Charge(_soc_steps(), rates, potentials)
+    return Charge(soc_steps(skipped), rates, potentials)
 
 
 def _largest(
@@ -138,4 +149,4 @@ def trace(parameters: AnodeSet, temperature_k: FloatArray, rate_per_h: FloatArra
     for rate in rate_per_h:
         state, potential = walk.step(state, rate)
         potentials.append(potential)
-    return Charge(_soc_steps(), rate_per_h, np.array(potentials))
+    return Charge(soc_steps(), rate_per_h, np.array(potentials))

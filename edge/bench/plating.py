@@ -15,8 +15,9 @@ from typing import Any, Final
 import numpy as np
 
 from edge.bench.plating_dfn import CellRun, held, under_profile
-from edge.plating_follow import HIGHEST_RATE_PER_H, START_SOC_FRAC, STEP_SOC_FRAC, follow
-from edge.plating_table import MARGIN_V, SOC_NODES, table_of
+from edge.plating_burst import burst_rates
+from edge.plating_follow import HIGHEST_RATE_PER_H, START_SOC_FRAC, STEP_SOC_FRAC
+from edge.plating_table import MARGIN_V, SOC_NODES, margin_of, over_rests, table_of
 from reconf.arrays import FloatArray
 from reconf.cells.model import ZERO_CELSIUS_K
 from reconf.electrochem.parameters import SETS, load_anode_set
@@ -45,9 +46,9 @@ def run(
         guard's current, `given_up_frac` share of the DFN's own current at 0 V, averaged over SOC, and
         `given_up_worst_frac` at the worst SOC (a case PyBaMM could not solve has no such keys, and is named
         in `unsolved`), `envelope_cost_frac` what the lower envelope of all sets takes of this set's own
-        limit, `by_soc`: at each of `TOLD_SOC` the rate allowed and what the DFN and the envelope allow
-        [1/h], the DFN's and SPMe's potential under the guard [mV]. `worst`: the worst of each;
-        `envelope_cost`: by set, mean; `margin_mv`.
+        limit, `by_soc`: at each of `TOLD_SOC` the rate allowed, what the DFN and the envelope allow and what
+        a rested anode bears for `BURST_S` [1/h], the DFN's and SPMe's potential under the guard [mV].
+        `worst`: the worst of each; `envelope_cost`: by set, mean; `margin_mv`.
     """
     logging.getLogger("pybamm").setLevel(logging.ERROR)
     from pybamm import SolverError
@@ -58,8 +59,13 @@ def run(
         results[name] = {}
         for kelvin, rate in zip(temperatures_k, own_rates(name, temperatures_k), strict=True):
             by_soc = [
-                {"soc_frac": z, "allowed_per_h": _at(z, rate), "envelope_per_h": _shipped(z, kelvin)}
-                for z in TOLD_SOC
+                {
+                    "soc_frac": z,
+                    "allowed_per_h": _at(z, rate),
+                    "envelope_per_h": _shipped(z, kelvin),
+                    "rested_per_h": rested,
+                }
+                for z, rested in zip(TOLD_SOC, _rested(name, kelvin), strict=True)
             ]
             case: dict[str, Any] = {"envelope_cost_frac": _envelope_cost(kelvin, rate), "by_soc": by_soc}
             results[name][f"{kelvin:.2f}"] = case
@@ -88,7 +94,7 @@ def run(
 def own_rates(name: str, temperatures_k: Sequence[float]) -> FloatArray:
     """(temperatures, SOC nodes) the table of one set alone."""
     fine = np.unique(np.add.outer(np.array(temperatures_k), AROUND_K).round(3))
-    charge = follow(load_anode_set(name), fine, MARGIN_V)
+    charge = over_rests(load_anode_set(name), fine, margin_of(name))
     rows = []
     for kelvin in temperatures_k:
         near = np.flatnonzero(np.abs(fine - kelvin) < AROUND_K[-1] + 0.1)
@@ -134,6 +140,12 @@ def _case(
 
 def _at(soc_frac: float, rate_per_h: FloatArray) -> float:
     return float(np.exp(np.interp(soc_frac, SOC_NODES, np.log(rate_per_h))))
+
+
+def _rested(name: str, kelvin: float) -> list[float]:
+    """What an anode that has rested bears for a short while, at each of `TOLD_SOC` [1/h]."""
+    rates = burst_rates(load_anode_set(name), np.array([kelvin]), np.array(TOLD_SOC), margin_of(name))
+    return [float(rate) for rate in rates[0]]
 
 
 def _shipped(soc_frac: float, kelvin: float) -> float:

@@ -223,9 +223,7 @@ def plating_limit_a(
     soc = belief.soc_high_frac + belief.soc_std_frac + soc_ahead_frac
     cold, capacity = belief.temperature_low_degc, belief.capacity_ah
     soh = np.minimum(capacity / constants.topology.rated_capacity_ah, 1.0)
-    table = plating.charge_limit_a(soc, cold, capacity, soh)
-    limit: FloatArray = np.minimum(table, plating.published_limit_a(soc, cold, capacity))
-    return limit
+    return plating.charge_limit_a(soc, cold, capacity, soh)
 
 
 def plating_minutes_a(constants: Constants, belief: Belief, limit_a: FloatArray) -> FloatArray:
