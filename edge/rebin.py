@@ -20,7 +20,7 @@ from reconf.binning.compare import Ageing
 from reconf.binning.lot import Z90, Lot
 from reconf.errors import DataFileError
 from reconf.rebinning.pack import Measured, Pack, kind_of, pack_of
-from reconf.rebinning.search import Found, Terms, search
+from reconf.rebinning.search import Found, Terms, best_of_all, search
 from reconf.rebinning.sharing import Sharing, sharing
 from reconf.rebinning.steps import Step, steps_between
 from reconf.rebinning.worth import Truths, draw_truths, life_mean_wh, site_worth_wh
@@ -140,8 +140,8 @@ class Proposal:
     terms: Terms
     source: Source
     found: Found
-    best: Found
-    """With labour for nothing."""
+    best: tuple[IntArray, ...]
+    """Where every module would sit with labour for nothing."""
     truths: Truths
     steps: tuple[Step, ...]
     before: Sharing
@@ -194,8 +194,7 @@ def propose(
         positions_max=question.positions_max,
     )
     found = search(pack, truths, terms, progress)
-    free = replace(terms, cost_per_position=0.0, visit_cost=0.0, confidence=0.5)
-    best = search(pack, truths, free)
+    best = best_of_all(pack, truths, terms, found)
     now = site_worth_wh(pack, truths, pack.held)
     after = site_worth_wh(pack, truths, found.held)
     if found.taken and _net(terms, now, after, found) <= 0.0:  # the visit costs more than all moves earn
@@ -206,7 +205,7 @@ def propose(
         site=site, pack=pack, question=question, terms=terms, source=source, found=found, best=best,
         truths=truths, steps=steps_between(there, wanted),
         before=sharing(pack, pack.held), after=sharing(pack, found.held),
-        worth_before_wh=now, worth_after_wh=after, worth_best_wh=site_worth_wh(pack, truths, best.held),
+        worth_before_wh=now, worth_after_wh=after, worth_best_wh=site_worth_wh(pack, truths, best),
     )  # fmt: skip
 
 
@@ -335,10 +334,15 @@ def _least(loss_wh: FloatArray) -> float | None:
 
 
 def soh_text(proposal: Proposal, serial: str) -> str:
-    """`81.2 % +-1.3` (90 %)."""
+    """`81.2 %`."""
     m = proposal.pack.lot.serials.index(serial)
-    soh, std = float(proposal.pack.lot.soh_frac[m]), float(proposal.pack.lot.soh_std_frac[m])
-    return f"{soh:.1%} +-{Z90 * std:.1%}"
+    return f"{float(proposal.pack.lot.soh_frac[m]):.1%}"
+
+
+def doubt_text(proposal: Proposal) -> str:
+    """How well the site's modules are known, median."""
+    std = proposal.pack.lot.soh_std_frac[: len(proposal.site.modules)]
+    return f"SOH known to +-{Z90 * float(np.median(std)):.1%} (90 %, median)"
 
 
 MQTT_RESISTANCE_STD_FRAC = 0.15

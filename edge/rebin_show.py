@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge.binning_plot import INK, new_figure, plain, save
-from edge.rebin import Proposal, soh_text
+from edge.rebin import Proposal, doubt_text, soh_text
 
 OLD, NEW, MOVED = "#9aa5b1", "#0072B2", "#D55E00"
 STRINGS_SHOWN = 24
@@ -23,13 +23,19 @@ def kwh(values: Mapping[str, Any], sign: str = "") -> str:
     return f"{values['mean']:{sign}.2f} ({low:{sign}.2f}..{high:{sign}.2f})"
 
 
+def short(values: Mapping[str, Any]) -> str:
+    """`+3.1 (2.9..3.3)`."""
+    low, high = values["interval_90"]
+    return f"{values['mean']:+.1f} ({low:.1f}..{high:.1f})"
+
+
 def print_proposal(proposal: Proposal, doc: Mapping[str, Any], console: Console) -> None:
     """What there is, what would be better, and what it costs."""
     energy, money = doc["energy_kwh"], doc["money"]
     measured = int(proposal.pack.measured.sum())
     console.print(
         f"{proposal.site.name}: {measured} of {len(proposal.site.modules)} modules measured in operation "
-        f"({proposal.source.text}); the others count as graded in the site file."
+        f"({proposal.source.text}), the others as graded; {doubt_text(proposal)}."
     )
     table = Table(title="kWh per full discharge (90 % interval)")
     for title in ("", "energy", "of what is inside"):
@@ -63,15 +69,15 @@ def _print_moves(proposal: Proposal, doc: Mapping[str, Any], console: Console) -
     if not doc["moves"]:
         return
     table = Table(title="Moves that pay, each after the ones before it")
-    table.add_column("exchange")
-    for title in ("SOH", "gain now [kWh]", "mean of years [kWh]", "sure", "earned", "labour"):
-        table.add_column(title, justify="right", no_wrap=title != "SOH")
+    table.add_column("exchange", no_wrap=True)
+    for title in ("SOH", "kWh now", "over years", "sure", "earns", "labour"):
+        table.add_column(title, justify="right", no_wrap=True)
     for move in doc["moves"]:
         pairs = move["exchange"]
         table.add_row(
             "\n".join(f"{a} <> {b}" for a, b in pairs),
             "\n".join(f"{soh_text(proposal, a)} | {soh_text(proposal, b)}" for a, b in pairs),
-            kwh(move["gain_now_kwh"], "+"),
+            short(move["gain_now_kwh"]),
             f"{move['gain_mean_of_years_kwh']['mean']:+.2f}",
             f"{move['gains_in_share_of_truths']:.0%}",
             f"{move['earned']:.0f}",

@@ -77,7 +77,9 @@ def load(module: str, name: str) -> click.Command:
 def reflowed(command: click.Command) -> click.Command:
     """The command with help in whole paragraphs: source lines are wider than many terminals."""
     if command.help:
-        command.help = "\n\n".join(" ".join(part.split()) for part in command.help.split("\n\n"))
+        parts = command.help.split("\n\n")
+        kept = [p if p.lstrip().startswith("Example") else " ".join(p.split()) for p in parts]
+        command.help = "\n\n".join(kept)
     if isinstance(command, TyperGroup):
         for child in command.commands.values():
             reflowed(child)

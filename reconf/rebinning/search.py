@@ -10,7 +10,7 @@ strings, can be reached by such moves, and the distance from the upper bound is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -95,6 +95,38 @@ def search(
         progress: called with the number of moves taken.
     """
     return _Search(pack, truths, terms).run(progress)
+
+
+def sorted_held(pack: Pack) -> tuple[tuple[IntArray, ...], IntArray]:
+    """Every class of modules, shelf included, sorted by capacity and cut into its strings, and what is left.
+
+    The best there is for fixed strings of one length, and a good start for time-shared ones.
+    """
+    classes, capacity = pack.classes(), pack.lot.capacity_ah
+    held = list(pack.held)
+    left = np.ones(len(capacity), dtype=np.bool_)
+    for number in np.unique(classes):
+        strings = [s for s, members in enumerate(pack.held) if classes[members[0]] == number]
+        pool = np.flatnonzero(classes == number)
+        pool = pool[np.argsort(-capacity[pool], kind="stable")]
+        at = 0
+        for s in strings:
+            held[s] = pool[at : at + len(pack.held[s])].astype(np.int64)
+            at += len(held[s])
+            left[held[s]] = False
+    return tuple(held), np.flatnonzero(left).astype(np.int64)
+
+
+def best_of_all(pack: Pack, truths: Truths, terms: Terms, found: Found) -> tuple[IntArray, ...]:
+    """The best arrangement known where labour is for nothing: from here, from `found`, and from sorting."""
+    free = replace(terms, cost_per_position=0.0, visit_cost=0.0, confidence=0.5, positions_max=10**9)
+    starts = [(pack.held, pack.shelf), (found.held, found.shelf), sorted_held(pack)]
+    ends = [search(replace(pack, held=h, shelf=s), truths, free).held for h, s in starts]
+    worth = [
+        float(sum(life_mean_wh(string_worth_wh(pack, truths, s, m)).mean() for s, m in enumerate(held)))
+        for held in ends
+    ]
+    return ends[int(np.argmax(worth))]
 
 
 class _Search:

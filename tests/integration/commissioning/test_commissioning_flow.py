@@ -3,12 +3,16 @@
 import csv
 import json
 import sqlite3
+import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from pallet_maker import make_folder
 
 from edge.cli.main import app
 from edge.inventory.cycler import cycler_columns, discharge_capacity_ah, read_cycler, step_resistance_ohm
@@ -16,11 +20,6 @@ from edge.inventory.store import Inventory
 from reconf.config import load_site
 from reconf.errors import DataFileError
 
-N = 100
-COLUMNS = [
-    "serial", "chemistry", "n_cells", "n_parallel", "rated_capacity_ah", "origin", "manufactured", "damage",
-    "isolation_mohm", "lowest_cell_v", "ocv_v", "ocv_later_v", "ocv_days",
-]  # fmt: skip
 REFUSED = {"EV-0003": "no traceability", "EV-0005": "past calendar expiry", "EV-0007": "physical damage",
            "EV-0009": "isolation"}  # fmt: skip
 
@@ -29,28 +28,6 @@ def run(*args, code=0):
     got = CliRunner().invoke(app, [str(a) for a in args])
     assert got.exit_code == code, (args, got.output, got.stderr, got.exception)
     return got
-
-
-def make_folder(folder, seed=1):
-    rng = np.random.default_rng(seed)
-    folder.mkdir()
-    capacity = 60.0 * rng.normal(0.8, 0.09, N)
-    with (folder / "modules.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(COLUMNS)
-        for i in range(N):
-            row = [f"EV-{i:04d}", "NMC", 12, 1, 60, "yard", "2015-05-01", "", 5, 3.1, 46.0, 45.99, 14]
-            row[5] = "" if i == 3 else row[5]
-            row[6] = "1999-01-01" if i == 5 else row[6]
-            row[7] = "dented" if i == 7 else row[7]
-            row[8] = 0.1 if i == 9 else row[8]
-            writer.writerow(row)
-    for i in range(N):
-        lines = ["Test_Time(s),Current(A),Voltage(V)", "0,0,50.0", "10,0,50.0", "20,-20,49.0", "30,-20,48.9"]
-        end_s = 20 + capacity[i] / 20.0 * 3600.0
-        lines += [f"{t:.2f},-20,{48.9 - 12 * k / 40:.3f}" for k, t in enumerate(np.linspace(40, end_s, 40))]
-        (folder / f"EV-{i:04d}_capacity.csv").write_text("\n".join(lines) + "\n")
-    return capacity
 
 
 @pytest.mark.timeout(400)  # about 8 s of machine time; the runner may be shared
