@@ -45,6 +45,7 @@ from optimizer.schedule import Scheduler
 from reconf.actuation import Receipt, SlotCommand, VerifiedCommand
 from reconf.arrays import BoolArray
 from reconf.captest.steer import steered
+from reconf.devices.rc1 import Rc1Status
 from reconf.estimation.filter import estimate as run_filter
 from reconf.estimation.filter import initial_state
 from reconf.estimation.state import Estimate
@@ -305,6 +306,7 @@ class ControlCore:
             state.operator,
             emergency_stop=state.pending.emergency_stop,
             output_failed=state.receipt is not None and not state.receipt.outputs_confirmed,
+            opened_unasked=opened_unasked(image, sequence, in_force),
             isolation_lost=bool(broken_isolation(state.maintenance, isolation)),
             out_of_service=sequence.modules.out_of_service,
         )
@@ -388,6 +390,15 @@ def known_in_force(in_force: SlotCommand, image: SiteImage, sequence: SequencerS
         inserted=in_force.inserted & ~gone,
         trim_current_a=np.where(gone, 0.0, in_force.trim_current_a),
     )
+
+
+def opened_unasked(image: SiteImage, sequence: SequencerState, in_force: SlotCommand) -> BoolArray:
+    """(S,) joined strings that read open now, with nothing in the converter that says why."""
+    status = image.strings.status
+    explained = Rc1Status.WATCHDOG_EXPIRED | Rc1Status.HARDWARE_FAULT | Rc1Status.EMERGENCY_STOP
+    still = int(Rc1Status.CONTACTOR_CLOSED | Rc1Status.PRECHARGING | explained)
+    mask: BoolArray = sequence.joined & in_force.contactor & image.strings.answered & ((status & still) == 0)
+    return mask
 
 
 def _turned(before: PlanBook, after: PlanBook) -> bool:

@@ -289,9 +289,16 @@ class Daemon:
     def order(self, order: Order) -> Answer:
         """Give the core an order and bring the next tick forward."""
         clock = self.parts.clock
+        if self.stopping and not (isinstance(order, EmergencyStop) or _only_off(order)):
+            return Answer(accepted=False, reason="stopping", text="the edge is being stopped")
         answer = self.core.order(order, clock.control_s(), clock.wall_s())
         if answer.accepted:
             self._hurry.set()
         if isinstance(order, EmergencyStop):
             log.warning("emergency_stop", source=order.source)
         return answer
+
+
+def _only_off(order: Order) -> bool:
+    """Nothing that could close anything again."""
+    return isinstance(order, SetMode) and order.mode is SiteMode.OFF

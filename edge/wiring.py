@@ -16,7 +16,7 @@ import structlog
 from edge.clock import Clock, ScaledClock, date_trusted
 from edge.core_state import SavedCore
 from edge.keeper import Keeper, load_saved
-from edge.lasting import Moment
+from edge.lasting import Lasting, Moment
 from edge.modbus.southbound import Southbound
 from edge.northbound.gate import Surroundings
 from edge.northbound.link import MqttLink
@@ -24,11 +24,12 @@ from edge.notify import Notifier
 from edge.onsite.door import onsite_door
 from edge.parts import Parts
 from edge.sparkplug_feed import sparkplug_feed
-from edge.store.store import Store
+from edge.store.store import LEDGER_FILE, Store
 from edge.sunspec_feed import sunspec_feed
 from edge.supervisor import Daemon
 from edge.worker import Allocate, OptimizerWorker, default_allocate
 from reconf.errors import ConfigError, StoreError
+from reconf.isolation import UNREADABLE
 from reconf.loopback import is_loopback
 from reconf.site import GatewaySpec, Site
 
@@ -154,6 +155,9 @@ async def daemon(
                 saved = load_saved(store, now(), site)
             except StoreError as error:
                 trouble = str(error)
+                saved = SavedCore(lasting=Lasting(maintenance=UNREADABLE))
+        elif remembers(options.state_dir):
+            saved = SavedCore(lasting=Lasting(maintenance=UNREADABLE))
         keeper = Keeper(site, store, executor, now=now)
         keeper.trouble = keeper.trouble or trouble
         held: list[Daemon] = []
@@ -211,7 +215,7 @@ async def daemon(
                     utc=clock.utc,
                     wall_s=clock.wall_s,
                 ),
-                onsite_door(made, options.state_dir if store is not None else None),
+                onsite_door(made, options.state_dir),
             ):
                 yield made
     finally:
@@ -219,6 +223,11 @@ async def daemon(
             one.shutdown(wait=True)
         if store is not None:
             store.close()
+
+
+def remembers(folder: Path | None) -> bool:
+    """An earlier run has left something in `folder`, whether it can be read or not."""
+    return folder is not None and (folder / LEDGER_FILE).exists()
 
 
 def open_store(options: RunOptions) -> tuple[Store | None, str]:

@@ -86,6 +86,9 @@ class VerifiedCommand:
     """Control time of the image it was verified against."""
     min_margin_frac: float
     """Smallest distance to any checked limit, as a share of that limit."""
+    closes: BoolArray | None = None
+    """(S,) contactors that may go from open to closed with it; None: any. A converter that opened by itself
+    meanwhile is not closed again by a command that takes it for closed."""
     outputs: SiteOutputs = NO_OUTPUTS
     """Sounder, ventilation and cooling."""
 

@@ -53,10 +53,12 @@ class Maintenance:
             )
             return cls(bool(saved["held"]), str(saved["by"]), str(saved["since_utc"]), permits)
         except (KeyError, TypeError, ValueError):
-            return cls(held=True, by="unknown (the record could not be read)")
+            return UNREADABLE
 
 
 RELEASED: Final = Maintenance()
+UNREADABLE: Final = Maintenance(held=True, by="unknown: what an earlier run left cannot be read")
+"""Somebody may be inside, and a fault may be latched: a person at the site has to look."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from reconf.site import Site
 POWER_UP_WATCHDOG_S = 5.0
 HEARTBEAT_SHARE = 0.25
 """A heartbeat goes out every quarter of the watchdog time."""
-RC1_POWER, RC1_BUS_VOLTAGE, RC1_LIMIT = 3, 5, 6
+RC1_POWER, RC1_BUS_VOLTAGE, RC1_LIMIT, RC1_CONTACTOR = 3, 5, 6, rc1.CONTACTOR_ADDRESS
 RM1_TRIM = 5
 CLEAR_ADDRESS = {"rm1": rm1.CLEAR, "rc1": rc1.CLEAR}
 
@@ -37,6 +37,8 @@ class Targets:
     """(N, K) command words by kind of node, from address 2."""
     relevant: dict[str, BoolArray]
     """(N, K) which of them matter."""
+    closes: BoolArray
+    """(S,) contactors that may be closed."""
 
 
 class Writer:
@@ -69,7 +71,10 @@ class Writer:
             "rm1": np.ones(words["rm1"].shape, dtype=np.bool_),
             "rc1": self._rc1.relevant(command),
         }
-        return Targets(verified.time_s, words, relevant)
+        closes = (
+            np.ones(command.contactor.shape, dtype=np.bool_) if verified.closes is None else verified.closes
+        )
+        return Targets(verified.time_s, words, relevant, closes)
 
     def due(self, targets: Targets, modules: Sequence[Node], strings: Sequence[Node]) -> list[Node]:
         """Nodes that hold something else than asked, or of which nothing is known."""
@@ -129,6 +134,10 @@ class Writer:
         addresses = shadow.differing(node.row, 2, wanted, relevant)
         if not addresses:
             return 0
+        closes = node.kind == "rc1" and RC1_CONTACTOR in addresses and wanted[RC1_CONTACTOR - 2] == 1
+        if closes and not targets.closes[node.row]:
+            text = f"unit {node.unit}: its contactor is open by itself and is not closed again unasked"
+            raise NodeError(FailureKind.REFUSED, text)
         goal = shadow.words[node.row].copy()
         goal[addresses] = wanted[[a - 2 for a in addresses]]
         towards_zero = self._towards_zero(node, goal)

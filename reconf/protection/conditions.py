@@ -227,8 +227,9 @@ def string_signals(
     cannot_leave: BoolArray,
     stale_s: float,
     rules: RuleNumbers,
+    opened_unasked: BoolArray | None = None,
 ) -> dict[str, Signal]:
-    """Rows string_voltage_implausible, converter bits, contactor_welded, converter_lost, reach, leaving."""
+    """Rows string_voltage_implausible, converter bits, contactors, converter_lost, reach, leaving."""
     strings = image.strings
     status, fresh = strings.status, strings.answered
     topology = constants.topology
@@ -258,6 +259,7 @@ def string_signals(
         ),
         "converter_fault": Signal(failed, ~failed & fresh),
         "contactor_mismatch": bit(on(Rc1Status.CONTACTOR_MISMATCH), fresh),
+        "contactor_opened": bit(fresh & False if opened_unasked is None else opened_unasked, fresh),
         "contactor_welded": Signal(welded, ~stands & fresh, seen.link_voltage_v, 60.0),
         "converter_lost": Signal(strings.age_s > stale_s, fresh, strings.age_s, stale_s),
         "window_unreachable": Signal(reach_v < low, reach_v > 1.01 * low, reach_v, low),

@@ -162,8 +162,9 @@ def _strings(tick: _Tick, state: ProtectionState, insertion: InsertionRules) -> 
     may = ~insertion.forbidden | insertion.forced
     reach_v = topology.sum_by_string(np.where(may, tick.belief.ocv_v, 0.0))
     signals = conditions.string_signals(
-        constants, tick.seen, tick.image, state.trend, reach_v, cannot_leave, tick.stale_s, rule_numbers()
-    )
+        constants, tick.seen, tick.image, state.trend, reach_v, cannot_leave, tick.stale_s, rule_numbers(),
+        tick.operator.opened_unasked,
+    )  # fmt: skip
     values = conditions.string_values(constants, tick.seen)
     now = conditions.assemble("string", constants.site_limits, values, signals, constants.n_strings)
     return _advance("string", tick, state, now)

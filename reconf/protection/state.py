@@ -51,6 +51,9 @@ class OperatorLimits:
     """Asked for by command; stands until the command's own latch is taken back."""
     output_failed: bool = False
     """A site output was not confirmed at the last write."""
+    opened_unasked: BoolArray | None = None
+    """(S,) contactors that read open although they are commanded closed and were read closed, without a latch
+    that says why."""
     isolation_lost: bool = False
     """Somebody has hands inside, and the readings speak against it."""
     unconfirmed: BoolArray | None = None

@@ -13,7 +13,7 @@ from reconf.readings import SiteImage
 from reconf.site import Site
 from reconf.verify.checks_electrical import check_cells, check_converter, check_modules, check_window
 from reconf.verify.checks_permission import check_bus, check_permission, check_shape, check_values
-from reconf.verify.checks_switching import check_closing, check_switches, check_trim
+from reconf.verify.checks_switching import check_closing, check_switches, check_trim, closing
 from reconf.verify.context import History, build_context
 from reconf.verify.findings import Findings
 from reconf.verify.outputs import safe_outputs
@@ -79,6 +79,7 @@ def verify(
         command=proposed,
         time_s=image.time_s,
         min_margin_frac=found.margin_frac,
+        closes=closing(c),
         outputs=safe_outputs(image, envelope),
     )
 

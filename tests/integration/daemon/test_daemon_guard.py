@@ -1,0 +1,94 @@
+"""What must not happen by itself: closing again, forgetting a lock, starting while ending."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from daemon_rig import daemon_on, field_of, order, quick_site, until
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "southbound"))
+from southbound_rig import attached, make_bank, small_site
+
+from edge.core_values import ClearFault, SetMode
+from edge.modbus.server import TwinServer
+from edge.modbus.southbound import Southbound, SouthboundOptions
+from edge.onsite.client import ask
+from edge.store.store import LEDGER_FILE
+from reconf.actuation import SlotCommand, VerifiedCommand
+from reconf.devices.rc1 import CONTACTOR_ADDRESS
+from reconf.sequences import SiteMode
+
+pytestmark = pytest.mark.timeout(120)
+
+
+async def test_a_contactor_that_opened_unasked_stays_open_until_somebody_clears_it() -> None:
+    async with field_of(quick_site()) as twin, daemon_on(twin) as made:
+        order(made, SetMode(SiteMode.RUN))
+        await until(made, lambda v: v.mode is SiteMode.RUN)
+        twin.bank.rc1.emergency_stop[0] = True  # pressed for a moment, between two ticks
+        twin.bank.step(0.001, 0.001)
+        twin.bank.rc1.emergency_stop[0] = False
+        view = await until(made, lambda v: v.phases[0] == "open")
+        assert {("contactor_opened", "S0")} <= {(f.fault, f.subject) for f in view.envelope.faults}
+        await asyncio.sleep(3.0)
+        assert made.outcome.view.phases == ("open", "joined")
+        assert not twin.closed[0]
+        order(made, SetMode(SiteMode.RUN))
+        await asyncio.sleep(1.0)
+        assert not twin.closed[0], "asking for power is no clearing"
+        order(made, ClearFault("contactor_opened", "S0"))
+        await until(made, lambda v: v.phases == ("joined", "joined"))
+
+
+async def test_a_command_that_takes_a_contactor_for_closed_does_not_close_it_again() -> None:
+    site = small_site(n_modules=3)
+    bank = make_bank(site)
+    asked = replace(SlotCommand.safe(3, 1), inserted=np.ones(3, np.bool_), contactor=np.ones(1, np.bool_))
+    options = SouthboundOptions(scrub_every_s=0.01)
+    async with (
+        TwinServer(bank, any_port=True) as server,
+        Southbound(attached(site, server), options=options) as south,
+    ):
+        await south.read(0.0, 0)
+        closing = VerifiedCommand(asked, 0.0, 1.0, closes=np.ones(1, np.bool_))
+        assert (await south.write(closing)).string_confirmed.all()
+        bank.rc1.bank.holding[0, CONTACTOR_ADDRESS] = 0  # erased by the converter, before anybody has seen it
+        for tick in range(1, 10):  # the registers of one node after the other are looked at
+            await asyncio.sleep(0.02)
+            await south.read(float(tick), tick)
+        holding = VerifiedCommand(asked, 1.0, 1.0, closes=np.zeros(1, np.bool_))
+        receipt = await south.write(holding)
+        assert not receipt.string_confirmed.any()
+        assert "not closed again unasked" in receipt.failures[0].text
+        assert bank.rc1.bank.holding[0, CONTACTOR_ADDRESS] == 0
+        assert (await south.write(closing)).string_confirmed.all()
+
+
+async def test_what_an_earlier_run_left_and_cannot_be_read_counts_as_a_lock(tmp_path) -> None:
+    (tmp_path / LEDGER_FILE).write_bytes(b"no database, although it has the name of one" * 100)
+    async with field_of(quick_site()) as twin, daemon_on(twin, state_dir=tmp_path) as made:
+        view = await until(made, lambda v: v.mode is SiteMode.MAINTENANCE)
+        assert "cannot be read" in view.maintenance.by
+        order(made, SetMode(SiteMode.RUN))
+        await asyncio.sleep(1.0)
+        assert not any(twin.closed)
+        answer = await asyncio.to_thread(ask, tmp_path, twin.site.name, "maintenance_release", {}, by="ana")
+        assert answer.accepted
+        assert "not on record" in answer.text
+        await until(made, lambda v: v.mode is SiteMode.OFF)
+
+
+async def test_nothing_starts_while_the_daemon_ends(tmp_path) -> None:
+    async with field_of(quick_site()) as twin, daemon_on(twin, state_dir=tmp_path) as made:
+        order(made, SetMode(SiteMode.RUN))
+        await until(made, lambda v: v.mode is SiteMode.RUN)
+        made.stop()
+        assert made.order(SetMode(SiteMode.RUN, on_site=True)).reason == "stopping"
+    assert not any(twin.closed)
