@@ -37,6 +37,7 @@ CONNECT_S = 10.0
 """Time for each step until commands are heard."""
 KEEPALIVE_S = 15
 READ_BYTES = 256 * 1024
+RECEIVE_BUFFER_BYTES = 128 * 1024
 SUBSCRIBE_NUMBER = 1
 
 
@@ -211,6 +212,8 @@ def open_socket(settings: dict[str, Any]) -> socket.socket:
     """
     stream = socket.create_connection((settings["host"], settings["port"]), CONNECT_S)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # a reader that cannot keep up shall be behind by moments, not by megabytes: the broker drops sooner
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     if not settings["ca_file"]:
         return stream
     context = ssl.create_default_context(cafile=settings["ca_file"])

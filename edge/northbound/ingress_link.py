@@ -19,8 +19,8 @@ from reconf.site import Site
 
 RESTART_S = 2.0
 LINE_MAX = 64 * 1024
-GIVES_WAY = 10
-"""Niceness: control comes first when both want the processor."""
+GIVES_WAY = 5
+"""Niceness: control comes first when both want the processor, and commands before what is nicer still."""
 
 
 @dataclass(frozen=True, slots=True)
