@@ -25,10 +25,10 @@ $(STAMP): requirements.lock requirements-build.lock pyproject.toml | $(VENV)/bin
 
 setup-test: $(STAMP_TEST) ## the same with everything the tests need
 
-$(STAMP_TEST): $(STAMP) requirements-test.lock deploy/setup/system_packages.sh tests/outside/sparkplug/package-lock.json
+$(STAMP_TEST): $(STAMP) requirements-test.lock deploy/setup/system_packages.sh $(wildcard tests/outside/*/package-lock.json)
 	@deploy/setup/system_packages.sh test
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.lock
-	@cd tests/outside/sparkplug && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@for each in tests/outside/*/; do (cd $$each && npm ci --ignore-scripts --no-audit --no-fund --silent) || exit 1; done
 	@touch $@
 
 demo: setup ## twin over real Modbus, embedded broker, one discharge and recharge, result table and picture
