@@ -79,9 +79,29 @@ CAMPAIGNS: tuple[Campaign, ...] = (
     *(
         Campaign(
             f"duty {duty}", _bench("duty", "--duty", duty), "no violation", lambda f: f["violations"] == 0,
-            ("violations", "energy_ratio_to_clairvoyant"),
+            ("hours", "violations", "energy_ratio_to_clairvoyant"),
         )
-        for duty in ("peak_shaving", "frequency_year", "desert", "cold")
+        for duty in ("peak_shaving", "frequency", "cold")
+    ),
+    Campaign(
+        "duty desert", _bench("duty", "--duty", "desert", "--tick-s", "10"),
+        "no violation, derating costs below 2 %",
+        lambda f: f["violations"] == 0 and f["energy_ratio_to_clairvoyant"] >= 0.98,
+        ("hours", "violations", "energy_ratio_to_clairvoyant", "hottest_core_degc"),
+    ),
+    *(
+        Campaign(
+            f"duty frequency, a day in {season} at 1 s",
+            _bench("duty", "--duty", "frequency", "--season", season, "--days", "1", "--tick-s", "1"),
+            "no violation", lambda f: f["violations"] == 0,
+            ("hours", "violations", "energy_ratio_to_clairvoyant"),
+        )
+        for season in ("winter", "spring", "summer", "autumn")
+    ),
+    Campaign(
+        "plating guard against PyBaMM", _bench("plating"), "DFN never below 0 V, below 20 % given up",
+        lambda f: f["worst"]["min_dfn_mv"] >= 0.0 and f["worst"]["given_up_frac"] < 0.2 and not f["unsolved"],
+        ("worst", "envelope_cost"),
     ),
     Campaign(
         "energy of the policies", _bench("energy", "--seeds", "10"), "no violation",

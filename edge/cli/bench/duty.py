@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
         duty: Annotated[
             str, typer.Option(help="desert, cold, peak_shaving, frequency or frequency_year")
         ] = "desert",
-        data: Annotated[Path | None, typer.Option(help="Folder with the recorded duties")] = None,
+        data: Annotated[Path, typer.Option(help="Folder with the recorded duties")] = Path("../shared/data"),
         days: Annotated[float | None, typer.Option(help="Length; all of it by default", min=0.001)] = None,
         season: Annotated[str | None, typer.Option(help="winter, spring, summer or autumn")] = None,
         hour: Annotated[
