@@ -65,8 +65,11 @@ class Door(Protocol):
     def status(self) -> Status:
         """How the site stands."""
 
-    def nodes(self) -> Mapping[str, NodeSeen | None]:
-        """What every module node says of itself, by label; read on the wire now."""
+    def nodes(self, *, patient: bool) -> Mapping[str, NodeSeen | None]:
+        """What every module node says of itself, by label, read on the wire now.
+
+        `patient`: a node that was just plugged in is given time to be heard.
+        """
 
     def take(self) -> None:
         """Take the maintenance lock."""
@@ -123,6 +126,8 @@ class Guide:
         self.work = Work(start, plan.steps, job.direction)
         self._job, self._plan, self._door, self._person = job, plan, door, person
         self._put, self._note = keep, note
+        self._plugged = False
+        """A person has just said that something was plugged in."""
         self._string = {p.label: s.name for s in site.strings for p in s.positions}
         self._unit = {p.label: p.unit_id for p in site.positions}
 
@@ -142,7 +147,8 @@ class Guide:
 
     def look(self) -> Seen:
         """What is there now."""
-        status, nodes = self._door.status(), self._door.nodes()
+        status, nodes = self._door.status(), self._door.nodes(patient=self._plugged)
+        self._plugged = False
         read = {place: None if node is None else node.serial for place, node in nodes.items()}
         unfit: list[str] = []
         for place, node in nodes.items():
@@ -217,6 +223,7 @@ class Guide:
         for line in guide(step, self._string, self._unit):
             self._person.say(f"  {line}")
         self._person.wait("Done, hands and tools out? Then it is read on the wire.")
+        self._plugged = True
 
     def _gate(self) -> None:
         """No step begins before all of this holds; the daemon decides by its own readings besides.

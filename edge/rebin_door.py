@@ -77,14 +77,14 @@ class DaemonDoor:
             text="; ".join(parts),
         )
 
-    def nodes(self) -> Mapping[str, NodeSeen | None]:
-        """Every node, read now; one that was just plugged in is given time to be heard."""
+    def nodes(self, *, patient: bool) -> Mapping[str, NodeSeen | None]:
+        """Every node, read now; `patient`: one that was just plugged in is given time to be heard."""
         end_s = time.monotonic() + self._answer_s
         while True:
             rows = self._nodes()
             seen = {label: _node(row["node"]) for label, row in rows.items()}
             silent = [label for label, node in seen.items() if node is None]
-            if not silent or time.monotonic() > end_s:
+            if not (silent and patient) or time.monotonic() > end_s:
                 return seen
             time.sleep(POLL_S)
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from daemon_rig import Field, daemon_on, field_of, order, until
 from southbound_rig import attached
 from typer.testing import CliRunner
+from yard_site import site_text
 
 from edge import rebin
 from edge.cli.main import app
@@ -33,35 +34,6 @@ from reconf.sequences import SiteMode
 from reconf.twin.moving import swap_modules
 
 pytestmark = pytest.mark.timeout(240)
-
-SOH = {"A": (0.90, 0.62, 0.89, 0.66), "B": (0.64, 0.91, 0.65, 0.88)}
-
-
-def site_text(public_key: str) -> str:
-    """Two strings of four four-cell modules, unequal on purpose; an engineer may order work."""
-    lines = [
-        "site: yard  # comments stay", "gateways:",
-        "  - {name: line-a, kind: tcp, host: 127.0.0.1, port: 1502, timeout_s: 0.5}",
-        "  - {name: line-b, kind: tcp, host: 127.0.0.1, port: 1503, timeout_s: 0.5}",
-        "bus: {master: pcs, nominal_v: 400.0, min_v: 360.0, max_v: 440.0}",
-        "timing: {tick_s: 0.3, slot_s: 0.6, interval_s: 3.0}",
-        "module_types:", "  four:", "    {chemistry: NMC, cell_model: nmc_generic, n_cells: 4,",
-        "     rated_capacity_ah: 60.0, soh_std_frac: 0.01, resistance_scale: 1.2}", "mqtt:", "  issuers:",
-        f"    - {{name: ana, role: engineer, public_key: {json.dumps(public_key)}}}", "strings:",
-    ]  # fmt: skip
-    for name, row in SOH.items():
-        gateway = f"line-{name.lower()}"
-        lines += [
-            f"  - name: {name}", "    converter:", f"      gateway: {gateway}", "      unit_id: 201",
-            "      power_rating_w: 4000.0", "      current_rating_a: 60.0", "      voltage_min_v: 36.0",
-            "      voltage_max_v: 70.0", "    positions:",
-        ]  # fmt: skip
-        lines += [
-            f"      - {{label: {name}{k}, gateway: {gateway}, unit_id: {k}, serial: M-{name}{k}, "
-            f"module_type: four, soh_frac: {soh}}}  # rack {k}"
-            for k, soh in enumerate(row, 1)
-        ]
-    return "\n".join(lines) + "\n"
 
 
 class Rack:
@@ -158,15 +130,15 @@ def plan_document(file: Path, folder: Path, key: Path) -> dict:
     return rebin.signed(json.loads(json.dumps(doc)), key)
 
 
-def serials(rack: Rack) -> dict[str, str]:
-    return DaemonDoor(rack.folder, "yard", "ana", 10.0).nodes() and {
-        label: node.serial for label, node in DaemonDoor(rack.folder, "yard", "ana", 10.0).nodes().items()
-    }
+def serials(rack: Rack) -> dict[str, str | None]:
+    nodes = DaemonDoor(rack.folder, "yard", "ana", 10.0).nodes(patient=True)
+    return {label: None if node is None else node.serial for label, node in nodes.items()}
 
 
-def guide_of(rack: Rack, job: Job, notes: list) -> Guide:
+def guide_of(rack: Rack, job: Job, notes: list, patience_s: float = 20.0) -> Guide:
+    """`patience_s`: how long a node that was plugged in is waited for."""
     plan = checked(job.document, job.site, engineers(job.site))
-    door = DaemonDoor(rack.folder, "yard", "ana", 1.5)
+    door = DaemonDoor(rack.folder, "yard", "ana", patience_s)
     return Guide(job, plan, door, rack, keep=lambda now: save_job(rack.folder, now), note=notes.extend)
 
 
@@ -214,7 +186,7 @@ async def test_every_swap_is_guided_checked_resumed_and_the_estimates_follow(tmp
             # a module pulled, nothing in its place yet: the step stays open until it reads right
             rack.at_step = ["pull", "interrupt"]
             with pytest.raises(KeyboardInterrupt):
-                await asyncio.to_thread(guide_of(rack, job, notes).run)
+                await asyncio.to_thread(guide_of(rack, job, notes, patience_s=1.5).run)
             assert any("nobody answers" in text for text in rack.said)
             assert file.read_text() == job.original
 
