@@ -119,6 +119,14 @@ def test_an_operators_limit_never_enlarges(drawn, discharge_c, charge_c, low, hi
     assert max(tight.capability.charge_w) <= 2e3
 
 
+@SETTINGS
+@given(scenes, st.sampled_from(["output_failed", "isolation_lost", "emergency_stop", "opened_unasked"]))
+def test_what_the_site_reports_never_enlarges(drawn, flag):
+    site, image, estimate = drawn
+    reported = OperatorLimits(**{flag: np.ones(1, dtype=np.bool_) if flag == "opened_unasked" else True})
+    assert_within(envelope_of(site, image, estimate, reported), envelope_of(site, image, estimate))
+
+
 DOUBTS = ("soc_std_frac", "capacity_std_ah", "remaining_std_ah", "resistance_std_ohm")
 
 
@@ -165,5 +173,6 @@ def test_every_operator_limit_is_covered(name):
     """A new field of the operator's limits must be thought of here."""
     assert name in {
         "max_discharge_c", "max_charge_c", "max_discharge_w", "max_charge_w", "soc_min_frac", "soc_max_frac",
-        "bypass", "emergency_stop", "unconfirmed", "out_of_service",
+        "bypass", "emergency_stop", "unconfirmed", "out_of_service", "output_failed", "isolation_lost",
+        "opened_unasked",
     }  # fmt: skip
