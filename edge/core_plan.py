@@ -8,7 +8,7 @@ import numpy as np
 
 from edge.core_values import CoreState, SetLimits, TickInput
 from edge.interval import PlanBook, Rung, begin, due, given_up, overdue, settle
-from edge.setpoint import SetPoint
+from edge.setpoint import SetPoint, scheduled_w
 from optimizer.fallback import largest_remaining
 from optimizer.result import AllocationInput, Infeasible, Plan, Request
 from reconf.actuation import SlotCommand
@@ -19,6 +19,8 @@ from reconf.site import Site
 
 ASK_AGAIN_FRAC = 0.02
 """A set point that moved by this share of the site's rating is worth a new plan before its time."""
+HORIZON_INTERVALS = 120
+"""Intervals of a schedule that the allocator is told of: an hour at 30 s."""
 OUTRUN_FRAC = 0.9
 """A limit that fell below this share of the planned current is worth one as well (at the knee)."""
 
@@ -43,6 +45,24 @@ def bounded_w(power_w: float, limits: SetLimits, wall_s: float) -> float:
     if wall_s >= limits.deadline_wall_s:
         return power_w
     return float(np.clip(power_w, -limits.charge_max_w, limits.discharge_max_w))
+
+
+def horizon_w(site: Site, limits: SetLimits, given: TickInput, setpoint: SetPoint) -> tuple[float, ...]:
+    """What a schedule asks in the coming intervals, empty where none is in force.
+
+    Wall time runs at the pace of control time on a real site; a twin that runs fast looks less far ahead.
+    """
+    step_s, command = site.timing.interval_s, setpoint.command
+    ahead = [step_s * k for k in range(1, HORIZON_INTERVALS + 1)]
+    if setpoint.source == "command" and command is not None and command.schedule:
+        asked = [
+            command.power_at(given.wall_s + s) for s in ahead if given.wall_s + s < command.deadline_wall_s
+        ]
+    elif setpoint.source == "fallback_schedule":
+        asked = [scheduled_w(site.fallback, given.second_of_day + s) for s in ahead]
+    else:
+        return ()
+    return tuple(bounded_w(p, limits, given.wall_s) for p in asked)
 
 
 def rated_w(site: Site) -> float:
@@ -97,6 +117,7 @@ def plan(
             balance=state.balancing,
             soc_min_frac=state.operator.soc_min_frac,
             soc_max_frac=state.operator.soc_max_frac,
+            horizon_power_w=horizon_w(site, state.limits, given, setpoint),
         ),
         inserted=in_force.inserted,
     )

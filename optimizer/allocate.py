@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from optimizer.ahead import looking_ahead
 from optimizer.bindings import bindings
 from optimizer.bound import Column, PricedStrings
 from optimizer.certify import certify
@@ -39,6 +40,9 @@ def allocate(site: Site, asked: AllocationInput) -> AllocationResult:
     reason = unreachable(model, asked)
     if reason:
         return Infeasible(interval=asked.interval, reason=reason)
+    if asked.request.horizon_power_w:
+        coming = np.array(asked.request.horizon_power_w) + site.allocator.aux_load_w
+        model = looking_ahead(model, coming, site.timing.interval_s)
     served = at_power(model, min(model.power_w, float(deliverable(model).sum())))
     solution = solve(served, asked)
     found = proven(served, asked, solution)
@@ -117,7 +121,11 @@ def judged(site: Site, model: Model, asked: AllocationInput, plan: Plan, found: 
     if proof.cost.unserved_w > SHORT_AS_SCHEDULED_FRAC * max(model.power_w, 1.0):
         return replace(plan, unserved_w=proof.cost.unserved_w)
     plan = replace(
-        plan, lower_bound_w=proof.lower_bound_w, gap_frac=proof.gap_frac, cost_w=proof.cost.total_w
+        plan,
+        lower_bound_w=proof.lower_bound_w,
+        gap_frac=proof.gap_frac,
+        cost_w=proof.cost.total_w,
+        switching_w=proof.switching_w(site),
     )
     allowed, missed_w = site.allocator.gap_limit_frac, proof.cost.total_w - proof.lower_bound_w
     if proof.gap_frac > allowed and missed_w > GAP_OF_POWER_FRAC * model.power_w:

@@ -4,7 +4,8 @@ Averages over an interval are a relaxation: real slots hold whole modules. The p
 through
 the schedule, slot by slot, and its losses are taken from those switch states. The charge that rounding leaves
 over is not lost but carried, so its deviation counts as what it adds to the rate over the rest of the charge.
-Switching has no place in the relaxation and is not in the gap; its count is reported beside it.
+Switching is priced where it is decided, in the band of the schedule; what it costs is reported beside the
+gap, since no bound knows of it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,13 @@ class Certificate:
     switchings: int
     """Switch operations in the slots played."""
     slots: int
+
+    def switching_w(self, site: Site) -> float:
+        """What the switchings cost in watts, at the rate of the slots played."""
+        economics = site.economics
+        wh = 1000.0 * economics.switching_price_per_event / economics.energy_price_per_kwh
+        changes = max(self.slots - 1, 1)
+        return wh * self.switchings * 3600.0 / (changes * site.timing.slot_s)
 
 
 def certify(

@@ -180,7 +180,8 @@ def at_power(model: Model, power_w: float) -> Model:
     if model.power_w <= 0.0:
         return model
     target = model.target_a * (power_w / model.power_w)
-    weight = _weights(target, model.emf_v, model.limit_now_a > 0.0)
+    # weights are relative to the targets; a horizon may have changed them
+    weight = model.weight_w_per_a2 * (model.power_w / power_w) if power_w > 0.0 else model.weight_w_per_a2
     return replace(model, power_w=power_w, target_a=target, weight_w_per_a2=weight)
 
 

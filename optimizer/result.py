@@ -24,7 +24,7 @@ class Request:
     soc_min_frac: float = 0.0
     soc_max_frac: float = 1.0
     horizon_power_w: tuple[float, ...] = ()
-    """Forecast or schedule of the next intervals, empty for none."""
+    """Power at the site bus in the next intervals (schedule or forecast), signed; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,8 @@ class Plan:
     """(cost - bound) over the plan's own losses; NaN without a bound."""
     bindings: tuple[Binding, ...]
     solve_ms: float
+    switching_w: float = 0.0
+    """Cost of the switchings that its schedule expects; not in `cost_w`, since no bound knows of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope
 from reconf.site import Site
 
-RESIDUAL_MAX_SLOTS = 30.0
+RESIDUAL_MAX_SLOTS = 100.0
 """Beyond this the plan cannot be followed (limits, window); what is older is forgotten."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from optimizer.model import BALANCE_STIFFNESS
 from optimizer.result import Plan
 from reconf.actuation import ConverterMode, SlotCommand
 from reconf.arrays import BoolArray, FloatArray, IntArray
@@ -13,16 +14,37 @@ from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope, Insertion
 from reconf.site import Site
 
-BAND_FRAC = 0.006
-"""Residual that is allowed to stand, as a share of the module's remaining charge."""
+BAND_FRAC_MAX = 0.008
+"""Most residual that is allowed to stand, as a share of the module's remaining charge."""
 BAND_MIN_SLOTS = 1.0
-BAND_MAX_SLOTS = 12.0
+BAND_MAX_SLOTS = 24.0
 KNEE_S = 90.0
 """A string whose charge is used up within this time is at its knee: limits fall from slot to slot."""
 KNEE_TIGHT = 1.5
 """Limits below this many times the current then leave no room for the coming slot."""
 REST_C = 0.02
 """Below this C-rate a string rests: nothing is switched that need not be."""
+
+
+def band_slots(
+    site: Site, duty: FloatArray, left_ah: FloatArray, emf_v: FloatArray, current_a: float
+) -> FloatArray:
+    """(N,) residual that may stand before a module is switched: what a switching costs against unevenness.
+
+    In a band of B slots a module of duty d is switched d(1-d)/B times a slot. What B slots stand for, carried
+    over the charge r that is left, costs K/6*U*I*(B*I*slot/r)^2 (the balance term; a triangle between +-B has
+    a third of its square). With a switching worth s [Wh] the sum a/B + b*B^2 is least at B = (a/2b)^(1/3),
+
+        a = s*d(1-d)/slot,   b = K/6*U*I*(I*slot/r)^2     [W, slot in h]
+    """
+    economics, slot_h = site.economics, site.timing.slot_s / 3600.0
+    price_wh = 1000.0 * economics.switching_price_per_event / economics.energy_price_per_kwh
+    current = max(current_a, 1e-3)
+    share = current * slot_h / np.maximum(left_ah, 1e-9)
+    a = price_wh * duty * (1.0 - duty) / slot_h
+    b = BALANCE_STIFFNESS / 6.0 * emf_v * current * share**2
+    best = np.cbrt(a / np.maximum(2.0 * b, 1e-30))
+    return np.clip(np.minimum(best, BAND_FRAC_MAX / share), BAND_MIN_SLOTS, BAND_MAX_SLOTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +103,11 @@ class StringView:
         out, into = envelope.discharge_now_a[where], envelope.charge_now_a[where]
         ceiling = envelope.string_discharge_w if sign > 0 else envelope.string_charge_w
         string_a = envelope.string_discharge_a if sign > 0 else envelope.string_charge_a
-        slot_ah = max(current, 1e-3) * site.timing.slot_s / 3600.0
+        duty = np.zeros(allowed.size) if plan is None else plan.duty_frac[where]
         left = estimate.remaining_ah[where] if sign > 0 else estimate.chargeable_ah[where]
         mean_c = current / float(np.mean(estimate.capacity_ah[where]))
         return cls(
-            duty=np.zeros(allowed.size) if plan is None else plan.duty_frac[where],
+            duty=duty,
             state=in_force.inserted[where],
             allowed=allowed | forced,
             forced=forced,
@@ -94,7 +116,7 @@ class StringView:
             trim_a=trim[where],
             limit_a=out if sign > 0 else into,
             limit_both_a=np.minimum(out, into),
-            band=np.clip(BAND_FRAC * left / slot_ah, BAND_MIN_SLOTS, BAND_MAX_SLOTS),
+            band=band_slots(site, duty, left, estimate.ocv_v[where], current),
             left_ah=left,
             sign=sign,
             power_w=min(abs(signed), float(ceiling[string])),

@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.bench.allocate_case import draw_case
+from optimizer.ahead import looking_ahead
 from optimizer.allocate import SHORT_FRAC, proven, to_plan
 from optimizer.certify import certify
 from optimizer.fixed import Fixed, make, violation
 from optimizer.horizon import solve_horizon
 from optimizer.model import Model, at_power, build
+from optimizer.result import AllocationInput
 from optimizer.solution import Solution
 from optimizer.solve import deliverable, solve
 from optimizer.structured import solve_fixed
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from optimizer.problem import ReferenceProblem
 
 REPEATS = 5
+HORIZON_INTERVAL_S = 900.0
 DPP_MAX_MODULES = 2000
 REFERENCE_MAX_MODULES = 20_000
 GAP_MAX_MODULES = 2000
@@ -64,10 +67,7 @@ def run(
     table["interval_ms"] = statistics.median(whole_ms)
     table["max_violation"] = max(v for _, _, v in structured)
     if horizon > 1:
-        table["horizon_ms"] = statistics.median(
-            _best_ms(partial(solve_horizon, m, c[1], [m.power_w] * horizon), 3)
-            for m, c in zip(models, drawn, strict=True)
-        )
+        table |= _ahead(models, [case[1] for case in drawn], horizon)
     if modules <= REFERENCE_MAX_MODULES:
         say("reference (cvxpy)")
         table |= _reference(problems, [cost for _, cost, _ in structured])
@@ -83,6 +83,18 @@ def run(
     if plot is not None:
         draw(gaps, table, plot)
     return table
+
+
+def _ahead(models: list[Model], asked: list[AllocationInput], horizon: int) -> dict[str, float]:
+    """Times with the coming intervals known: their effect on this one, and all of them rolled out."""
+    look, roll = [], []
+    for model, question in zip(models, asked, strict=True):
+        # up to twice the present power in a peak, then a charge window
+        coming = model.sign * model.power_w * np.sin(np.linspace(0.5, 4.0, horizon - 1)) * 2.0
+        look.append(_best_ms(partial(looking_ahead, model, coming, HORIZON_INTERVAL_S), 3))
+        powers = np.abs(coming[coming * model.sign > 0.0])
+        roll.append(_best_ms(partial(solve_horizon, model, question, [model.power_w, *powers]), 1))
+    return {"looking_ahead_ms": statistics.median(look), "horizon_ms": statistics.median(roll)}
 
 
 def _served(model: Model) -> Model:

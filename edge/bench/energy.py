@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ import numpy as np
 
 from edge.bench.closed_loop import LoopResult, run_closed_loop, stop_when_undelivered
 from edge.bench.energy_policies import DELIVERED_MIN_FRAC, RULES, PolicyRun, run_rule
-from edge.bench.energy_site import C_RATE, SOH_MEAN, believed, energy_site, full_truth, request_w
+from edge.bench.energy_site import C_RATE, FINE, SOH_MEAN, believed, energy_site, full_truth, request_w
 from reconf.site import Chemistry, Site
 from reconf.twin.baselines import BaselineRun, ideal_energy
 
@@ -50,6 +53,7 @@ def run(
     chemistry: str = "NMC",
     strings: int = 2,
     plot: Path | None = None,
+    workers: int = 1,
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
 ) -> dict[str, Any]:
     """The table of `reconf bench energy`.
@@ -63,12 +67,13 @@ def run(
         chemistry: of all modules.
         strings: side by side (one string has nothing to be sorted against).
         plot: where a picture goes.
+        workers: processes side by side; seeds do not know of each other.
         say: progress.
     """
     results = []
-    for seed in range(1, seeds + 1):
-        results.append(one_seed(modules, spares, cv, seed, soh_error, Chemistry(chemistry), strings))
-        done = results[-1]
+    for done in _all_seeds(modules, spares, cv, seeds, soh_error, Chemistry(chemistry), strings, workers):
+        results.append(done)
+        seed = done.seed
         say(f"seed {seed}: " + ", ".join(f"{n} {u:.4f}" for n, u in done.utilisation.items()))
     table = summary(results)
     table |= {"modules": modules, "spares": spares, "cv": cv, "seeds": seeds, "strings": strings}
@@ -78,11 +83,24 @@ def run(
     return table
 
 
+def _all_seeds(
+    modules: int, spares: int, cv: float, seeds: int, soh_error: float, chemistry: Chemistry, strings: int,
+    workers: int,
+) -> Iterator[SeedResult]:  # fmt: skip
+    """Results in the order of the seeds."""
+    work = partial(one_seed, modules, spares, cv, soh_error=soh_error, chemistry=chemistry, strings=strings)
+    if workers <= 1:
+        yield from map(work, range(1, seeds + 1))
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, range(1, seeds + 1))
+
+
 def one_seed(
     modules: int, spares: int, cv: float, seed: int, soh_error: float, chemistry: Chemistry, strings: int
 ) -> SeedResult:
     """Every policy on the same modules."""
-    site = energy_site(modules, spares, cv, chemistry, strings)
+    site = energy_site(modules, spares, cv, chemistry, strings, FINE)
     truth, power_w = full_truth(site, seed), request_w(site)
     ideal = ideal_energy(site, truth, C_RATE * SOH_MEAN)
     runs = {name: run_rule(site, truth, power_w, name) for name in RULES}

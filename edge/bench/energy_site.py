@@ -34,7 +34,14 @@ MODELS = {
 }
 
 
-def energy_site(modules: int, spares: int, cv: float, chemistry: Chemistry, strings: int = 2) -> Site:
+COARSE = TimingSpec(tick_s=5.0, slot_s=10.0, interval_s=60.0)
+FINE = TimingSpec(tick_s=2.5, slot_s=5.0, interval_s=60.0)
+"""Protection looks a slot and a tick ahead: at the knee a coarse slot gives away its own length."""
+
+
+def energy_site(
+    modules: int, spares: int, cv: float, chemistry: Chemistry, strings: int = 2, timing: TimingSpec = COARSE
+) -> Site:
     """`strings` strings of `modules` modules whose window is still met with `spares` of them bypassed."""
     limits = default_limits(chemistry)
     top_v = limits["cell_voltage_v", "max"].safety
@@ -50,7 +57,7 @@ def energy_site(modules: int, spares: int, cv: float, chemistry: Chemistry, stri
         strings=tuple(_string(k, modules, chemistry, converter) for k in range(strings)),
         bus=BusSpec(master="pcs", nominal_v=800.0, min_v=720.0, max_v=880.0),
         limits={chemistry: limits},
-        timing=TimingSpec(tick_s=5.0, slot_s=10.0, interval_s=60.0),
+        timing=timing,
         twin_soh_cv=cv,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -22,10 +23,16 @@ def register(app: typer.Typer) -> None:
         soh_error: Annotated[float, typer.Option(help="Relative error of the graded SOH", min=0.0)] = 0.0,
         chemistry: Annotated[str, typer.Option(help="NMC, NCA, LMO or LFP")] = "NMC",
         strings: Annotated[int, typer.Option(help="Strings side by side", min=1, max=20)] = 2,
+        workers: Annotated[int, typer.Option(help="Processes side by side; 0: one per core", min=0)] = 0,
         plot: Annotated[Path | None, typer.Option(help="Where a picture goes")] = None,
         json: Annotated[str, typer.Option(help="Where the result goes; - for stdout")] = "-",
     ) -> None:
         """Energy of the policies on the twin, ours in closed loop with its estimator."""
         from edge.bench.energy import run
 
-        write_json(json, run(modules, spares, cv, seeds, soh_error, chemistry.upper(), strings, plot))
+        cores = len(os.sched_getaffinity(0))
+
+        write_json(
+            json,
+            run(modules, spares, cv, seeds, soh_error, chemistry.upper(), strings, plot, workers or cores),
+        )
