@@ -82,6 +82,8 @@ def advance(
     else:
         asked_w, source = _fallback(state, fallback, second_of_day)
     ramp = math.inf if command is None else command.ramp_w_per_s
+    if source != "command" and fallback.ramp_w_per_s > 0.0:
+        ramp = fallback.ramp_w_per_s
     step_w = ramp * dt_s if dt_s > 0.0 else 0.0
     difference_w = asked_w - state.power_w
     power_w = asked_w if abs(difference_w) <= step_w else state.power_w + math.copysign(step_w, difference_w)

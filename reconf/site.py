@@ -248,6 +248,8 @@ class FallbackSpec:
     action: Literal["zero", "hold", "schedule"] = "zero"
     heartbeat_timeout_s: float = 0.0
     """0: no SCADA heartbeat is expected."""
+    ramp_w_per_s: float = 0.0
+    """On the way to the fallback; 0: the ramp of the last command, or at once."""
     schedule: tuple[tuple[float, float], ...] = ()
     """(second of the day UTC, power_w) steps of the local schedule."""
 

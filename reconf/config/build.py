@@ -117,6 +117,7 @@ def build_site(model: SiteFile, source_file: str = "") -> Site:
         fallback=FallbackSpec(
             action=model.fallback.action,
             heartbeat_timeout_s=model.fallback.heartbeat_timeout_s,
+            ramp_w_per_s=model.fallback.ramp_w_per_s,
             schedule=tuple((s.from_s, s.power_w) for s in model.fallback.schedule),
         ),
         thermal=ThermalSpec(**model.thermal.model_dump()),

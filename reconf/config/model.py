@@ -304,6 +304,9 @@ class Fallback(Section):
     heartbeat_timeout_s: NotNegative = Field(
         default=0.0, description="0: no heartbeat from SCADA is expected"
     )
+    ramp_w_per_s: NotNegative = Field(
+        default=0.0, description="on the way to the fallback; 0: the ramp of the last command, or at once"
+    )
     schedule: list[ScheduleStep] = []
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,3 +80,20 @@ def test_set_point_never_moves_faster_than_its_ramp_nor_past_its_target(
         assert abs(after.power_w - state.power_w) <= ramp * dt * (1 + 1e-9) + 1e-9
         assert abs(after.power_w) <= abs(target) + 1e-9
         state = after
+
+
+@pytest.mark.parametrize(
+    ("fallback_ramp", "command_ramp", "expected_w"),
+    [(0.0, math.inf, 0.0), (0.0, 50.0, 950.0), (100.0, math.inf, 900.0), (100.0, 1.0, 900.0)],
+)
+def test_the_way_to_the_fallback_has_its_own_ramp(
+    fallback_ramp: float, command_ramp: float, expected_w: float
+) -> None:
+    """One second after the heartbeat is missed: the site file's ramp, whatever that of the command was."""
+    command = PowerCommand(1000.0, ramp_w_per_s=command_ramp)
+    state = SetPoint(asked_w=1000.0, power_w=1000.0, source="command", command=command)
+    after = advance(
+        state, FallbackSpec("zero", ramp_w_per_s=fallback_ramp), now_s=1.0, wall_s=1.0, dt_s=1.0,
+        second_of_day=0.0, scada_lost=True,
+    )  # fmt: skip
+    assert after.power_w == expected_w
