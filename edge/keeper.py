@@ -79,7 +79,9 @@ def load_saved(store: Store, now: Moment, site: Site) -> SavedCore:
 
 def _faults(state: CoreState, view: TickView) -> list[dict[str, Any]]:
     """Latched faults as rows."""
-    return [f.to_json() for f in state.protection.saved()] if view.envelope.faults else []
+    if not view.envelope.faults and not state.protection.elsewhere:
+        return []  # nothing is latched: not worth a search
+    return [f.to_json() for f in state.protection.saved()]
 
 
 @dataclass(frozen=True, slots=True)

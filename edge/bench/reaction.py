@@ -101,6 +101,8 @@ class _Strike:
     shown_s: float = float("nan")
     """Wall time at which the registers can first show it."""
     answered_s: float = float("nan")
+    void: bool = False
+    """The schedule bypassed the module before anybody could have seen it: no trial."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -137,10 +139,11 @@ class _Watch:
             converter = self.site.strings[strike.string].converter
             bypassed = unit == position.unit_id and words.get(RM1_INSERT_MODE + 1) == 0
             stopped = unit == converter.unit_id and 0 in (words.get(RC1_MODE), words.get(RC1_LIMIT))
-            seen = not np.isnan(strike.shown_s)
-            if seen and np.isnan(strike.answered_s) and (bypassed or stopped):
-                strike.answered_s = time.monotonic()
-                strike.done.set()
+            if strike.done.is_set() or not (bypassed or stopped):
+                continue
+            strike.answered_s = time.monotonic()
+            strike.void = bool(np.isnan(strike.shown_s))
+            strike.done.set()
 
 
 async def measure(
@@ -223,6 +226,8 @@ async def _all_trials(
             took_s = await _trial(made, watch, string, own)
             if took_s is None:
                 return
+            if np.isnan(took_s):
+                continue
             found.append(took_s)
             if note is not None:
                 note(len(found))
@@ -232,7 +237,10 @@ async def _all_trials(
 
 
 async def _trial(made: Daemon, watch: _Watch, string: int, rng: np.random.Generator) -> float | None:
-    """One strike and its answer [s], infinite where none came; None where the string cannot go on."""
+    """One strike and its answer [s]: infinite where none came, NaN where it was no trial.
+
+    None where the string cannot go on.
+    """
     topology, tick_s = watch.site.topology, watch.site.timing.tick_s
     rows = np.arange(topology.n_modules)[topology.slice_of(string)]
     try:
@@ -259,6 +267,8 @@ async def _trial(made: Daemon, watch: _Watch, string: int, rng: np.random.Genera
     offset[module, :] = 0.0
     ticks = made.figures.ticks
     await _until(made, lambda: made.figures.ticks >= ticks + SEEN_TICKS, RECOVER_TICKS * tick_s)
+    if strike.void:
+        return float("nan")
     return strike.answered_s - strike.shown_s if strike.done.is_set() else float("inf")
 
 

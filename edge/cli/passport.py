@@ -87,3 +87,28 @@ def export(
         else:
             raise DataFileError(f"{out}: the ending says the format: .json, .html or .pdf")
     stderr().print(f"{out} written")
+
+
+@app.command()
+def lockouts(
+    inventory: Annotated[Path, typer.Argument(help="inventory file")],
+    state_dir: Annotated[Path, typer.Option("--state-dir", help="state directory of the site's daemon")],
+) -> None:
+    """Take lock-outs of a running site into the passports; a module so marked is refused for ever."""
+    from datetime import UTC, datetime
+
+    from edge.inventory.lockouts import lockouts as found_in
+    from edge.inventory.lockouts import note_lockouts
+    from edge.store import Store
+
+    with input_errors():
+        with Store.open(state_dir, read_only=True) as state:
+            faults = found_in(state.ledger.get("faults") or ())
+        store = Inventory.open(inventory)
+        marked, unknown = note_lockouts(store, faults, datetime.now(UTC))
+        store.close()
+    for serial in marked:
+        print(f"{serial}: locked out")
+    for serial in unknown:
+        stderr().print(f"{serial}: locked out on the site, not in this inventory", style="red", markup=False)
+    stderr().print(f"{len(faults)} lock-outs, {len(marked)} new in the passports")

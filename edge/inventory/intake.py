@@ -192,6 +192,6 @@ def _judge(
             refused[serial] = reasons
         if reasons and card.refusals != reasons:
             verdicts.append((serial, "refused", {"reasons": list(reasons)}))
-        elif not reasons and card.status != "accepted":
+        elif not reasons and card.status != "accepted" and not card.locked_out:
             verdicts.append((serial, "accepted", {}))
     return verdicts, refused

@@ -24,6 +24,8 @@ class Passport:
     positions: tuple[dict[str, Any], ...]
     lowest_cell_v: float | None
     """Lowest cell voltage ever seen."""
+    locked_out: bool
+    """A site has locked it out: refused for ever."""
     entries: tuple[Entry, ...] = field(repr=False)
 
     @property
@@ -39,6 +41,7 @@ def passport(serial: str, entries: Sequence[Entry]) -> Passport:
     grade: dict[str, Any] | None = None
     status = "received"
     refusals: tuple[dict[str, str], ...] = ()
+    locked: tuple[dict[str, str], ...] = ()
     positions: list[dict[str, Any]] = []
     for entry in entries:
         if entry.kind == "received":
@@ -49,6 +52,11 @@ def passport(serial: str, entries: Sequence[Entry]) -> Passport:
             grade = dict(entry.data)
         elif entry.kind == "refused":
             status, refusals = "refused", tuple(entry.data["reasons"])
+        elif entry.kind == "locked_out":
+            locked = (
+                *locked,
+                {"reason": str(entry.data["fault"]), "found": str(entry.data["text"]), "step": "in service"},
+            )
         elif entry.kind == "accepted":
             status, refusals = "accepted", ()
         elif entry.kind == "placed":
@@ -56,6 +64,8 @@ def passport(serial: str, entries: Sequence[Entry]) -> Passport:
     # a module's mean cell voltage is never below its lowest cell: it bounds what was not measured
     keys = ("lowest_cell_v", "lowest_mean_cell_v")
     seen = [float(s[k]) for s in (master, *tests) for k in keys if s.get(k) is not None]
+    if locked:  # for ever, whatever a later test says
+        status, refusals = "refused", (*refusals, *locked)
     return Passport(
         serial=serial,
         master=master,
@@ -65,6 +75,7 @@ def passport(serial: str, entries: Sequence[Entry]) -> Passport:
         refusals=refusals,
         positions=tuple(positions),
         lowest_cell_v=min(seen, default=None),
+        locked_out=bool(locked),
         entries=tuple(entries),
     )
 

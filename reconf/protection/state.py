@@ -110,13 +110,16 @@ class ProtectionState:
     """Present faults, worst first."""
     stacks: CurrentStacks | None = None
     """Every rule's answer of the last tick, for `explain`."""
+    elsewhere: tuple[SavedFault, ...] = ()
+    """Latches of modules that are not in the site now: kept for the day they come back."""
 
     def saved(self) -> tuple[SavedFault, ...]:
         """Latched faults, for the store."""
-        return tuple(
+        here = tuple(
             SavedFault(row.fault, name, float(machine.value[f, n]), float(machine.bound[f, n]))
             for machine, row, name, f, n in self._entries("latched")
         )
+        return here + self.elsewhere
 
     def present(self) -> tuple[FaultStatus, ...]:
         """Active and latched faults in words, worst first."""
@@ -165,7 +168,7 @@ class ClearRefused:
 
 
 def initial_protection(site: Site, saved: Sequence[SavedFault] | None = None) -> ProtectionState:
-    """State before the first tick; `saved` latches come back, those of modules no longer here do not."""
+    """State before the first tick; `saved` latches come back, those of modules no longer here are kept."""
     constants = site.derived(build_constants)
     subjects: dict[Scope, tuple[str, ...]] = {
         "module": constants.topology.serials,
@@ -173,7 +176,10 @@ def initial_protection(site: Site, saved: Sequence[SavedFault] | None = None) ->
         "site": (SITE,),
     }
     machines = {scope: Machine.quiet(len(fault_rows(scope)), len(subjects[scope])) for scope in SCOPES}
+    elsewhere: list[SavedFault] = []
     for entry in saved or ():
+        if not any(entry.fault in row_index(s) and entry.subject in subjects[s] for s in SCOPES):
+            elsewhere.append(entry)
         for scope in SCOPES:
             f = row_index(scope).get(entry.fault)
             if f is None or entry.subject not in subjects[scope]:
@@ -191,6 +197,7 @@ def initial_protection(site: Site, saved: Sequence[SavedFault] | None = None) ->
         knee=KneeState.start(constants.n_modules),
         thermal=ThermalState.start(constants.n_modules),
         subjects=subjects,
+        elsewhere=tuple(elsewhere),
     )
     return replace(state, statuses=state.present())
 
