@@ -29,9 +29,11 @@ def follow(plan: Plan | None, request_w: float) -> float:
     """Share (0..1) of the plan's power that the set point still asks for."""
     if plan is None or request_w == 0.0:
         return 0.0
-    if plan.power_asked_w == 0.0:
+    # a plan that could not serve all of its request gives what it planned, not a share of what was asked
+    full_w = min(plan.power_asked_w, plan.power_planned_w, key=abs)
+    if full_w == 0.0:
         return 1.0  # a plan for no power: whatever it moves is its own (trim)
-    return float(np.clip(request_w / plan.power_asked_w, 0.0, 1.0))
+    return float(np.clip(request_w / full_w, 0.0, 1.0))
 
 
 def ramped_w(wanted_w: float, now_w: float, step_w: float) -> float:

@@ -30,14 +30,19 @@ HEARTBEAT_TURN_S = 0.25
 """Wall time between two looks at which heartbeats are due."""
 STALE_BEATS_S = 1.0
 """Wall time a tick may be late before heartbeats stop."""
+BEATS_LEAST_S = 2.5
+"""Heartbeats go on for this after a completed tick, however short ticks are: time that runs faster than life
+makes no bus faster."""
 LEAVING_TICK_S = 0.4
 """Longest wall time between ticks while strings are being left."""
 LEAVING_MAX_S = 25.0
 """Wall time after which the process ends with strings not left: the nodes' watchdogs finish it."""
 READ_BUDGET_FRAC = 0.6
 READ_BUDGET_S = 1.0
-"""Wall time for reading all nodes: this share of a tick, or this where ticks are short. A late tick is better
-than half an image, as long as converters (3 s) do not run out of heartbeats."""
+READ_BUDGET_SCALED_S = 1.5
+"""Wall time for reading all nodes: this share of a tick, or this where ticks are short (the longer one where
+time runs faster than life). A late tick is better than half an image, as long as converters (3 s) do not run
+out of heartbeats."""
 FAILED_TICKS_MAX = 5
 """Ticks in a row that may fail before the process gives up (systemd starts it anew)."""
 RESTART_TASK_S = 2.0
@@ -175,8 +180,9 @@ class Daemon:
         tick_wall_s = parts.site.timing.tick_s / clock.scale
         began_s = clock.wall_s()
         now_s = clock.control_s()
+        least_s = READ_BUDGET_S if clock.scale == 1.0 else READ_BUDGET_SCALED_S
         image = await parts.south.read(
-            now_s, self._tick_number, budget_s=max(READ_BUDGET_FRAC * tick_wall_s, READ_BUDGET_S)
+            now_s, self._tick_number, budget_s=max(READ_BUDGET_FRAC * tick_wall_s, least_s)
         )
         read_s = clock.wall_s()
         dt_s = 0.0 if self._last_control_s is None else now_s - self._last_control_s
@@ -280,7 +286,9 @@ class Daemon:
         clock = self.parts.clock
         tick_wall_s = self.parts.site.timing.tick_s / clock.scale
         while True:
-            recent = clock.wall_s() - self._completed_s <= 1.5 * tick_wall_s + STALE_BEATS_S
+            recent = clock.wall_s() - self._completed_s <= max(
+                1.5 * tick_wall_s + STALE_BEATS_S, BEATS_LEAST_S
+            )
             if recent and not self.parts.read_only:
                 beats = self._beats
                 await self.parts.south.heartbeat(beats.modules, beats.strings)

@@ -41,7 +41,7 @@ from edge.record_codec import decode, encode
 from edge.setpoint import PowerCommand
 from optimizer.result import AllocationInput, AllocationResult, Infeasible
 from reconf.sequences import SiteMode
-from reconf.site import Site
+from reconf.site import Site, TimingSpec
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -324,7 +324,12 @@ async def test_commands_over_a_real_broker_and_status_that_tells_the_truth(tmp_p
     broker = await mosquitto(port)
     try:
         async with field_of(quick_site()) as twin:
-            site = replace(twin.site, mqtt=replace(twin.site.mqtt, host="127.0.0.1", port=port))
+            # intervals so long that the status must come by itself
+            site = replace(
+                twin.site,
+                mqtt=replace(twin.site.mqtt, host="127.0.0.1", port=port),
+                timing=TimingSpec(tick_s=0.3, slot_s=0.6, interval_s=120.0),
+            )
             async with daemon_on(twin, state_dir=tmp_path, northbound=True, site=site) as made:
                 await held(lambda: made.parts.link.connected, 40.0)
                 heard: dict[str, dict] = {}
@@ -357,6 +362,7 @@ async def test_commands_over_a_real_broker_and_status_that_tells_the_truth(tmp_p
                 assert {f"{Topics.of(site).base}/string/S0", f"{Topics.of(site).base}/string/S1"} <= set(
                     heard
                 )
+                assert (await commander.send("request_snapshot", {}))["result"] == "done"
                 await held(lambda: sum("/module/" in t for t in heard) == 8, 20.0)
                 task.cancel()
     finally:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edge.interval import HOLD_INTERVALS, PlanBook, Rung, begin, due, given_up, overdue, serves, settle
+from edge.shaping import follow
 from optimizer.result import AllocationInput, Inaccurate, Infeasible, Late, Plan, Policy, Request
 
 
@@ -76,8 +78,6 @@ def test_the_ladder_is_descended_rung_by_rung_and_climbed_at_once(failure: Any) 
             assert given_up(book, 30.0 * i + 300.0, 30.0)
             book = overdue(book, rule)
         else:
-            from dataclasses import replace
-
             book = settle(book, replace(failure, interval=i), rule)
         seen.append(book.rung)
     assert seen == [Rung.HOLD] * HOLD_INTERVALS + [Rung.RULE] * 2
@@ -129,3 +129,23 @@ def test_a_plan_for_much_less_than_is_asked_now_is_not_held(
     book = settle(begin(PlanBook(), question(1, held_w), 0.0, 30.0), plan(1, held_w), rule)
     book = settle(begin(book, question(2, asked_w), 30.0, 30.0), Late(2, 0.5), rule)
     assert book.rung is rung
+
+
+@pytest.mark.parametrize(
+    ("asked_w", "planned_w", "now_w", "share"),
+    [
+        (1000.0, 1000.0, 250.0, 0.25),
+        (1e6, 6000.0, 900.0, 0.15),  # it could give 6 kW of what was asked: 900 W are 15 % of that
+        (1e6, 6000.0, 1e6, 1.0),
+        (1000.0, 1000.0, 2000.0, 1.0),
+        (1000.0, 1000.0, -500.0, 0.0),
+        (-1000.0, -800.0, -400.0, 0.5),
+        (0.0, 0.0, 500.0, 1.0),
+    ],
+)
+def test_a_plan_follows_a_smaller_set_point_from_what_it_gives(
+    asked_w: float, planned_w: float, now_w: float, share: float
+) -> None:
+    given = replace(plan(1, asked_w), power_planned_w=planned_w)
+    assert follow(given, now_w) == pytest.approx(share)
+    assert follow(None, now_w) == 0.0
