@@ -18,7 +18,7 @@ from edge.modbus.pacer import Pacer
 from edge.modbus.server import TwinServer
 from edge.modbus.twin_control import build_fault
 from edge.wires.commission import Commissioning, Options, Talk, overall
-from edge.wires.rack import RackOptions
+from edge.wires.looking import RackOptions
 from reconf.commissioning.steps import Step
 from reconf.config import load_site
 from reconf.shipped import find_site_file

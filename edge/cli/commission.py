@@ -149,8 +149,8 @@ def _commission(wanted: _Wanted) -> dict[str, Any]:
     """Do it; the report."""
     from edge.northbound.signature import private_key
     from edge.wires.commission import Options
+    from edge.wires.looking import RackOptions
     from edge.wires.memory import sole_user
-    from edge.wires.rack import RackOptions
     from edge.wires.report import signed, write_html, write_pdf
     from edge.wires.target import BareLine, target_of
     from reconf.errors import ConfigError, DataFileError

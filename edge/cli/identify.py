@@ -127,8 +127,8 @@ async def _prove(site: Site, place: Place, state_dir: Path | None, time_scale: f
     from platformdirs import user_state_path
 
     from edge.wires.identify import Prover
+    from edge.wires.looking import RackOptions
     from edge.wires.memory import sole_user
-    from edge.wires.rack import RackOptions
 
     console = guided_console()
     prover = Prover(

@@ -10,7 +10,8 @@ import numpy as np
 
 from edge.wires import checks, joining, trials, watchdogs
 from edge.wires.checks import Readings
-from edge.wires.rack import Rack, RackOptions
+from edge.wires.looking import RackOptions
+from edge.wires.rack import Rack
 from reconf.arrays import BoolArray
 from reconf.commissioning.outcome import StepOutcome, Verdict
 from reconf.commissioning.steps import STEP_OF, STEPS, Step

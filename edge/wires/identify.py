@@ -10,7 +10,8 @@ import numpy as np
 
 from edge.modbus.transport import Link
 from edge.wires.checks import watch
-from edge.wires.rack import Rack, RackOptions
+from edge.wires.looking import RackOptions
+from edge.wires.rack import Rack
 from edge.wires.trials import run_tests, string_tests
 from reconf.arrays import BoolArray
 from reconf.commissioning.insertion import Tried

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from edge.wires.looking import RackError
 from edge.wires.rack import Rack
 from edge.wires.trials import own_voltage, refusal
 from edge.wires.watchdogs import SLOW_FRAC, SLOW_S
@@ -50,6 +51,16 @@ class _Session:
     checked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STEPS, 0))
     figures: dict[str, dict[str, float]] = field(default_factory=lambda: {s: {} for s in STEPS})
 
+    now: str = STEPS[0]
+    """The step under way."""
+
+    def broken_off(self, name: str, why: str) -> None:
+        """String `name` was left in the middle of a step: that is a fault of its own."""
+        remedy = "see its STATUS with `reconf dump`, mend it, then repeat"
+        self.checked[self.now] += 1
+        self.findings[self.now].append(Finding(name, f"converter {name}", "no fault", why, remedy))
+        self.skip(name, "left in the step before", STEPS[STEPS.index(self.now) + 1 :])
+
     def skip(self, name: str, why: str, steps: tuple[str, ...] = STEPS) -> None:
         """String `name` cannot be tried."""
         for step in steps:
@@ -84,14 +95,17 @@ async def joined(
         if spec.name in out:
             session.skip(spec.name, out[spec.name])
             continue
-        await _string(rack, s, modules, wanted, session)
+        try:
+            await _string(rack, s, modules, wanted, session)
+        except RackError as error:
+            session.broken_off(spec.name, str(error))
         await rack.leave()
     return {step: session.outcome(step) for step in STEPS if step in wanted}
 
 
 async def _string(rack: Rack, s: int, modules: BoolArray, wanted: frozenset[str], session: _Session) -> None:
     """Close one string, and open it again by its converter's watchdog (or by command)."""
-    name = rack.site.strings[s].name
+    name, session.now = rack.site.strings[s].name, STEPS[0]
     mine = np.zeros_like(modules)
     mine[rack.site.topology.slice_of(s)] = True
     only = np.zeros(rack.site.topology.n_strings, dtype=np.bool_)
@@ -107,8 +121,10 @@ async def _string(rack: Rack, s: int, modules: BoolArray, wanted: frozenset[str]
     if not await _close(rack, s, pattern, session):
         return
     if "power" in wanted:
+        session.now = "power"
         await _power(rack, s, pattern, session)
     if "converter_watchdog" in wanted:
+        session.now = "converter_watchdog"
         await _converter_watchdog(rack, s, session)
 
 
@@ -182,10 +198,14 @@ async def _precharge(rack: Rack, s: int, pattern: BoolArray, session: _Session) 
     def closed(image: SiteImage) -> bool:
         return bool(image.strings.status[s] & int(Rc1Status.CONTACTOR_CLOSED))
 
-    if not await rack.until(closed, CLOSE_LIMIT_S / rack.options.time_scale + CLOSE_SLACK_S):
+    try:
+        shut = await rack.until(closed, CLOSE_LIMIT_S / rack.options.time_scale + CLOSE_SLACK_S)
+    except RackError:  # protection saw it first; what the converter says is told below
+        shut = False
+    if not shut:
         status = bits_text(load_profile("rc1"), int(rack.image.strings.status[s]))
         remedy = "precharge fuse or resistor, contactor coil or its feedback: isolate and look"
-        found = f"still open after {CLOSE_LIMIT_S:.0f} s: {status}"
+        found = f"not closed after {rack.wall() - began:.1f} s: {status}"
         return _fault(rack, s, "read back closed after precharge", found, remedy)
     figures = session.figures["contactor"]
     figures[f"{site.strings[s].name}_closed_after_s"] = round(rack.wall() - began, 2)
@@ -195,6 +215,10 @@ async def _precharge(rack: Rack, s: int, pattern: BoolArray, session: _Session) 
 async def _compare_link(rack: Rack, s: int, _: BoolArray, __: _Session) -> Finding | str:
     """Behind a closed contactor the link stands at the string's voltage."""
     strings = (await rack.settle()).strings
+    if not strings.status[s] & int(Rc1Status.CONTACTOR_CLOSED):
+        told = bits_text(load_profile("rc1"), int(strings.status[s]))
+        remedy = "read the converter's own log before it is closed again"
+        return _fault(rack, s, "stays closed", f"opened again by itself: {told}", remedy)
     link_v, string_v = float(strings.link_voltage_v.value[s]), float(strings.voltage_v.value[s])
     if abs(link_v - string_v) <= LINK_FRAC * string_v + LINK_V:
         return ""

@@ -1,8 +1,4 @@
-"""A site under test: reading, heartbeats, and states that were let through, written and read back.
-
-One loop and no background task: heartbeats go out with each look at the site, to the nodes that answered it,
-so that a test that hangs feeds nobody and the nodes make themselves safe.
-"""
+"""A site under test: states that were let through, written and read back, and left in order."""
 
 from __future__ import annotations
 
@@ -10,14 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from edge.modbus.southbound import Southbound, SouthboundOptions
-from reconf.actuation import Receipt, Refused, SlotCommand
+from edge.wires.looking import LiveSite, RackOptions
+from reconf.actuation import ConverterMode, Receipt, Refused, SlotCommand, VerifiedCommand
 from reconf.arrays import BoolArray, FloatArray
 from reconf.commissioning.permit import Known, permit
 from reconf.commissioning.rules import Trial
@@ -25,20 +21,12 @@ from reconf.devices.rc1 import LATCHES as RC1_LATCHES
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import LATCHES as RM1_LATCHES
 from reconf.devices.rm1 import Rm1Status
-from reconf.estimation.filter import estimate, initial_state
-from reconf.estimation.memory import FilterState
-from reconf.estimation.state import Estimate
-from reconf.protection.envelope import Envelope
-from reconf.protection.protect import OperatorLimits, initial_protection, protect
 from reconf.readings import SiteImage
-from reconf.sequences.nodes import RC1_WATCHDOG_S, RM1_WATCHDOG_S
 from reconf.site import Site
 
-LOOK_EVERY_S = 0.1
-"""Wall time between two looks."""
-SETTLE_SAMPLES = 2
-"""New measurement sets of a converter before its voltage counts: the first may be older than the write."""
-SETTLE_LIMIT_S = 4.0
+UNLOADED_A = 1.0
+UNLOADED_LIMIT_S = 0.6
+"""A contactor is opened under load rather than later than this: 0.5 s, and the time to look."""
 OPEN_LIMIT_S = 3.0
 CLEAR_LIMIT_S = 3.0
 WRITE_TRIES = 3
@@ -47,22 +35,7 @@ SILENT_MARGIN_S = 1.0
 """Doubt in a converter's own clock and in when its last heartbeat arrived."""
 
 
-@dataclass(frozen=True, slots=True)
-class RackOptions:
-    """What tests make shorter."""
-
-    module_watchdog_s: float = RM1_WATCHDOG_S
-    string_watchdog_s: float = RC1_WATCHDOG_S
-    time_scale: float = 1.0
-    """Control seconds per second of the wall: 1 but for a twin."""
-    look_every_s: float = LOOK_EVERY_S
-
-
-class RackError(Exception):
-    """A trial could not go on; the site was left safe."""
-
-
-class Rack:
+class Rack(LiveSite):
     """A site whose nodes are moved one trial at a time; an async context manager that always leaves it safe.
 
     Args:
@@ -80,32 +53,20 @@ class Rack:
         say: Callable[[str], None] = lambda _: None,
         wall: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.site = site
-        self.options = options or RackOptions()
+        super().__init__(site, options or RackOptions(), wall)
         m, s = site.topology.n_modules, site.topology.n_strings
         self.in_force = SlotCommand.safe(m, s)
-        self.fed_modules: BoolArray = np.zeros(m, dtype=np.bool_)
-        self.fed_strings: BoolArray = np.zeros(s, dtype=np.bool_)
         self.faulty_strings: BoolArray = np.zeros(s, dtype=np.bool_)
-        self._asked_closed: BoolArray = np.zeros(s, dtype=np.bool_)
-        self._heard_s: FloatArray = np.full(s, wall())
+        """(S,) strings that must not be closed."""
         self.unconfirmed: BoolArray = np.zeros(m, dtype=np.bool_)
         """(M,) modules whose switch could not be brought to what was asked: nothing is said of them."""
         self.abandoned = False
         """Set by a person who takes over what a contactor that does not open leaves behind."""
+        self._heard_s: FloatArray = np.full(s, wall())
         self._module_watchdog_s: FloatArray = np.full(m, np.nan)
         self._string_watchdog_s: FloatArray = np.full(s, np.nan)
         self._say = say
-        self._wall = wall
-        self._started_s = self._looked_s = wall()
-        self._tick = 0
         self._dirty = False
-        self._image: SiteImage | None = None
-        self._filter: FilterState | None = None
-        self._protection = initial_protection(site)
-        self._known: tuple[Estimate, Envelope] | None = None
-        self._dt_s = LOOK_EVERY_S
-        self.south = Southbound(site, wall=wall, options=SouthboundOptions(scrub_every_s=0.0))
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -125,105 +86,6 @@ class Rack:
                     self._say("leaving the strings in order first, a few seconds")
         finally:
             await self._stack.aclose()
-
-    def wall(self) -> float:
-        """Monotonic wall time [s]."""
-        return self._wall()
-
-    # ---- looking -------------------------------------------------------------------------------
-
-    @property
-    def image(self) -> SiteImage:
-        """The last look."""
-        if self._image is None:
-            raise RackError("nothing was read yet")
-        return self._image
-
-    async def look(self) -> SiteImage:
-        """Read everybody, estimate, protect, and feed those who are to be fed and answered."""
-        since = self._wall() - self._looked_s
-        if self._tick and since < self.options.look_every_s:
-            await asyncio.sleep(self.options.look_every_s - since)
-        now = self._wall()
-        self._dt_s = max((now - self._looked_s) * self.options.time_scale, 1e-3)
-        self._looked_s = now
-        self._tick += 1
-        control_s = (now - self._started_s) * self.options.time_scale
-        image = await self.south.read(control_s, self._tick)
-        self._image = image
-        self._filter = self._filter or initial_state(self.site, image)
-        self._filter, estimated = estimate(self.site, self._filter, image, self._dt_s)
-        self._protection, envelope = protect(
-            self.site, self._protection, image, estimated, self._dt_s, OperatorLimits()
-        )
-        self._known = estimated, envelope
-        await self.south.heartbeat(
-            self.fed_modules & image.modules.answered, self.fed_strings & image.strings.answered
-        )
-        return image
-
-    async def until(self, condition: Callable[[SiteImage], bool], limit_s: float) -> bool:
-        """Look until `condition` holds; False when it does not within `limit_s` of wall time."""
-        end = self._wall() + limit_s
-        while not condition(await self.look()):
-            if self._wall() > end:
-                return False
-        return True
-
-    async def pass_time(self, control_s: float) -> None:
-        """Go on looking until so much control time has passed."""
-        end = self.image.time_s + control_s
-        await self.until(lambda image: image.time_s >= end, control_s / self.options.time_scale + 1.0)
-
-    async def settle(self, samples: int = SETTLE_SAMPLES) -> SiteImage:
-        """Wait for new measurement sets of every converter and module that is being fed.
-
-        They are counted from a look of its own: sets that came before the last write say nothing of it.
-        Whoever has not answered in time shows it in the image (`answered`).
-        """
-        first = await self.look()
-        strings, modules = first.strings.sample_counter, first.modules.sample_counter
-
-        def moved(image: SiteImage) -> bool:
-            new_s = (image.strings.sample_counter - strings) % 0x10000
-            new_m = (image.modules.sample_counter - modules) % 0x10000
-            fresh_s = ~self.fed_strings | (image.strings.answered & (new_s >= samples))
-            fresh_m = ~self.fed_modules | (image.modules.answered & (new_m >= 1))
-            return bool(fresh_s.all() and fresh_m.all())
-
-        await self.until(moved, SETTLE_LIMIT_S)
-        return self.image
-
-    async def average(self, looks: int = 3) -> SiteImage:
-        """The last of `looks` settled looks, its string voltages and module currents averaged over them."""
-        images = [await self.settle(1) for _ in range(looks)]
-        last = images[-1]
-        volts = np.mean([i.strings.voltage_v.value for i in images], axis=0)
-        amps = np.mean([i.modules.current_a.value for i in images], axis=0)
-        return replace(
-            last,
-            strings=replace(last.strings, voltage_v=replace(last.strings.voltage_v, value=volts)),
-            modules=replace(last.modules, current_a=replace(last.modules.current_a, value=amps)),
-        )
-
-    @property
-    def contactor_open(self) -> BoolArray:
-        """(S,) freshly read open, and not precharging."""
-        s = self.image.strings
-        mask: BoolArray = s.answered & (
-            (s.status & int(Rc1Status.CONTACTOR_CLOSED | Rc1Status.PRECHARGING)) == 0
-        )
-        return mask
-
-    @property
-    def estimated(self) -> Estimate:
-        """What is believed since the last look."""
-        return self._knowledge()[0]
-
-    def _knowledge(self) -> tuple[Estimate, Envelope]:
-        if self._known is None:
-            raise RackError("nothing was read yet")
-        return self._known
 
     # ---- writing -------------------------------------------------------------------------------
 
@@ -276,14 +138,26 @@ class Rack:
         if isinstance(outcome, Refused):
             return outcome
         self._dirty = True
-        self._asked_closed |= proposed.contactor
-        receipt = await self.south.write(outcome)
+        self.asked_closed |= proposed.contactor
+        return await self._write(outcome, proposed)
+
+    async def _write(self, verified: VerifiedCommand, proposed: SlotCommand) -> Receipt:
+        """Write to the end, whoever interrupts: what stands in the nodes must be known when they are left."""
+        writing = asyncio.ensure_future(self.south.write(verified))
+        interrupted = False
+        while not writing.done():
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                interrupted = True
+        receipt = writing.result()
         # what was not confirmed may stand either way: until it reads back, the larger of both counts
-        kept = receipt.module_confirmed
+        kept, before = receipt.module_confirmed, self.in_force.inserted
         self.in_force = replace(
-            proposed,
-            inserted=np.where(kept, proposed.inserted, proposed.inserted | self.in_force.inserted),
+            proposed, inserted=np.where(kept, proposed.inserted, proposed.inserted | before)
         )
+        if interrupted:
+            raise asyncio.CancelledError
         return receipt
 
     def expired(self, rows: BoolArray) -> None:
@@ -320,17 +194,43 @@ class Rack:
         """Power 0, MODE 0, contactors open and read open, only then everything bypassed."""
         if not self._dirty:
             return
+        self.leaving = True
         await self.look()
+        running = self.in_force.mode != ConverterMode.OFF
         none_w, off = np.zeros_like(self.in_force.power_w), np.zeros_like(self.in_force.mode)
         await self.put(replace(self.in_force, power_w=none_w, mode=off), Trial.CONNECT, less=True)
-        await self.look()
+        await self._until_unloaded(running)
         none = np.zeros_like(self.in_force.contactor)
         await self.put(replace(self.in_force, contactor=none), Trial.CONNECT, less=True)
         await self._until_open()
         await self._bypass_open()
         self.fed_modules[:] = self.fed_strings[:] = False
         await self.look()
-        self._dirty = False
+        self._say_who_stays()
+        self._dirty = self.leaving = False
+
+    async def _until_unloaded(self, running: BoolArray) -> None:
+        """Wait, a while at most, until a new set of readings of every converter that ran shows below 1 A."""
+        counters = self.image.strings.sample_counter
+
+        def unloaded(image: SiteImage) -> bool:
+            s = image.strings
+            calm = s.answered & (s.sample_counter != counters) & (np.abs(s.current_a.value) < UNLOADED_A)
+            return bool((~running | calm).all())
+
+        await self.until(unloaded, UNLOADED_LIMIT_S)
+
+    def _say_who_stays(self) -> None:
+        """Name modules that still read inserted: a switch that is known to be stuck is no news."""
+        status = self.image.modules.status
+        inserted = (status & int(Rm1Status.INSERTED)) != 0
+        stuck = (status & int(Rm1Status.SWITCH_FAULT)) != 0
+        staying = [self.site.positions[i].label for i in map(int, np.flatnonzero(inserted & ~stuck))]
+        if staying:
+            self._say(
+                f"{', '.join(staying)} still read inserted; they are not fed any more, so their watchdog "
+                f"bypasses them within {self.options.module_watchdog_s:.0f} s. Look again before you touch."
+            )
 
     async def _bypass_open(self) -> None:
         """Bypass every string that is read open; the others are left to their watchdogs, in their order."""
@@ -363,9 +263,9 @@ class Rack:
 
         A converter that is silent for longer than its watchdog has opened by itself.
         """
-        now = self._wall()
+        now = self.wall()
         answered = self.image.strings.answered
         self._heard_s = np.where(answered, now, self._heard_s)
         gone = now - self._heard_s > self.options.string_watchdog_s + SILENT_MARGIN_S
-        self._asked_closed &= ~(self.contactor_open | gone)
-        return self._asked_closed
+        self.asked_closed &= ~(self.contactor_open | gone)
+        return self.asked_closed

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from wires_rig import Wires, wired_site, wires
 
 from edge.wires.commission import Commissioning, Options, Talk, overall
-from edge.wires.rack import RackOptions
+from edge.wires.looking import RackOptions
 from reconf.commissioning.outcome import StepOutcome, Verdict
 from reconf.commissioning.steps import STEPS, Step
 from reconf.errors import ConfigError
@@ -156,6 +157,37 @@ async def test_an_interruption_behind_a_closed_contactor_opens_it_before_anythin
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await left_safe(w)
+
+
+async def test_a_fault_behind_a_closed_contactor_breaks_the_trial_off_and_leaves_in_order():
+    async with wires(wired_site(n_modules=3), time_scale=SCALE) as w:
+        run = commissioning(w)
+        run.outcomes = dict(PROVEN)
+        task = asyncio.create_task(run.run())
+        while not w.bank.rc1.closed[0]:
+            await asyncio.sleep(0.02)
+            assert not task.done()
+        w.bank.rc1.faults.hardware[0] = True
+        outcomes = await task
+        assert overall(outcomes) is Verdict.FAIL
+        assert "hardware fault" in str(outcomes) or "converter_fault" in str(outcomes)
+        assert await left_safe(w)
+
+
+@pytest.mark.soak
+async def test_an_interruption_at_any_moment_leaves_the_site_open_and_bypassed():
+    rng = np.random.default_rng(7)
+    async with wires(wired_site(n_modules=3), time_scale=SCALE) as w:
+        for _ in range(40):
+            run = commissioning(w)
+            run.outcomes = dict(PROVEN)
+            task = asyncio.create_task(run.run())
+            await asyncio.sleep(1.0 + rng.uniform(0.0, 6.0))
+            for _ in range(int(rng.integers(1, 3))):
+                task.cancel()
+                await asyncio.sleep(rng.uniform(0.0, 0.1))
+            await asyncio.wait({task})
+            assert await left_safe(w)
 
 
 async def test_what_passed_is_not_done_again():

@@ -17,7 +17,7 @@ from wires_rig import wired_site, wires
 from edge.cli.main import main
 from edge.store.store import take
 from edge.wires.identify import Prover, blink
-from edge.wires.rack import RackOptions
+from edge.wires.looking import RackOptions
 from edge.wires.report import check_report
 from reconf.commissioning.insertion import Switch
 from reconf.errors import TransportError
