@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.bench.allocate_case import draw_case
+from edge.bench.allocate_hostile import compare
 from optimizer.ahead import looking_ahead
 from optimizer.allocate import SHORT_FRAC, proven, to_plan
 from optimizer.certify import certify
@@ -50,6 +51,7 @@ def run(
     horizon: int = 1,
     gap_seeds: int = 20,
     plot: Path | None = None,
+    compare_cases: int = 2000,
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
 ) -> dict[str, Any]:
     """The table of `reconf bench allocate`."""
@@ -75,6 +77,8 @@ def run(
     else:
         table |= {"reference_solver": "none above 20000 modules", "reference_ms": None, "ratio": None}
         table |= {"relative_cost_difference": None, "reference_compile_s": None, "reference_rss_mib": None}
+    say("random and hostile cases")
+    table |= _compared(compare_cases)
     say("certified gap")
     gaps = _gaps(modules, strings, gap_seeds)
     table |= {"gap_p50": float(np.percentile(gaps, 50)), "gap_p99": float(np.percentile(gaps, 99))}
@@ -83,6 +87,18 @@ def run(
     if plot is not None:
         draw(gaps, table, plot)
     return table
+
+
+def _compared(cases: int) -> dict[str, Any]:
+    """Both solvers on many small problems of every hostile kind."""
+    if cases <= 0:
+        return {}
+    found = compare(cases, seed=1)
+    return {
+        "compared_cases": found.cases,
+        "compared_cost_difference": found.worst_difference,
+        "compared_violation": found.worst_violation,
+    }
 
 
 def _ahead(models: list[Model], asked: list[AllocationInput], horizon: int) -> dict[str, float]:

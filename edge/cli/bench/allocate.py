@@ -20,10 +20,11 @@ def register(app: typer.Typer) -> None:
         horizon: Annotated[int, typer.Option(help="Intervals ahead", min=1, max=96)] = 1,
         seeds: Annotated[int, typer.Option(help="Cases that are timed", min=1)] = 5,
         gap_seeds: Annotated[int, typer.Option(help="Cases whose gap is certified", min=1)] = 60,
+        compare: Annotated[int, typer.Option(help="Hostile cases against the reference", min=0)] = 2000,
         plot: Annotated[Path | None, typer.Option(help="Where a picture goes")] = None,
         json: Annotated[str, typer.Option(help="Where the result goes; - for stdout")] = "-",
     ) -> None:
         """Structured solver against cvxpy on the identical problem, and the certified gap."""
         from edge.bench.allocate import run
 
-        write_json(json, run(modules, strings, seeds, horizon, gap_seeds, plot))
+        write_json(json, run(modules, strings, seeds, horizon, gap_seeds, plot, compare))

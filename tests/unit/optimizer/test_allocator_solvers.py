@@ -10,10 +10,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from allocator_cases import random_fixed
 
+from edge.bench.allocate_hostile import KINDS, LAYOUTS, compare, drawn
 from optimizer.fixed import Fixed, checked, objective, violation
 from optimizer.problem import ReferenceProblem, second_opinion
 from optimizer.share import share_by_curves, string_curve
-from optimizer.structured import solve_fixed
+from optimizer.structured import Engine, solve_fixed
 from reconf.errors import ParameterError
 
 
@@ -124,3 +125,46 @@ def test_shares_by_cost_curves_are_those_of_the_joint_problem() -> None:
         load = np.bincount(fixed.string_of, weights=fixed.v * joint.q, minlength=4)
         np.testing.assert_allclose(shares, fixed.g * load - fixed.k, rtol=1e-7, atol=1e-6)
         assert [c.power_at(price) for c in curves] == pytest.approx(list(shares), rel=1e-7, abs=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_both_solvers_agree_on_every_hostile_kind(engine: Engine) -> None:
+    found = compare(3 * len(LAYOUTS) * len(KINDS), seed=5, engine=engine)
+    assert found.worst_difference <= 1e-6, found.worst_kind
+    assert found.worst_violation <= 1e-9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hostile_kinds_are_what_they_say(kind: str) -> None:
+    rng = np.random.default_rng(4)
+    ordinary = drawn(rng, LAYOUTS[2])
+    fixed = checked(KINDS[kind](ordinary, rng))
+    answer = solve_fixed(fixed)
+    match kind:
+        case "dead_string":
+            load = np.bincount(fixed.string_of, weights=fixed.v * fixed.hi, minlength=4)
+            assert (load[np.diff(fixed.start) > 0] == 0.0).sum() <= 1
+        case "identical":
+            free = (answer.q > fixed.lo) & (answer.q < fixed.hi)
+            for s in range(4):
+                # equal modules carry equal shares wherever none is at a bound
+                own = answer.q[(fixed.string_of == s) & free]
+                assert own.size == 0 or np.ptp(own) <= 1e-9
+        case "overload":
+            assert answer.unserved_w > 0.0
+        case "none_eligible":
+            assert (answer.q == 0.0).all()
+        case "stuck":
+            stuck = fixed.lo == fixed.hi
+            assert stuck.any()
+            np.testing.assert_array_equal(answer.q[stuck], fixed.hi[stuck])
+        case "no_capacity":
+            assert (fixed.c == 0.0).any()
+        case "tight_window":
+            load = np.bincount(fixed.string_of, weights=fixed.v * answer.q, minlength=4)
+            np.testing.assert_allclose(load, fixed.zlo, rtol=1e-9, atol=1e-9)
+        case "no_power":
+            assert fixed.power_w == 0.0
+        case other:
+            assert other == "ordinary"
+            assert abs(answer.unserved_w) <= 1e-6 * fixed.power_w
