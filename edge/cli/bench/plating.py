@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
         kelvin: Annotated[
             list[float] | None, typer.Option(help="Temperature; may be repeated. Default: 263 to 313 K")
         ] = None,
+        picture: Annotated[Path | None, typer.Option(help="PNG of guard against full model")] = None,
         json: Annotated[str, typer.Option(help="Where the result goes; - for stdout")] = "-",
     ) -> None:
         """The plating guard against PyBaMM's DFN and SPMe (needs the test extra)."""
@@ -40,4 +42,8 @@ def register(app: typer.Typer) -> None:
         result = run(
             parameter_set or SETS, kelvin or TEMPERATURES_K, progress=lambda text: stderr().print(text)
         )
+        if picture is not None:
+            from edge.bench.plating_plot import draw
+
+            draw(result, picture)
         write_json(json, result)
