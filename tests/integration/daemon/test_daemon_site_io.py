@@ -141,3 +141,54 @@ async def test_a_voltage_that_comes_back_while_hands_are_inside_raises_the_alarm
         while not twin.bank.io.outputs.alarm:
             assert time.monotonic() < end
             await asyncio.sleep(0.05)
+
+
+async def test_a_beginning_runaway_opens_the_site_and_extracts_gas() -> None:
+    async with field_of(io_site(), SCALE) as twin, daemon_on(twin, clock=ScaledClock(scale=SCALE)) as made:
+        await in_run(made)
+        faults = twin.bank.plant.faults
+        faults.cell_voltage_offset_v[1, 2] = -1.3
+
+        async def burn() -> None:
+            while True:
+                await asyncio.sleep(0.02)
+                faults.temperature_offset_k[1, :] += 0.02 * SCALE * 2.5  # 2.5 K/s
+
+        burning = asyncio.create_task(burn())
+        try:
+            view = await until(made, lambda v: "thermal_runaway" in present(v), 20.0)
+        finally:
+            burning.cancel()
+        assert view.envelope.site_open
+        await commanded_open(twin, 6.0)
+        await until(made, lambda v: v.mode is SiteMode.FAULT)
+        assert twin.bank.io.outputs.alarm
+        assert twin.bank.io.outputs.ventilate
+
+
+async def test_a_cell_that_reads_zero_is_a_fault_and_its_module_is_out() -> None:
+    async with field_of(io_site(), SCALE) as twin, daemon_on(twin, clock=ScaledClock(scale=SCALE)) as made:
+        await in_run(made)
+        twin.bank.plant.faults.sense_open[2, 1] = True
+        view = await until(made, lambda v: "cell_reading_zero" in present(v))
+        serial = twin.site.modules[2].serial
+        assert ("cell_reading_zero", serial) in {(f.fault, f.subject) for f in view.envelope.faults}
+        await until(made, lambda v: not twin.bank.plant.inputs.inserted[2])
+        assert all(twin.closed), "the others go on"
+
+
+async def test_a_contactor_that_does_not_open_forbids_closing_on_that_string() -> None:
+    async with field_of(io_site(), SCALE) as twin, daemon_on(twin, clock=ScaledClock(scale=SCALE)) as made:
+        await in_run(made)
+        twin.bank.rc1.faults.welded[0] = True
+        order(made, SetMode(SiteMode.OFF))
+        view = await until(made, lambda v: v.phases == ("welded", "open"))
+        kept = twin.bank.plant.inputs.inserted[:6]
+        assert kept.any(), "nothing is bypassed behind a contactor that does not open"
+        view = await until(made, lambda v: "contactor_mismatch" in present(v))
+        assert not view.envelope.string_usable[0]
+        order(made, SetMode(SiteMode.RUN))
+        await until(made, lambda v: v.phases[1] == "joined")
+        assert made.outcome.view.phases[0] == "welded"
+        assert twin.bank.link_shorts == 0
+        assert twin.bank.rc1.drive().power_w[0] == 0.0
