@@ -53,22 +53,23 @@ class Remote:
         if isinstance(order, Outcome):
             return order
         answer = daemon.order(order)
+        outcome = outcome_of(answer)
         if isinstance(order, PowerCommand) and answer.accepted:
-            self._supersede(order.command_id)
-        return outcome_of(answer)
-
-    def _supersede(self, command_id: str) -> None:
-        """Tell the issuer of the set point before that it no longer holds."""
-        link = self._daemon.parts.link
-        if self._command_id and link is not None:
-            link.follow_up(self._command_id, Outcome("superseded", "superseded", f"by command {command_id}"))
-        self._command_id = command_id
+            # the issuer of the set point before is told once this one is on record
+            outcome = replace(outcome, supersedes=self._command_id)
+            self._command_id = order.command_id
+        return outcome
 
     def follow_up(self) -> None:
         """Tell once that a set point has run out."""
         link, source = self._daemon.parts.link, self._daemon.core.state.setpoint.source
         if not self._command_id or link is None or source == "command":
             return
-        text = f"the set point has expired; now {source}"
-        link.follow_up(self._command_id, Outcome("done", "expired", text))
+        if source == "none":
+            ended = Outcome(
+                "done", "withdrawn", "the site was told to stop or to stand by: nothing is asked any more"
+            )
+        else:
+            ended = Outcome("done", "expired", f"the set point no longer holds; now {source}")
+        link.follow_up(self._command_id, ended)
         self._command_id = ""

@@ -52,6 +52,8 @@ class Outcome:
     curtailed_to_w: float | None = None
     documents: Mapping[str, Any] = field(default_factory=dict)
     """What must outlive the process if the reply does; on the disk in one transaction with it."""
+    supersedes: str = ""
+    """Id of the command whose place this one takes; its issuer is told after this reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,10 @@ class CommandGate:
                 await self._refuse(refuse, utc)
             else:
                 await self._settle(accepted, outcome)
+                if outcome.supersedes:
+                    self.follow_up(
+                        outcome.supersedes, Outcome("superseded", "superseded", f"by command {envelope.id}")
+                    )
         finally:
             self._pending.pop(envelope.id, None)
             later = self._later.pop(envelope.id, None)

@@ -51,11 +51,15 @@ async def test_superseded_never_comes_before_accepted(tmp_path: Path) -> None:
         first, second = [await asyncio.wait_for(link.commands.get(), 5.0) for _ in orders]
         first.answer(Outcome("accepted", "accepted", "fine"))
         # control takes the second before the first is on the disk
-        second.answer(Outcome("accepted", "accepted", "fine"))
+        second.answer(Outcome("accepted", "accepted", "fine", supersedes=first.envelope.id))
         link.follow_up(first.envelope.id, Outcome("superseded", "superseded", "by the second"))
         await asyncio.gather(*taking)
         of_first = [r.result for r in heard if r.id == first.envelope.id]
-        assert of_first == ["accepted", "superseded"]
+        assert of_first[:2] == ["accepted", "superseded"]
+        # that the first is superseded by it is told after the second is accepted
+        assert [(r.id == first.envelope.id, r.result) for r in heard][-2:] == [
+            (False, "accepted"), (True, "superseded"),
+        ]  # fmt: skip
         link.follow_up(second.envelope.id, Outcome("done", "expired", "over"))
         assert [r.result for r in heard if r.id == second.envelope.id] == ["accepted", "done"]
 

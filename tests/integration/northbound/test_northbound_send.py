@@ -151,7 +151,6 @@ REFUSALS = {
     "lifetime": "give set_power '{\"power_w\": 1}' 200000",
     "local_lock": 'give set_mode \'{"mode": "maintenance"}\'',
     "unsigned": "give set_limits '{\"charge_max_w\": 1}'",
-    "over_nested": "give set_power '{\"power_w\": [[[[[[[[[1]]]]]]]]]}'",
 }
 
 
