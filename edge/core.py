@@ -90,6 +90,7 @@ class ControlCore:
         self._steps: list[VerifiedCommand] = []
         self._case: Case | None = None
         self._view: TickView | None = None
+        self._told_strange: tuple[tuple[str, str], ...] = ()
         self._beats = Heartbeats.none(site.topology.n_modules, site.topology.n_strings)
 
     # ---- what is remembered --------------------------------------------------------------------
@@ -272,6 +273,8 @@ class ControlCore:
         events = core_events.transitions(
             self._view, view, moved.actions.events, self._state.protection.events
         )
+        events += core_events.strangers(given.now_s, self._told_strange, before.strange)
+        self._told_strange = before.strange
         events += core_captest.told(given.now_s, before.capacity_test, self._state.capacity_test)
         self._view = view
         actions = NodeActions(
@@ -304,6 +307,7 @@ class ControlCore:
         isolation = {s.name: s for s in string_isolation(site, image)} if state.maintenance.permits else {}
         operator = replace(
             state.operator,
+            bypass=state.operator.bypass | {expected for expected, _ in state.strange},
             emergency_stop=state.pending.emergency_stop,
             output_failed=state.receipt is not None and not state.receipt.outputs_confirmed,
             opened_unasked=opened_unasked(image, sequence, in_force),

@@ -77,3 +77,23 @@ def transitions(
     if bool(was) != bool(text):
         events.append(Event(time_s, "verify", "site", f"refused: {text}" if text else "accepted again"))
     return tuple(events)
+
+
+def strangers(
+    time_s: float, before: tuple[tuple[str, str], ...], now: tuple[tuple[str, str], ...]
+) -> tuple[Event, ...]:
+    """Modules that are not those of the site file, and that they are again."""
+    if before == now:
+        return ()
+    events = [
+        Event(
+            time_s, "strange_module", expected, f"its position reads {found}: kept out until that is mended"
+        )
+        for expected, found in now
+        if (expected, found) not in before
+    ]
+    gone = {expected for expected, _ in before} - {expected for expected, _ in now}
+    events += [
+        Event(time_s, "strange_module", expected, "read at its position again") for expected in sorted(gone)
+    ]
+    return tuple(events)

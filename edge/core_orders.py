@@ -22,6 +22,7 @@ from edge.core_values import (
     SetMode,
     SetSocWindow,
     StartCapacityTest,
+    StrangeModules,
     TickView,
 )
 from edge.onsite_orders import on_site_only
@@ -54,15 +55,28 @@ def handle(  # noqa: PLR0911 - one return for each kind of order
             return on_site_only(site, state, view, order, wall_s)
         case BypassModule():
             return _bypass(site, state, order)
+        case StartCapacityTest():
+            return _capacity_test(site, state, view, order)
+        case SetSocWindow() | SetLimits() | SetBalancing() | StrangeModules():
+            return _setting(state, order)
+        case _:
+            assert_never(order)
+
+
+def _setting(
+    state: CoreState, order: SetSocWindow | SetLimits | SetBalancing | StrangeModules
+) -> tuple[CoreState, Answer]:
+    """What only changes a value, and is never refused."""
+    match order:
         case SetSocWindow(soc_min_frac=low, soc_max_frac=high):
             operator = replace(state.operator, soc_min_frac=low, soc_max_frac=high)
             return replace(state, operator=operator), _yes(f"SOC is kept within {low:.0%} and {high:.0%}")
         case SetLimits():
             return _limits(state, order)
-        case StartCapacityTest():
-            return _capacity_test(site, state, view, order)
         case SetBalancing(active=active):
             return replace(state, balancing=active), _yes("balancing " + ("starts" if active else "ends"))
+        case StrangeModules(found=found):
+            return replace(state, strange=found), _yes(f"{len(found)} positions hold other modules")
         case _:
             assert_never(order)
 
@@ -70,7 +84,7 @@ def handle(  # noqa: PLR0911 - one return for each kind of order
 def _in_maintenance(order: Order) -> bool:
     """What is taken while somebody works on the site: stopping, and what is asked on site."""
     match order:
-        case EmergencyStop() | HoldMaintenance() | HandsInside() | HandsOut():
+        case EmergencyStop() | HoldMaintenance() | HandsInside() | HandsOut() | StrangeModules():
             return True
         case SetMode(mode=mode, on_site=on_site):
             return on_site and mode is SiteMode.OFF

@@ -138,6 +138,14 @@ class StartCapacityTest:
     active: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class StrangeModules:
+    """Positions whose node reads another serial than the site file says: kept out until that is mended."""
+
+    found: tuple[tuple[str, str], ...]
+    """(serial of the site file, serial read), of all there are now."""
+
+
 Order: TypeAlias = (
     PowerCommand
     | SetMode
@@ -151,6 +159,7 @@ Order: TypeAlias = (
     | SetLimits
     | SetBalancing
     | StartCapacityTest
+    | StrangeModules
 )
 """Everything a person or SCADA may ask of the core."""
 
@@ -328,6 +337,8 @@ class CoreState:
     maintenance: Maintenance = RELEASED
     """Held on site; commands from afar are refused and nothing closes."""
     capacity_test: CapacityTest | None = None
+    strange: tuple[tuple[str, str], ...] = ()
+    """(serial of the site file, serial read) where they differ."""
     connected: BoolArray | None = None
     """(S,) strings that the open plan counts on."""
     asked_w: float = 0.0

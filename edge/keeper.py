@@ -192,8 +192,11 @@ class Keeper:
         if store is None or memory is None or state.maintenance.held:
             return
         utc = self._utc()
+        strange = {expected for expected, _ in state.strange}
         self._put(
-            lambda: store.history.save_estimates({k: v.to_json() for k, v in memory.saved().items()}, utc)
+            lambda: store.history.save_estimates(
+                {k: v.to_json() for k, v in memory.saved().items() if k not in strange}, utc
+            )
         )
 
     def events(self, events: tuple[Event, ...]) -> None:

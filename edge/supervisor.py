@@ -21,6 +21,7 @@ from edge.figures import Figures
 from edge.interval import serves
 from edge.parts import Parts
 from edge.remote import Remote
+from edge.roll import RollCall
 from edge.telling import Telling
 from optimizer.result import AllocationInput, AllocationResult, Plan, Request
 from reconf.actuation import VerifiedCommand
@@ -106,6 +107,13 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(self._helper("keeper", self.parts.keeper.run))]
             helpers.append(group.create_task(self._helper("heartbeats", self._heartbeats)))
+            roll = RollCall(
+                self.parts.site,
+                self.parts.south,
+                lambda: None if self.outcome is None else self.outcome.view,
+                self.order,
+            )
+            helpers.append(group.create_task(self._helper("roll call", roll.run)))
             link = self.parts.link
             if link is not None:
                 helpers.append(group.create_task(self._helper("northbound", link.run)))
