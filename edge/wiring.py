@@ -17,7 +17,8 @@ from edge.clock import Clock, ScaledClock, date_trusted
 from edge.core_state import SavedCore
 from edge.keeper import Keeper, load_saved
 from edge.lasting import Lasting, Moment
-from edge.modbus.southbound import Southbound
+from edge.modbus.blocks import Freshness
+from edge.modbus.southbound import Southbound, SouthboundOptions
 from edge.northbound.gate import Surroundings
 from edge.northbound.link import MqttLink
 from edge.notify import Notifier
@@ -34,6 +35,8 @@ from reconf.loopback import is_loopback
 from reconf.site import GatewaySpec, Site
 
 PTY_PREFIX = "/dev/pts/"
+LOST_WALL_S = 3.0
+"""Wall time for which the last good reading is kept, however fast control time runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,8 @@ async def daemon(
                 around=around,
                 store_text=missing,
             )
-        south = Southbound(site, read_only=options.read_only, wall=clock.wall_s)
+        tuned = SouthboundOptions(freshness=freshness(clock.scale))
+        south = Southbound(site, read_only=options.read_only, wall=clock.wall_s, options=tuned)
         async with OptimizerWorker(site, clock, allocate=allocate) as worker, south:
             made = Daemon(
                 Parts(
@@ -228,6 +232,12 @@ async def daemon(
 def remembers(folder: Path | None) -> bool:
     """An earlier run has left something in `folder`, whether it can be read or not."""
     return folder is not None and (folder / LEDGER_FILE).exists()
+
+
+def freshness(time_scale: float) -> Freshness:
+    """When a reading is lost: in control time, but never before a busy machine could have read again."""
+    usual = Freshness()
+    return replace(usual, lost_after_s=max(usual.lost_after_s, LOST_WALL_S * time_scale))
 
 
 def open_store(options: RunOptions) -> tuple[Store | None, str]:

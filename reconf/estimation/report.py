@@ -11,7 +11,7 @@ from reconf.estimation.integrity import BOTH_TEMPERATURES, Untrue
 from reconf.estimation.memory import FilterState
 from reconf.estimation.remaining import Reach
 from reconf.estimation.state import Estimate
-from reconf.readings import SiteImage
+from reconf.readings import Channel, Quality, SiteImage
 
 OBSERVER_DOUBT_K = 2.5
 """Free-running observer against a true sensor, with the ambient measured, without heat."""
@@ -128,9 +128,15 @@ def _trusted(state: FilterState, image: SiteImage, dt_s: float) -> BoolArray:
     trusted: BoolArray = (
         fresh
         & (state.unheard_s <= stale_s)
-        & (readings.current_a.usable | watch.is_untrue(Untrue.CURRENT))
-        & readings.temperature_degc.usable.any(axis=1)
+        & (_held(readings.current_a) | watch.is_untrue(Untrue.CURRENT))
+        & _held(readings.temperature_degc).any(axis=1)
         & ~both_warm
         & ~watch.is_untrue(Untrue.CELL_VOLTAGES)
     )
     return trusted
+
+
+def _held(channel: Channel) -> BoolArray:
+    """Where a number is fresh or the last good one: a single missed answer makes no sensor untrue."""
+    held: BoolArray = channel.quality <= np.uint8(Quality.STALE)
+    return held

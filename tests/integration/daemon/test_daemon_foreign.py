@@ -33,7 +33,7 @@ CELLS, MODULES = 6, 10
 DESIGN = Design(
     modules=MODULES,
     cells=CELLS,
-    soc=0.13,
+    soc=0.1,
     soc_std=0.01,
     ocv_std_v=0.004,
     window_v=(2.9 * CELLS * (MODULES - 2), 4.28 * CELLS * MODULES),
@@ -149,7 +149,7 @@ def nothing_harmed(plant: Plant) -> None:
 
 async def test_foreign_modules_are_emptied_together_and_status_tells_the_truth(tmp_path: Path) -> None:
     plant = Plant(DESIGN, seed=7)
-    plant.time_scale = 40.0
+    plant.time_scale = 50.0
     async with attached(plant, tmp_path) as seen:
         await seen.run()
         reply = await seen.commander.send("set_power", {"power_w": POWER_W})

@@ -121,6 +121,32 @@ def test_silence_widens_and_never_poisons(site):
     assert not [f for f in warm[0].findings if f.test == "jump"]
 
 
+def stale(image: SiteImage, rows, age_s: float) -> SiteImage:
+    """`image` as if the modules `rows` had not answered this time: their last good values, older."""
+    m = image.modules
+    answered, age = m.answered.copy(), m.age_s.copy()
+    answered[rows], age[rows] = False, age_s
+    held = {}
+    for f in fields(m):
+        channel = getattr(m, f.name)
+        if isinstance(channel, Channel):
+            quality = channel.quality.copy()
+            quality[rows] = np.maximum(quality[rows], Quality.STALE)
+            held[f.name] = Channel(channel.value, quality, channel.age_s)
+    return replace(image, modules=replace(m, answered=answered, age_s=age, **held))
+
+
+def test_one_missed_answer_makes_nobody_untrusted_and_silence_does(site):
+    plant = plant_of(site)
+    state = initial_state(site, plant.observe(np.random.default_rng(3)))
+    rows = np.array([3, 9])
+    state, _ = drive(site, plant, state, 10)
+    state, once = drive(site, plant, state, 1, spoil=lambda image, k: stale(image, rows, 2.0))
+    assert once[-1].trusted.all()
+    _, long = drive(site, plant, state, 40, spoil=lambda image, k: stale(image, rows, 2.0 * k))
+    assert not long[-1].trusted[rows].any()
+
+
 def test_a_site_that_never_answered_is_finite_and_untrusted(site):
     plant = plant_of(site)
     everyone = np.arange(site.topology.n_modules)
