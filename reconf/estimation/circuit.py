@@ -50,6 +50,7 @@ def step_polarisation(
         hysteresis=turned * state.hysteresis - (1.0 - turned) * np.sign(current_a),
         core_degc=state.core_degc,
         surface_degc=state.surface_degc,
+        unknown_v=keep2 * state.unknown_v,
     )
 
 
@@ -77,6 +78,7 @@ def step_heat(
         hysteresis=state.hysteresis,
         core_degc=core,
         surface_degc=surface + weight * error,
+        unknown_v=state.unknown_v,
     )
 
 

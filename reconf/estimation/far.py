@@ -50,9 +50,17 @@ def choose(state: GroupState, std: FloatArray, use: BoolArray) -> Far:
 
 
 def correct(
-    bank: CellBank, state: GroupState, far: Far, voltage_v: FloatArray, var_v2: FloatArray
+    bank: CellBank,
+    state: GroupState,
+    far: Far,
+    voltage_v: FloatArray,
+    var_v2: FloatArray,
+    capacity_share: FloatArray,
 ) -> GroupState:
-    """Use `voltage_v` (M, C, an OCV at 25 degC, new) with white variance `var_v2` for the groups in `far`."""
+    """Use `voltage_v` (M, C, an OCV at 25 degC, new) with white variance `var_v2` for the groups in `far`.
+
+    `capacity_share` (M, C) is how much of the gain on capacity is used.
+    """
     at = (far.rows, far.columns)
     z, std = state.soc_frac[at], state.soc_std_frac()[at]
     var_e = state.var_ee[at]
@@ -71,7 +79,7 @@ def correct(
     error = var_e / sigma_v**2 * (weight * misfit).sum(axis=1)
     informed = 1.0 - (spread / std) ** 2
     cov_ze = -informed * var_e * spread / sigma_v
-    return _moved(state, at, centre - z, std**2 - spread**2, cov_ze, error)
+    return _moved(state, at, centre - z, std**2 - spread**2, cov_ze, error, capacity_share[at])
 
 
 def _moved(
@@ -81,6 +89,7 @@ def _moved(
     less: FloatArray,
     cov_ze: FloatArray,
     error_v: FloatArray,
+    capacity_share: FloatArray,
 ) -> GroupState:
     """Move charge and capacity with SOC by regression, take `less` off the variance of SOC."""
     q, z = state.capacity_ah[at], state.soc_frac[at]
@@ -97,11 +106,11 @@ def _moved(
     return replace(
         state,
         charge_ah=put(state.charge_ah, state.charge_ah[at] + g_r * step),
-        capacity_ah=put(state.capacity_ah, q + g_q * step),
+        capacity_ah=put(state.capacity_ah, q + capacity_share * g_q * step),
         ocv_error_v=put(state.ocv_error_v, state.ocv_error_v[at] + error_v),
         var_rr=put(state.var_rr, rr - g_r * g_r * less),
         var_rq=put(state.var_rq, rq - g_r * g_q * less),
-        var_qq=put(state.var_qq, qq - g_q * g_q * less),
+        var_qq=put(state.var_qq, qq - capacity_share * (2.0 - capacity_share) * g_q * g_q * less),
         var_re=put(state.var_re, g_r * cov_ze),
         var_qe=put(state.var_qe, g_q * cov_ze),
     )

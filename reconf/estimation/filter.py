@@ -8,7 +8,7 @@ import numpy as np
 
 from reconf.arrays import FloatArray
 from reconf.cells.bank import BankPoint
-from reconf.estimation import anomaly, circuit, groups, integrity, resistance
+from reconf.estimation import anomaly, circuit, groups, integrity, resistance, span
 from reconf.estimation import charge as counting
 from reconf.estimation.constants import Constants, total
 from reconf.estimation.integrity import Untrue
@@ -89,6 +89,7 @@ def _predict(
         _curve_std_v(constants, point),
         dt_s,
     )
+    travelled = span.travel(constants, state.span, moved.charge_ah)
     # over a long tick the counter knows the mean current, the reading only its last second; over a short
     # one the counter's resolution would be the larger error
     mean_a = moved.charge_ah * (3600.0 / dt_s) if dt_s >= MEAN_CURRENT_FROM_S else amps
@@ -116,6 +117,7 @@ def _predict(
     return replace(
         state,
         groups=after,
+        span=travelled,
         circuit=circuit.step_heat(constants, inside, heat, around, count > 0, dt_s),
         integrity=replace(state.integrity, core_degc=free[0], surface_degc=free[1]),
     )
@@ -178,15 +180,32 @@ def _correct(
     # where the current has just moved, voltage and current may be a sample apart
     jump = np.where(moved.steady, 0.0, moved.jump_a + tuning.steady_current_c * constants.rated_ah)
     apart = rho.scale * point.r0_ohm * (jump * constants.bank.r0_factor(inside.core_degc))[:, None]
+    before = rho.scale * inside.unknown_v[:, None]
+    fading = np.maximum(1.0, constants.bank.tau2_s / dt_s)[:, None]
     measurement = groups.Measurement(
         voltage_v=voltage_v + rho.scale * drop - shift,
-        var_v2=voltage_std_v**2 + model * drop * drop * persistence + apart * apart,
+        var_v2=voltage_std_v**2 + model * drop * drop * persistence + apart * apart + before * before * fading,
         use=np.isfinite(voltage_v),
         curve_std_v=_curve_std_v(constants, point),
+        capacity_floor_frac=_capacity_floor(constants, state, point),
     )
     corrected, _ = groups.correct(constants, state.groups, point, measurement)
     innovation = measurement.voltage_v - point.ocv_v
     return replace(state, groups=corrected, resistance=rho), steps, innovation
+
+
+def _capacity_floor(constants: Constants, state: FilterState, point: BankPoint) -> FloatArray:
+    """(M,) relative deviation of capacity that the charge visited lately allows."""
+    n, bank = constants.bank.n_cells, constants.bank
+    ohmic = (point.r0_ohm + point.r1_ohm + point.r2_ohm)[:, 0] * bank.rc_factor(state.circuit.core_degc)
+    missed = constants.tuning.polarisation_shape_error_frac * state.resistance.scale[:, 0] * ohmic
+    return span.capacity_floor_frac(
+        constants,
+        state.span,
+        total(constants, state.groups.soc_frac) / n,
+        total(constants, state.groups.capacity_ah) / n,
+        np.hypot(_curve_std_v(constants, point), missed * state.charge.load_a),
+    )
 
 
 def _curve_std_v(constants: Constants, point: BankPoint) -> FloatArray:

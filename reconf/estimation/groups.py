@@ -19,6 +19,9 @@ an extended Kalman filter in the sense of Plett, J. Power Sources 134 (2004) 277
 * *gated corrections*: what the curve's error leaves open, sigma_e / U', is a floor that no number of
   readings passes; below it the gain on charge and capacity fades to nothing (Schmidt-type), so that on
   a plateau the filter is a coulomb counter and never makes things worse;
+* *capacity only from charge that travelled*: its gain fades to nothing at the deviation that the ends of
+  the charge visited lately allow (`reconf.estimation.span`), so that a rest or a thousand small cycles
+  leave it alone;
 * *bounded innovations* (Huber): a wild reading moves the state no more than a 3 sigma one.
 """
 
@@ -50,6 +53,8 @@ class Measurement:
     """(M, C)"""
     curve_std_v: FloatArray
     """(M,) how far the OCV curve itself may be wrong, hysteresis included."""
+    capacity_floor_frac: FloatArray
+    """(M,) relative deviation of capacity that the charge visited allows (`reconf.estimation.span`)."""
 
 
 def predict(
@@ -98,10 +103,11 @@ def correct(
 ) -> tuple[GroupState, FloatArray]:
     """Use the voltages; returns the new state and the innovation over its sigma (M, C), 0 where unused."""
     std = state.soc_std_frac()
+    share_q = _capacity_share(constants, state, measurement)
     unsure = far.choose(state, std, measurement.use)
     use = measurement.use
     if unsure.rows.size:
-        state = far.correct(constants.bank, state, unsure, measurement.voltage_v, measurement.var_v2)
+        state = far.correct(constants.bank, state, unsure, measurement.voltage_v, measurement.var_v2, share_q)
         use = use.copy()
         use[unsure.rows, unsure.columns] = False
         std = state.soc_std_frac()
@@ -125,21 +131,30 @@ def correct(
     share = np.clip(1.0 - (floor * state.capacity_ah) ** 2 / np.maximum(variance_z, 1e-12), 0.0, 1.0)
     # where the curve's error explains a voltage so well that charge would move against it, charge stays
     share = np.where(p_r > 0.0, share, 0.0)
-    moved = share * step
+    share_q = np.minimum(share_q, share)
     # covariance of a gain below the optimal one: P - K p' - p K' + K S K'
-    less = weight * share * (2.0 - share)
+    less_r = weight * share * (2.0 - share)
+    less_q = weight * share_q * (2.0 - share_q)
+    less_rq = weight * (share + share_q - share * share_q)
     after = GroupState(
-        charge_ah=state.charge_ah + p_r * moved,
-        capacity_ah=state.capacity_ah + p_q * moved,
+        charge_ah=state.charge_ah + p_r * (share * step),
+        capacity_ah=state.capacity_ah + p_q * (share_q * step),
         ocv_error_v=state.ocv_error_v + p_e * step,
-        var_rr=state.var_rr - less * p_r * p_r,
-        var_rq=state.var_rq - less * p_r * p_q,
+        var_rr=state.var_rr - less_r * p_r * p_r,
+        var_rq=state.var_rq - less_rq * p_r * p_q,
         var_re=state.var_re - weight * p_r * p_e,
-        var_qq=state.var_qq - less * p_q * p_q,
+        var_qq=state.var_qq - less_q * p_q * p_q,
         var_qe=state.var_qe - weight * p_q * p_e,
         var_ee=state.var_ee - weight * p_e * p_e,
     )
     return _bounded(constants, after), residual * np.sqrt(weight)
+
+
+def _capacity_share(constants: Constants, state: GroupState, measurement: Measurement) -> FloatArray:
+    """(M, C) how much of the gain on capacity is used: none below the floor of the visited charge."""
+    floor = constants.tuning.capacity_floor * measurement.capacity_floor_frac[:, None] * state.capacity_ah
+    share: FloatArray = np.clip(1.0 - floor * floor / state.var_qq, 0.0, 1.0)
+    return share
 
 
 def _linearise(

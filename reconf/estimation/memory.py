@@ -11,6 +11,7 @@ import numpy as np
 from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.estimation.constants import Constants
 from reconf.estimation.integrity import IntegrityState
+from reconf.estimation.span import Span
 from reconf.estimation.state import Finding
 
 
@@ -103,6 +104,8 @@ class CircuitState:
     """Plett's h, -1 (after discharge) .. 1 (after charge)."""
     core_degc: FloatArray
     surface_degc: FloatArray
+    unknown_v: FloatArray
+    """One sigma of polarisation from before the start, at scale 1, fading with the slow RC pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,13 @@ class SavedModule:
     untrue: int = 0
     """`reconf.estimation.integrity.Untrue` bits."""
     untrue_cells: tuple[int, ...] = ()
+    v1_v: float = 0.0
+    v2_v: float = 0.0
+    unknown_v: float = 0.0
+    """Polarisation at scale 1 and what of it was unknown, as in `CircuitState`."""
+    below_ah: float = 0.0
+    above_ah: float = 0.0
+    """Charge visited lately, as in `Span`."""
     findings: tuple[tuple[str, str, float, str], ...] = ()
     """(subject, test, since_s, evidence) of each latched finding."""
 
@@ -183,6 +193,7 @@ class FilterState:
     serials: tuple[str, ...]
     time_s: float
     groups: GroupState
+    span: Span
     resistance: ResistanceState
     charge: ChargeState
     circuit: CircuitState
@@ -229,6 +240,11 @@ class FilterState:
             load_mean_a=float(charge.load_mean_a[i]),
             ratio_scale=float(self.integrity.ratio_scale[i]),
             ratio_var=float(self.integrity.ratio_var[i]),
+            v1_v=float(self.circuit.v1_v[i]),
+            v2_v=float(self.circuit.v2_v[i]),
+            unknown_v=float(self.circuit.unknown_v[i]),
+            below_ah=float(self.span.below_ah[i]),
+            above_ah=float(self.span.above_ah[i]),
             untrue=int(self.integrity.untrue[i]),
             untrue_cells=tuple(int(k) for k in np.flatnonzero(self.integrity.untrue_cells[i])),
             findings=tuple(

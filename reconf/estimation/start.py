@@ -25,6 +25,7 @@ from reconf.estimation.memory import (
     ResistanceState,
     SavedModule,
 )
+from reconf.estimation.span import Span
 from reconf.estimation.state import Finding
 from reconf.readings import SiteImage
 from reconf.site import Site
@@ -57,16 +58,19 @@ def initial_state(
     serials = site.topology.serials
     rows = [knowledge.get(serial) for serial in serials]
     charge = _charge(constants, image, rows, away_s)
-    circuit = _circuit(constants, image, rows)
+    circuit = _circuit(constants, image, rows, away_s)
     resistance = _resistance(constants, rows)
     voltage, heard = _rest_voltage(constants, image, circuit, resistance)
-    groups = _from_voltage(constants, voltage, heard, _doubt_v(constants, image))
+    groups = _from_voltage(constants, voltage, heard, _doubt_v(constants, image, circuit))
     groups = _from_saved(constants, groups, charge, rows, away_s, image)
     return FilterState(
         constants=constants,
         serials=serials,
         time_s=image.time_s,
         groups=groups,
+        span=Span(
+            _column(rows, "below_ah", np.zeros(len(serials))), _column(rows, "above_ah", np.zeros(len(serials)))
+        ),
         resistance=resistance,
         charge=charge,
         circuit=circuit,
@@ -122,19 +126,30 @@ def _charge(
     )
 
 
-def _circuit(constants: Constants, image: SiteImage, rows: Sequence[SavedModule | None]) -> CircuitState:
-    m = constants.rated_ah.size
+def _circuit(
+    constants: Constants, image: SiteImage, rows: Sequence[SavedModule | None], away_s: float
+) -> CircuitState:
+    m, bank = constants.rated_ah.size, constants.bank
+    middle = bank.at(np.full(m, 0.5))
+    load = constants.tuning.rest_load_std_c * constants.rated_ah
+    anything = load * (middle.r1_ohm + middle.r2_ohm)
+    known = np.array([row is not None for row in rows])
+    faded = np.where(known, np.exp(-away_s / bank.tau2_s), 1.0)
     sensors = image.modules.temperature_degc
     count = sensors.usable.sum(axis=1)
     total = np.where(sensors.usable, sensors.value, 0.0).sum(axis=1)
     believed = _column(rows, "temperature_degc", np.full(m, constants.ambient_degc))
     temperature = np.where(count > 0, total / np.maximum(count, 1), believed)
     return CircuitState(
-        v1_v=np.zeros(m),
-        v2_v=np.zeros(m),
+        v1_v=_column(rows, "v1_v", np.zeros(m)) * np.exp(-away_s / bank.tau1_s),
+        v2_v=_column(rows, "v2_v", np.zeros(m)) * np.exp(-away_s / bank.tau2_s),
         hysteresis=_column(rows, "hysteresis", np.zeros(m)),
         core_degc=temperature,
         surface_degc=temperature.copy(),
+        # what flowed while nobody watched, and before that
+        unknown_v=np.hypot(
+            _column(rows, "unknown_v", anything) * faded, np.where(known, anything * (1.0 - faded), 0.0)
+        ),
     )
 
 
@@ -217,7 +232,7 @@ def _rest_voltage(
     return rest, heard
 
 
-def _doubt_v(constants: Constants, image: SiteImage) -> FloatArray:
+def _doubt_v(constants: Constants, image: SiteImage, circuit: CircuitState) -> FloatArray:
     """(M,) one sigma of what `_rest_voltage` leaves out: relaxation, hysteresis, drop under current."""
     tuning = constants.tuning
     current = image.modules.current_a
@@ -225,8 +240,9 @@ def _doubt_v(constants: Constants, image: SiteImage) -> FloatArray:
     middle = constants.bank.at(np.full(constants.rated_ah.size, 0.5))
     unknown = 0.8 * amps * (middle.r0_ohm + middle.r1_ohm + middle.r2_ohm) * constants.prior_resistance_scale
     unknown = np.where(amps > REST_CURRENT_C * constants.rated_ah, unknown, 0.0)
+    fading = constants.prior_resistance_scale * circuit.unknown_v
     doubt: FloatArray = np.sqrt(
-        tuning.rest_relaxation_std_v**2 + (1.2 * middle.hysteresis_v) ** 2 + unknown**2
+        tuning.rest_relaxation_std_v**2 + (1.2 * middle.hysteresis_v) ** 2 + unknown**2 + fading**2
     )
     return doubt
 

@@ -8,9 +8,9 @@ from typing import Final
 from reconf.site import Chemistry
 
 OCV_MODEL_STD_V: Final[dict[Chemistry, float]] = {
-    Chemistry.LMO: 0.006,
-    Chemistry.NMC: 0.004,
-    Chemistry.NCA: 0.005,
+    Chemistry.LMO: 0.008,
+    Chemistry.NMC: 0.008,
+    Chemistry.NCA: 0.008,
     Chemistry.LFP: 0.005,
 }
 """Slowly varying error of the open-circuit curve (ageing, scatter between makers, sensor offset).
@@ -33,6 +33,13 @@ class Tuning:
     """SOC deviation that corrections may reach, over (error of the OCV curve) / (its slope)."""
     polarisation_error_frac: float = 0.06
     """Relative error of the modelled polarisation at known resistance."""
+    span_memory_cycles: float = 2.0
+    """Full cycles after which an end of the visited charge is forgotten."""
+    capacity_floor: float = 0.6
+    """Relative deviation of capacity that corrections may reach, over what the visited charge allows."""
+    polarisation_shape_error_frac: float = 0.2
+    """The same where it comes back with every swing of the current, as capacity sees it: a resistance that
+    follows SOC otherwise than the model's."""
     polarisation_error_reach_s: float = 120.0
     """Time over which that error keeps its value."""
     hysteresis_error_frac: float = 0.5
@@ -64,8 +71,10 @@ class Tuning:
     """Innovations beyond this many sigma weigh no more than one at the bound (Huber)."""
     secant_std_frac: float = 0.012
     """Above this SOC deviation the slope is taken across +-1 sigma, not at the mean."""
-    rest_relaxation_std_v: float = 0.008
-    """Voltage still to come when a start finds a module without current for an unknown time."""
+    rest_relaxation_std_v: float = 0.005
+    """Voltage still to come, over hours, when a start finds a module without current for an unknown time."""
+    rest_load_std_c: float = 0.3
+    """Load before a start [1/h], whose polarisation may still be fading when the first voltage is read."""
     unknown_start_std_frac: float = 0.29
     """Deviation of a uniform distribution over 0..1."""
     self_discharge_frac_per_day: float = 0.002
