@@ -27,8 +27,10 @@ from edge.core_values import (
 )
 from edge.onsite_orders import on_site_only
 from edge.setpoint import PowerCommand, command_power, withdraw
+from reconf.estimation.filter import clear_findings
 from reconf.protection.envelope import Envelope
 from reconf.protection.protect import ClearRefused, clear_fault
+from reconf.protection.suspicion import FINDING_FAULTS, SENSOR, TESTS_OF, fault_of
 from reconf.sequences import SiteMode
 from reconf.site import Site
 
@@ -162,6 +164,8 @@ def _mode(state: CoreState, view: TickView | None, order: SetMode) -> tuple[Core
 
 
 def _clear(state: CoreState, order: ClearFault) -> tuple[CoreState, Answer]:
+    if order.fault in FINDING_FAULTS:
+        return _believe(state, order)
     outcome = clear_fault(state.protection, order.fault, order.subject, on_site=order.on_site)
     if isinstance(outcome, ClearRefused):
         return state, _no("not_cleared", outcome.reason)
@@ -172,6 +176,22 @@ def _clear(state: CoreState, order: ClearFault) -> tuple[CoreState, Answer]:
         clear_strings=outcome.clear_strings,
     )
     return replace(state, protection=outcome.state, pending=pending), _yes(f"{order.fault} is cleared")
+
+
+def _believe(state: CoreState, order: ClearFault) -> tuple[CoreState, Answer]:
+    """Sensors and cells that the estimator has given up are believed again."""
+    memory = state.filter
+    found = () if memory is None else memory.integrity.findings + memory.anomaly.findings
+    named = {f.serial for f in found if fault_of(f) == order.fault and order.subject in {None, f.serial}}
+    if memory is None or not named:
+        return state, _no("not_cleared", f"{order.fault} is not present there")
+    for serial in sorted(named):
+        memory = clear_findings(
+            memory, serial, sensors=order.fault == SENSOR, cells=TESTS_OF.get(order.fault, frozenset())
+        )
+    return replace(state, filter=memory), _yes(
+        f"{order.fault} is cleared: {', '.join(sorted(named))} believed again"
+    )
 
 
 def _stop(state: CoreState) -> tuple[CoreState, Answer]:

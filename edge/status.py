@@ -27,6 +27,8 @@ from reconf import __version__
 from reconf.arrays import BoolArray, FloatArray
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
+from reconf.estimation.health import forecast_now
+from reconf.estimation.state import Estimate
 from reconf.protection.energy import available_energy_kwh
 from reconf.protection.envelope import Reason
 from reconf.readings import Channel, Quality
@@ -191,6 +193,23 @@ def string_payloads(site: Site, view: TickView, stamp: Stamp) -> list[StringPayl
     ]
 
 
+def _life(site: Site, estimate: Estimate, m: int) -> dict[str, float]:
+    """State of health, its trend, and what is left of the module's life; empty where it is not known."""
+    rated = float(site.topology.rated_capacity_ah[m])
+    soh, std = float(estimate.capacity_ah[m]) / rated, float(estimate.capacity_std_ah[m]) / rated
+    if estimate.trend is None or not (math.isfinite(soh) and math.isfinite(std)):
+        return {}
+    ahead = forecast_now(estimate.trend, m, soh, std)
+    return {
+        "soh_frac": soh,
+        "soh_std_frac": std,
+        "soh_per_year_frac": ahead.slope_per_year,
+        "end_of_life_years": ahead.years_left,
+        "end_of_life_years_low": ahead.years_left_low,
+        "end_of_life_years_high": ahead.years_left_high,
+    }
+
+
 def module_payload(site: Site, view: TickView, stamp: Stamp, m: int) -> ModulePayload:
     """One module."""
     modules, estimate, envelope = view.input.image.modules, view.estimate, view.envelope
@@ -217,6 +236,7 @@ def module_payload(site: Site, view: TickView, stamp: Stamp, m: int) -> ModulePa
         capacity_std_ah=number(estimate.capacity_std_ah[m]),
         remaining_ah=number(estimate.remaining_ah[m]),
         resistance_ohm=number(estimate.resistance_ohm[m]),
+        **_life(site, estimate, m),
         discharge_limit_a=number(envelope.discharge_now_a[m]),
         charge_limit_a=number(envelope.charge_now_a[m]),
         charge_limit_15min_a=_of(envelope.charge_minutes_a, m),

@@ -166,6 +166,17 @@ class ModulePayload(Telemetry):
     capacity_std_ah: float | None
     remaining_ah: float | None
     resistance_ohm: float | None = None
+    soh_frac: float | None = Field(default=None, description="present capacity over rated capacity")
+    soh_std_frac: float | None = Field(default=None, description="one sigma of soh_frac")
+    soh_per_year_frac: float | None = Field(
+        default=None, description="trend of soh_frac over the module's life here, negative while it fades"
+    )
+    end_of_life_years: float | None = Field(
+        default=None,
+        description="until soh_frac meets 0.60 by a straight line; 50: that or more",
+    )
+    end_of_life_years_low: float | None = Field(default=None, description="lower end of its 90 % interval")
+    end_of_life_years_high: float | None = Field(default=None, description="upper end of its 90 % interval")
     discharge_limit_a: float | None = None
     charge_limit_a: float | None = None
     charge_limit_15min_a: float | None = Field(

@@ -21,6 +21,7 @@ from reconf.estimation.constants import Constants
 from reconf.estimation.memory import AnomalyState, GroupState, ResistanceState
 from reconf.estimation.state import Finding
 
+ANOMALY_TESTS: Final = frozenset({"leakage", "cell_resistance", "sense_wire"})
 BLOCK_S: Final = 60.0
 FAST_S: Final = 3600.0
 SLOW_S: Final = 48 * 3600.0

@@ -57,7 +57,7 @@ def constants_of(site: Site) -> Constants:
     rated = np.array([m.rated_capacity_ah for m in modules])
     tables = [site.limits[m.chemistry] for m in modules]
     cell_max = np.array([t["cell_voltage_v", "max"].operating for t in tables])
-    spread = TUNING.group_capacity_std_frac * rated
+    spread = np.hypot(TUNING.group_capacity_std_frac, TUNING.capacity_belief_std_frac) * rated
     return Constants(
         bank=bank,
         tuning=TUNING,

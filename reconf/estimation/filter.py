@@ -10,7 +10,9 @@ from reconf.arrays import FloatArray
 from reconf.cells.bank import BankPoint
 from reconf.estimation import anomaly, circuit, groups, integrity, resistance, span
 from reconf.estimation import charge as counting
+from reconf.estimation.anomaly import ANOMALY_TESTS
 from reconf.estimation.constants import Constants, total
+from reconf.estimation.health import follow
 from reconf.estimation.integrity import Untrue
 from reconf.estimation.memory import FilterState
 from reconf.estimation.remaining import reach
@@ -67,8 +69,10 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
         started=state.started | heard,
     )
     ends = reach(constants, state, state.cut_soc_frac)
-    state = replace(state, cut_soc_frac=ends.cut_soc_frac)
-    return state, report(constants, state, point, shift, voltage, ends, image, dt_s)
+    known = report(constants, state, point, shift, voltage, ends, image, dt_s)
+    rated = constants.rated_ah
+    trend = follow(state.trend, known.capacity_ah / rated, known.capacity_std_ah / rated, dt_s)
+    return replace(state, cut_soc_frac=ends.cut_soc_frac, trend=trend), known
 
 
 def _predict(
@@ -180,13 +184,13 @@ def _correct(
     # where the current has just moved, voltage and current may be a sample apart
     jump = np.where(moved.steady, 0.0, moved.jump_a + tuning.steady_current_c * constants.rated_ah)
     apart = rho.scale * point.r0_ohm * (jump * constants.bank.r0_factor(inside.core_degc))[:, None]
-    before = rho.scale * inside.unknown_v[:, None]
-    fading = np.maximum(1.0, constants.bank.tau2_s / dt_s)[:, None]
     measurement = groups.Measurement(
         voltage_v=voltage_v + rho.scale * drop - shift,
-        var_v2=voltage_std_v**2 + model * drop * drop * persistence + apart * apart + before * before * fading,
+        var_v2=voltage_std_v**2 + model * drop * drop * persistence + apart * apart,
         use=np.isfinite(voltage_v),
-        curve_std_v=_curve_std_v(constants, point),
+        curve_std_v=np.hypot(
+            _curve_std_v(constants, point), constants.prior_resistance_scale * inside.unknown_v
+        ),
         capacity_floor_frac=_capacity_floor(constants, state, point),
     )
     corrected, _ = groups.correct(constants, state.groups, point, measurement)
@@ -282,8 +286,25 @@ def _watch(
     return replace(state, integrity=watched, anomaly=odd)
 
 
-def clear_findings(state: FilterState, serial: str) -> FilterState:
-    """Believe every sensor of module `serial` again (an operator's order, after the repair)."""
+def clear_findings(
+    state: FilterState, serial: str, *, sensors: bool = True, cells: frozenset[str] = ANOMALY_TESTS
+) -> FilterState:
+    """Believe module `serial` again (an operator's order, after the repair).
+
+    Args:
+        state: before.
+        serial: of the module.
+        sensors: its sensors are used again.
+        cells: tests of cells whose findings are forgotten.
+    """
+    odd = state.anomaly
+    kept = tuple(f for f in odd.findings if f.serial != serial or f.test not in cells)
+    state = replace(state, anomaly=replace(odd, findings=kept))
+    return _believe_sensors(state, serial) if sensors else state
+
+
+def _believe_sensors(state: FilterState, serial: str) -> FilterState:
+    """Every sensor of `serial` is used again; its scores begin anew."""
     watched = state.integrity
     row = state.serials.index(serial)
     untrue, cells, scores = watched.untrue.copy(), watched.untrue_cells.copy(), watched.scores.copy()
@@ -292,7 +313,4 @@ def clear_findings(state: FilterState, serial: str) -> FilterState:
     return replace(
         state,
         integrity=replace(watched, untrue=untrue, untrue_cells=cells, scores=scores, findings=kept),
-        anomaly=replace(
-            state.anomaly, findings=tuple(f for f in state.anomaly.findings if f.serial != serial)
-        ),
     )

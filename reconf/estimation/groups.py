@@ -52,7 +52,7 @@ class Measurement:
     use: BoolArray
     """(M, C)"""
     curve_std_v: FloatArray
-    """(M,) how far the OCV curve itself may be wrong, hysteresis included."""
+    """(M,) how far the OCV curve itself may be wrong, with hysteresis and what fades since before a start."""
     capacity_floor_frac: FloatArray
     """(M,) relative deviation of capacity that the charge visited allows (`reconf.estimation.span`)."""
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.estimation.constants import Constants
+from reconf.estimation.health import Trend
 from reconf.estimation.integrity import IntegrityState
 from reconf.estimation.span import Span
 from reconf.estimation.state import Finding
@@ -166,6 +167,8 @@ class SavedModule:
     below_ah: float = 0.0
     above_ah: float = 0.0
     """Charge visited lately, as in `Span`."""
+    trend: tuple[float, ...] = ()
+    """As in `Trend`; empty before the first operation."""
     findings: tuple[tuple[str, str, float, str], ...] = ()
     """(subject, test, since_s, evidence) of each latched finding."""
 
@@ -199,6 +202,7 @@ class FilterState:
     circuit: CircuitState
     integrity: IntegrityState
     anomaly: AnomalyState
+    trend: Trend
     cut_soc_frac: FloatArray
     """(M,) SOC of the weakest group at cut-off under the expected load."""
     unheard_s: FloatArray
@@ -245,6 +249,7 @@ class FilterState:
             unknown_v=float(self.circuit.unknown_v[i]),
             below_ah=float(self.span.below_ah[i]),
             above_ah=float(self.span.above_ah[i]),
+            trend=self.trend.of(i),
             untrue=int(self.integrity.untrue[i]),
             untrue_cells=tuple(int(k) for k in np.flatnonzero(self.integrity.untrue_cells[i])),
             findings=tuple(

@@ -82,6 +82,7 @@ def report(
         cell_voltage_min_v=np.where(constants.mask, shown, np.inf).min(axis=1),
         cell_voltage_max_v=np.where(constants.mask, shown, -np.inf).max(axis=1),
         trusted=_trusted(state, image, dt_s),
+        trend=state.trend,
         findings=state.integrity.findings + state.anomaly.findings,
     )
 

@@ -13,8 +13,10 @@ import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray
 from reconf.cells.model import SOC_NODES, soc_grid
+from reconf.estimation.anomaly import ANOMALY_TESTS
 from reconf.estimation.charge import BIAS_DRIFT_C
 from reconf.estimation.constants import Constants, constants_of
+from reconf.estimation.health import Trend
 from reconf.estimation.integrity import IntegrityState
 from reconf.estimation.memory import (
     AnomalyState,
@@ -30,7 +32,6 @@ from reconf.estimation.state import Finding
 from reconf.readings import SiteImage
 from reconf.site import Site
 
-ANOMALY_TESTS = frozenset({"leakage", "cell_resistance", "sense_wire"})
 REST_CURRENT_C = 0.02
 """Below this C-rate a module counts as at rest when the control starts."""
 SAVED_TRUST_STD_FRAC = 0.15
@@ -61,7 +62,8 @@ def initial_state(
     circuit = _circuit(constants, image, rows, away_s)
     resistance = _resistance(constants, rows)
     voltage, heard = _rest_voltage(constants, image, circuit, resistance)
-    groups = _from_voltage(constants, voltage, heard, _doubt_v(constants, image, circuit))
+    left = constants.prior_resistance_scale * circuit.unknown_v
+    groups = _from_voltage(constants, voltage, heard, _doubt_v(constants, image, left))
     groups = _from_saved(constants, groups, charge, rows, away_s, image)
     return FilterState(
         constants=constants,
@@ -69,13 +71,15 @@ def initial_state(
         time_s=image.time_s,
         groups=groups,
         span=Span(
-            _column(rows, "below_ah", np.zeros(len(serials))), _column(rows, "above_ah", np.zeros(len(serials)))
+            _column(rows, "below_ah", np.zeros(len(serials))),
+            _column(rows, "above_ah", np.zeros(len(serials))),
         ),
         resistance=resistance,
         charge=charge,
         circuit=circuit,
         integrity=_integrity(constants, circuit, resistance, rows, serials),
         anomaly=_anomaly(constants, rows, serials),
+        trend=_trend(rows, away_s),
         cut_soc_frac=np.full(len(serials), 0.02),
         unheard_s=np.where(heard, 0.0, np.inf),
         started=heard,
@@ -197,6 +201,16 @@ def _integrity(
     )
 
 
+def _trend(rows: Sequence[SavedModule | None], away_s: float) -> Trend:
+    """The sums of every module's life, older by the time away."""
+    fresh = Trend.start(len(rows))
+    kept = [fresh.of(m) if row is None or not row.trend else row.trend for m, row in enumerate(rows)]
+    columns = np.array(kept, dtype=np.float64).reshape(len(rows), len(Trend.__dataclass_fields__)).T
+    known = np.array([row is not None for row in rows])
+    trend = Trend(*(column.copy() for column in columns))
+    return replace(trend, age_s=trend.age_s + np.where(known, away_s, 0.0))
+
+
 def _anomaly(
     constants: Constants, rows: Sequence[SavedModule | None], serials: tuple[str, ...]
 ) -> AnomalyState:
@@ -232,7 +246,7 @@ def _rest_voltage(
     return rest, heard
 
 
-def _doubt_v(constants: Constants, image: SiteImage, circuit: CircuitState) -> FloatArray:
+def _doubt_v(constants: Constants, image: SiteImage, left_v: FloatArray) -> FloatArray:
     """(M,) one sigma of what `_rest_voltage` leaves out: relaxation, hysteresis, drop under current."""
     tuning = constants.tuning
     current = image.modules.current_a
@@ -240,9 +254,8 @@ def _doubt_v(constants: Constants, image: SiteImage, circuit: CircuitState) -> F
     middle = constants.bank.at(np.full(constants.rated_ah.size, 0.5))
     unknown = 0.8 * amps * (middle.r0_ohm + middle.r1_ohm + middle.r2_ohm) * constants.prior_resistance_scale
     unknown = np.where(amps > REST_CURRENT_C * constants.rated_ah, unknown, 0.0)
-    fading = constants.prior_resistance_scale * circuit.unknown_v
     doubt: FloatArray = np.sqrt(
-        tuning.rest_relaxation_std_v**2 + (1.2 * middle.hysteresis_v) ** 2 + unknown**2 + fading**2
+        tuning.rest_relaxation_std_v**2 + (1.2 * middle.hysteresis_v) ** 2 + unknown**2 + left_v**2
     )
     return doubt
 

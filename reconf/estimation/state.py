@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reconf.arrays import BoolArray, FloatArray
+from reconf.estimation.health import Trend
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,5 +66,7 @@ class Estimate:
     cell_voltage_max_v: FloatArray
     trusted: BoolArray
     """Sensors fresh and judged true: the module may take part."""
+    trend: Trend | None = None
+    """Capacity over the module's life, for `forecast_now`; None where nobody keeps it."""
     findings: tuple[Finding, ...] = ()
     """Everything latched now, in the order it was found."""

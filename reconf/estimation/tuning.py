@@ -8,9 +8,9 @@ from typing import Final
 from reconf.site import Chemistry
 
 OCV_MODEL_STD_V: Final[dict[Chemistry, float]] = {
-    Chemistry.LMO: 0.008,
-    Chemistry.NMC: 0.008,
-    Chemistry.NCA: 0.008,
+    Chemistry.LMO: 0.006,
+    Chemistry.NMC: 0.006,
+    Chemistry.NCA: 0.006,
     Chemistry.LFP: 0.005,
 }
 """Slowly varying error of the open-circuit curve (ageing, scatter between makers, sensor offset).
@@ -35,9 +35,9 @@ class Tuning:
     """Relative error of the modelled polarisation at known resistance."""
     span_memory_cycles: float = 2.0
     """Full cycles after which an end of the visited charge is forgotten."""
-    capacity_floor: float = 0.6
+    capacity_floor: float = 0.3
     """Relative deviation of capacity that corrections may reach, over what the visited charge allows."""
-    polarisation_shape_error_frac: float = 0.2
+    polarisation_shape_error_frac: float = 0.1
     """The same where it comes back with every swing of the current, as capacity sees it: a resistance that
     follows SOC otherwise than the model's."""
     polarisation_error_reach_s: float = 120.0
@@ -56,6 +56,8 @@ class Tuning:
     """Self-discharge of a group that nobody measures [1/h]."""
     capacity_drift_frac: float = 0.002
     """Wander of the capacity per equivalent full cycle."""
+    capacity_belief_std_frac: float = 0.04
+    """Doubt about any stated capacity besides what it admits: another rate, another cut-off, time."""
     group_capacity_std_frac: float = 0.015
     """Spread of the groups of one module about its graded capacity."""
     resistance_prior_std_frac: float = 0.25

@@ -9,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray, no_nan
-from reconf.estimation.state import Estimate
+from reconf.estimation.state import Estimate, Finding
 from reconf.protection import conditions
 from reconf.protection.assembly import assemble_envelope, explain, string_limits
 from reconf.protection.bounds import Constants, build_constants
@@ -38,6 +38,7 @@ from reconf.protection.state import (
     clear_fault,
     initial_protection,
 )
+from reconf.protection.suspicion import suspected
 from reconf.protection.thermal import ThermalState, Warmth, horizons_s, look_ahead
 from reconf.readings import SiteImage
 from reconf.site import Site
@@ -110,7 +111,7 @@ def protect(
     trend, rate = conditions.follow(state.trend, seen, image, dt_s, rules)
     known = replace(state, trend=trend)
     trusted = estimate.trusted & tick.belief.known
-    module = _modules(tick, state, trend, rate, trusted)
+    module = _modules(tick, state, trend, rate, trusted, estimate.findings)
     insertion = insertion_rules(constants, module.machine, trend, operator, tick.belief)
     string = _strings(tick, state, insertion)
     whole = _site(tick, state)
@@ -129,8 +130,9 @@ def protect(
         knee=knee,
         thermal=thermal,
         stacks=stacks,
+        findings=estimate.findings,
     )
-    if events:
+    if events or estimate.findings != state.findings:
         after = replace(after, statuses=after.present())
     strings = string_limits(constants, machines, image, seen)
     return after, assemble_envelope(constants, after, insertion, stacks, strings, tick.belief, operator)
@@ -143,13 +145,19 @@ class _Stepped:
 
 
 def _modules(
-    tick: _Tick, state: ProtectionState, trend: Trend, rate: np.ndarray, trusted: BoolArray
+    tick: _Tick,
+    state: ProtectionState,
+    trend: Trend,
+    rate: np.ndarray,
+    trusted: BoolArray,
+    findings: tuple[Finding, ...],
 ) -> _Stepped:
     """Step the modules' faults."""
     constants = tick.constants
+    marks = suspected(findings, constants.topology.serials)
     signals = conditions.module_signals(
         constants, tick.seen, tick.image, state.trend, trend, rate, trusted, tick.stale_s, rule_numbers()
-    )
+    ) | {fault: conditions.Signal(mark, ~mark) for fault, mark in marks.items()}
     values = conditions.module_values(tick.seen, tick.belief.capacity_ah)
     now = conditions.assemble("module", constants.limits, values, signals, constants.n_modules)
     return _advance("module", tick, state, now)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from reconf.arrays import BoolArray
+from reconf.estimation.state import Finding
 from reconf.protection.bounds import build_constants
 from reconf.protection.conditions import Trend
 from reconf.protection.copper import KneeState
@@ -25,6 +26,7 @@ from reconf.protection.faults import (
     fault_rows,
     row_index,
 )
+from reconf.protection.suspicion import with_evidence
 from reconf.protection.thermal import ThermalState
 from reconf.site import Site
 
@@ -108,6 +110,8 @@ class ProtectionState:
     """Transitions of the last tick."""
     statuses: tuple[FaultStatus, ...] = ()
     """Present faults, worst first."""
+    findings: tuple[Finding, ...] = ()
+    """What the estimator had found in the last tick: the evidence of some statuses."""
     stacks: CurrentStacks | None = None
     """Every rule's answer of the last tick, for `explain`."""
     elsewhere: tuple[SavedFault, ...] = ()
@@ -138,7 +142,8 @@ class ProtectionState:
             )
             for machine, row, name, f, n in self._entries("present")
         ]
-        return tuple(sorted(found, key=lambda s: _RANK[s.severity]))
+        worst_first = tuple(sorted(found, key=lambda s: _RANK[s.severity]))
+        return with_evidence(worst_first, self.findings)
 
     def _entries(self, mask: str) -> list[tuple[Machine, FaultRow, str, int, int]]:
         """Machine, row, subject and indices of everything set in `mask`."""
