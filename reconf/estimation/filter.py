@@ -184,13 +184,15 @@ def _correct(
     # where the current has just moved, voltage and current may be a sample apart
     jump = np.where(moved.steady, 0.0, moved.jump_a + tuning.steady_current_c * constants.rated_ah)
     apart = rho.scale * point.r0_ohm * (jump * constants.bank.r0_factor(inside.core_degc))[:, None]
+    curve, left = _curve_std_v(constants, point), constants.prior_resistance_scale * inside.unknown_v
+    # a resistance that follows SOC otherwise than the model's misleads at every visit, as the curve does
+    missed = tuning.polarisation_shape_error_frac * rho.scale[:, 0] * np.abs(drop[:, 0])
     measurement = groups.Measurement(
         voltage_v=voltage_v + rho.scale * drop - shift,
         var_v2=voltage_std_v**2 + model * drop * drop * persistence + apart * apart,
         use=np.isfinite(voltage_v),
-        curve_std_v=np.hypot(
-            _curve_std_v(constants, point), constants.prior_resistance_scale * inside.unknown_v
-        ),
+        curve_std_v=np.sqrt(curve * curve + left * left + missed * missed),
+        error_share=curve * curve / (curve * curve + left * left),
         capacity_floor_frac=_capacity_floor(constants, state, point),
     )
     corrected, _ = groups.correct(constants, state.groups, point, measurement)

@@ -53,6 +53,8 @@ class Measurement:
     """(M, C)"""
     curve_std_v: FloatArray
     """(M,) how far the OCV curve itself may be wrong, with hysteresis and what fades since before a start."""
+    error_share: FloatArray
+    """(M,) how much of a misfit may be told to the curve: what still fades must leave no trace there."""
     capacity_floor_frac: FloatArray
     """(M,) relative deviation of capacity that the charge visited allows (`reconf.estimation.span`)."""
 
@@ -136,16 +138,19 @@ def correct(
     less_r = weight * share * (2.0 - share)
     less_q = weight * share_q * (2.0 - share_q)
     less_rq = weight * (share + share_q - share * share_q)
+    share_e = measurement.error_share[:, None]
+    less_re = weight * (share + share_e - share * share_e)
+    less_qe = weight * (share_q + share_e - share_q * share_e)
     after = GroupState(
         charge_ah=state.charge_ah + p_r * (share * step),
         capacity_ah=state.capacity_ah + p_q * (share_q * step),
-        ocv_error_v=state.ocv_error_v + p_e * step,
+        ocv_error_v=state.ocv_error_v + p_e * (share_e * step),
         var_rr=state.var_rr - less_r * p_r * p_r,
         var_rq=state.var_rq - less_rq * p_r * p_q,
-        var_re=state.var_re - weight * p_r * p_e,
+        var_re=state.var_re - less_re * p_r * p_e,
         var_qq=state.var_qq - less_q * p_q * p_q,
-        var_qe=state.var_qe - weight * p_q * p_e,
-        var_ee=state.var_ee - weight * p_e * p_e,
+        var_qe=state.var_qe - less_qe * p_q * p_e,
+        var_ee=state.var_ee - weight * share_e * (2.0 - share_e) * p_e * p_e,
     )
     return _bounded(constants, after), residual * np.sqrt(weight)
 

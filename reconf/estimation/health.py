@@ -156,7 +156,7 @@ def _meet(sums: FloatArray, moments: FloatArray, end_frac: float) -> Forecast:
     precision, moment = sums.copy(), moments.copy()
     precision[1, 1] += 1.0 / PRIOR_SLOPE_STD_PER_YEAR**2
     moment[1] += PRIOR_SLOPE_PER_YEAR / PRIOR_SLOPE_STD_PER_YEAR**2
-    covariance: FloatArray = np.linalg.inv(precision)
+    covariance = np.asarray(np.linalg.inv(precision), dtype=np.float64)
     now, slope = (float(x) for x in covariance @ moment)
     std_now, std_slope = (float(x) for x in np.sqrt(np.diag(covariance)))
     low, high = _interval(now - end_frac, slope, covariance)

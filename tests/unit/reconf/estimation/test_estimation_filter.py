@@ -94,7 +94,9 @@ def without(image: SiteImage, rows) -> SiteImage:
 
 def finite(estimate_):
     return all(
-        np.isfinite(getattr(estimate_, f.name)).all() for f in fields(estimate_) if f.name != "findings"
+        np.isfinite(getattr(estimate_, f.name)).all()
+        for f in fields(estimate_)
+        if f.name not in {"findings", "trend"}
     )
 
 
