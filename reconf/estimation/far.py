@@ -97,6 +97,9 @@ def _moved(
     rr, rq, qq = state.var_rr[at], state.var_rq[at], state.var_qq[at]
     g_r = (rr - z * rq) / q / std**2
     g_q = (rq - z * qq) / q / std**2
+    # with the capacity held, the charge follows the SOC
+    k_q = capacity_share * g_q
+    k_r = g_r - z * (g_q - k_q)
 
     def put(values: FloatArray, change: FloatArray) -> FloatArray:
         result = values.copy()
@@ -105,14 +108,14 @@ def _moved(
 
     return replace(
         state,
-        charge_ah=put(state.charge_ah, state.charge_ah[at] + g_r * step),
-        capacity_ah=put(state.capacity_ah, q + capacity_share * g_q * step),
+        charge_ah=put(state.charge_ah, state.charge_ah[at] + k_r * step),
+        capacity_ah=put(state.capacity_ah, q + k_q * step),
         ocv_error_v=put(state.ocv_error_v, state.ocv_error_v[at] + error_v),
-        var_rr=put(state.var_rr, rr - g_r * g_r * less),
-        var_rq=put(state.var_rq, rq - g_r * g_q * less),
-        var_qq=put(state.var_qq, qq - capacity_share * (2.0 - capacity_share) * g_q * g_q * less),
-        var_re=put(state.var_re, g_r * cov_ze),
-        var_qe=put(state.var_qe, g_q * cov_ze),
+        var_rr=put(state.var_rr, rr - k_r * (2.0 * g_r - k_r) * less),
+        var_rq=put(state.var_rq, rq - (k_r * g_q + k_q * (g_r - k_r)) * less),
+        var_qq=put(state.var_qq, qq - k_q * (2.0 * g_q - k_q) * less),
+        var_re=put(state.var_re, k_r * cov_ze),
+        var_qe=put(state.var_qe, k_q * cov_ze),
     )
 
 

@@ -13,7 +13,7 @@ from reconf.estimation import charge as counting
 from reconf.estimation.anomaly import ANOMALY_TESTS
 from reconf.estimation.constants import Constants, total
 from reconf.estimation.health import follow
-from reconf.estimation.integrity import Untrue
+from reconf.estimation.integrity_state import Signals, Untrue
 from reconf.estimation.memory import FilterState
 from reconf.estimation.remaining import reach
 from reconf.estimation.report import believed_temperatures, report
@@ -195,7 +195,7 @@ def _correct(
         error_share=curve * curve / (curve * curve + left * left),
         capacity_floor_frac=_capacity_floor(constants, state, point),
     )
-    corrected, _ = groups.correct(constants, state.groups, point, measurement)
+    corrected, _ = groups.correct(constants, state.groups, point, measurement, dt_s)
     innovation = measurement.voltage_v - point.ocv_v
     return replace(state, groups=corrected, resistance=rho), steps, innovation
 
@@ -250,7 +250,7 @@ def _watch(
     known = (cells.usable | ~constants.mask).all(axis=1) & whole.usable & readings.answered & moved.steady
     summed = total(constants, np.where(cells.usable, cells.value, 0.0))
     sensors = readings.temperature_degc
-    signals = integrity.Signals(
+    signals = Signals(
         temperature_degc=np.where(sensors.usable & readings.answered[:, None], sensors.value, np.nan),
         model_degc=state.integrity.surface_degc,
         cell_sum_v=np.where(known, summed - whole.value, np.nan),

@@ -22,12 +22,13 @@ an extended Kalman filter in the sense of Plett, J. Power Sources 134 (2004) 277
 * *capacity only from charge that travelled*: its gain fades to nothing at the deviation that the ends of
   the charge visited lately allow (`reconf.estimation.span`), so that a rest or a thousand small cycles
   leave it alone;
+* *lost and found*: a voltage far outside all that is believed widens the SOC until the grid finds it;
 * *bounded innovations* (Huber): a wild reading moves the state no more than a 3 sigma one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +38,10 @@ from reconf.estimation import far
 from reconf.estimation.constants import Constants
 from reconf.estimation.memory import GroupState
 
+CHARGE_REACH = (-0.10, 1.05)
+"""SOC that a belief may hold: below lies copper, above the curve is so steep that nobody misses it."""
+OUT_OF_REACH = 5.0
+"""Deviations of noise and curve together: a voltage further off is no error of either."""
 SOC_REACH = (-0.05, 1.05)
 """Sigma points stay where the cell model means something."""
 
@@ -101,7 +106,7 @@ def predict(
 
 
 def correct(
-    constants: Constants, state: GroupState, point: BankPoint, measurement: Measurement
+    constants: Constants, state: GroupState, point: BankPoint, measurement: Measurement, dt_s: float
 ) -> tuple[GroupState, FloatArray]:
     """Use the voltages; returns the new state and the innovation over its sigma (M, C), 0 where unused."""
     std = state.soc_std_frac()
@@ -122,6 +127,7 @@ def correct(
     p_e = state.var_re * h_r + state.var_qe * h_q + state.var_ee
     residual = np.where(use, measurement.voltage_v - expected - state.ocv_error_v, 0.0)
     variance = h_r * p_r + h_q * p_q + p_e + measurement.var_v2 + remainder
+    lost = np.abs(residual) > constants.tuning.lost_sigmas * np.sqrt(variance)
     bound = constants.tuning.innovation_bound
     # a bounded innovation is the same as a larger variance: gain and covariance stay consistent
     variance = np.maximum(variance, np.abs(residual) * np.sqrt(variance) / bound)
@@ -131,28 +137,46 @@ def correct(
     variance_z = state.var_rr - 2.0 * z * state.var_rq + z * z * state.var_qq
     floor = constants.tuning.curve_floor * measurement.curve_std_v[:, None] / np.maximum(slope, 1e-3)
     share = np.clip(1.0 - (floor * state.capacity_ah) ** 2 / np.maximum(variance_z, 1e-12), 0.0, 1.0)
-    # where the curve's error explains a voltage so well that charge would move against it, charge stays
-    share = np.where(p_r > 0.0, share, 0.0)
-    share_q = np.minimum(share_q, share)
-    # covariance of a gain below the optimal one: P - K p' - p K' + K S K'
-    less_r = weight * share * (2.0 - share)
-    less_q = weight * share_q * (2.0 - share_q)
-    less_rq = weight * (share + share_q - share * share_q)
-    share_e = measurement.error_share[:, None]
-    less_re = weight * (share + share_e - share * share_e)
-    less_qe = weight * (share_q + share_e - share_q * share_e)
+    k_q = np.minimum(share_q, share) * p_q
+    # where the curve's error or a capacity that is held explain a voltage so well that charge would move
+    # against it, both stay; unless neither can explain it, then the SOC follows the voltage
+    against = p_r <= 0.0
+    if against.any():
+        odd = residual * residual > OUT_OF_REACH**2 * (measurement.var_v2 + state.var_ee)
+        follows = np.where(odd, share * np.maximum(p_r - z * p_q, 0.0), 0.0)
+        k_q = np.where(against & ~odd, 0.0, k_q)
+        k_r = np.where(against, follows + z * k_q, share * p_r)
+    else:
+        k_r = share * p_r
+    k_e = measurement.error_share[:, None] * p_e
+    # any gain K = k / S: P - K p' - p K' + K S K' (Joseph), so that a gate never claims what it did not use
     after = GroupState(
-        charge_ah=state.charge_ah + p_r * (share * step),
-        capacity_ah=state.capacity_ah + p_q * (share_q * step),
-        ocv_error_v=state.ocv_error_v + p_e * (share_e * step),
-        var_rr=state.var_rr - less_r * p_r * p_r,
-        var_rq=state.var_rq - less_rq * p_r * p_q,
-        var_re=state.var_re - less_re * p_r * p_e,
-        var_qq=state.var_qq - less_q * p_q * p_q,
-        var_qe=state.var_qe - less_qe * p_q * p_e,
-        var_ee=state.var_ee - weight * share_e * (2.0 - share_e) * p_e * p_e,
+        charge_ah=state.charge_ah + k_r * step,
+        capacity_ah=state.capacity_ah + k_q * step,
+        ocv_error_v=state.ocv_error_v + k_e * step,
+        var_rr=state.var_rr - weight * k_r * (2.0 * p_r - k_r),
+        var_rq=state.var_rq - weight * (k_r * p_q + k_q * (p_r - k_r)),
+        var_re=state.var_re - weight * (k_r * p_e + k_e * (p_r - k_r)),
+        var_qq=state.var_qq - weight * k_q * (2.0 * p_q - k_q),
+        var_qe=state.var_qe - weight * (k_q * p_e + k_e * (p_q - k_q)),
+        var_ee=state.var_ee - weight * k_e * (2.0 * p_e - k_e),
     )
-    return _bounded(constants, after), residual * np.sqrt(weight)
+    if lost.any():
+        after = _search(constants, after, lost, dt_s)
+    return _bounded(constants, after, measurement.curve_std_v), residual * np.sqrt(weight)
+
+
+def _search(constants: Constants, state: GroupState, lost: BoolArray, dt_s: float) -> GroupState:
+    """Groups whose voltage contradicts all that is believed: widen SOC until the grid finds it again."""
+    spread = constants.tuning.lost_std_frac_per_s * state.capacity_ah * np.sqrt(dt_s)
+    z = state.soc_frac
+    return replace(
+        state,
+        var_rr=np.where(lost, state.var_rr + spread * spread, state.var_rr),
+        var_rq=np.where(lost, z * state.var_qq, state.var_rq),
+        var_re=np.where(lost, 0.0, state.var_re),
+        var_qe=np.where(lost, 0.0, state.var_qe),
+    )
 
 
 def _capacity_share(constants: Constants, state: GroupState, measurement: Measurement) -> FloatArray:
@@ -187,15 +211,17 @@ def _linearise(
     return expected, slope, remainder
 
 
-def _bounded(constants: Constants, state: GroupState) -> GroupState:
-    """Capacity inside its physical bounds, variances positive (rounding only)."""
+def _bounded(constants: Constants, state: GroupState, curve_std_v: FloatArray) -> GroupState:
+    """Capacity, charge and curve error inside their physical bounds, variances positive (rounding only)."""
     tuning = constants.tuning
     low, high = (b * constants.rated_ah[:, None] for b in tuning.capacity_bounds_frac)
-    capacity = np.clip(state.capacity_ah, low, high)
+    capacity = np.minimum(np.maximum(state.capacity_ah, low), high)
+    error = (tuning.curve_bound * curve_std_v)[:, None]
+    least, most = CHARGE_REACH
     return GroupState(
-        charge_ah=state.charge_ah,
+        charge_ah=np.minimum(np.maximum(state.charge_ah, least * capacity), most * capacity),
         capacity_ah=capacity,
-        ocv_error_v=state.ocv_error_v,
+        ocv_error_v=np.minimum(np.maximum(state.ocv_error_v, -error), error),
         var_rr=np.maximum(state.var_rr, 1e-10),
         var_rq=state.var_rq,
         var_re=state.var_re,

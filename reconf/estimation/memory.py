@@ -11,7 +11,7 @@ import numpy as np
 from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.estimation.constants import Constants
 from reconf.estimation.health import Trend
-from reconf.estimation.integrity import IntegrityState
+from reconf.estimation.integrity_state import IntegrityState
 from reconf.estimation.span import Span
 from reconf.estimation.state import Finding
 

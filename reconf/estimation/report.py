@@ -7,7 +7,7 @@ import numpy as np
 from reconf.arrays import BoolArray, FloatArray
 from reconf.cells.bank import BankPoint
 from reconf.estimation.constants import Constants, pick, total
-from reconf.estimation.integrity import BOTH_TEMPERATURES, Untrue
+from reconf.estimation.integrity_state import BOTH_TEMPERATURES, Untrue
 from reconf.estimation.memory import FilterState
 from reconf.estimation.remaining import Reach
 from reconf.estimation.state import Estimate

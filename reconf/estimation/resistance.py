@@ -62,26 +62,28 @@ def update(
     age = state.ref_age_s + dt_s
     size = np.abs(current_a - state.ref_current_a)
     step = steady & (age <= tuning.step_max_s) & (size >= tuning.step_min_c * constants.rated_ah)
-    y = -(voltage_v - state.ref_voltage_v - (ocv_v - state.ref_ocv_v))
-    x = drop_v - state.ref_drop_v
-    slow = np.abs(slow_v - state.ref_slow_v)
-    noise = 2.0 * tuning.voltage_noise_v**2 + (0.2 * slow) ** 2
-    usable = step[:, None] & np.isfinite(y) & constants.mask
-    x = np.where(usable, x, 0.0)
     drift = tuning.resistance_drift_frac**2 * dt_s / tuning.resistance_memory_s
-    var = state.var + drift * state.scale**2
-    residual = np.where(usable, y - state.scale * x, np.nan)
-    spread = x * x * var + noise[:, None]
-    variance = np.maximum(
-        spread, np.where(usable, np.abs(residual), 0.0) * np.sqrt(spread) / tuning.innovation_bound
-    )
-    gain = np.where(usable, var * x / variance, 0.0)
-    scale = state.scale + np.where(usable, gain * residual, 0.0)
-    low, high = tuning.resistance_bounds
+    scale, var = state.scale, state.var + drift * state.scale**2
+    rows = np.flatnonzero(step)
+    zero = np.zeros(current_a.size)
+    steps = Steps(zero, zero)
+    if rows.size:
+        # few modules step at a time
+        change = -(voltage_v[rows] - state.ref_voltage_v[rows] - (ocv_v[rows] - state.ref_ocv_v[rows]))
+        slow = np.abs(slow_v[rows] - state.ref_slow_v[rows])
+        seen = _Change(
+            y=change,
+            x=drop_v[rows] - state.ref_drop_v[rows],
+            noise=(2.0 * tuning.voltage_noise_v**2 + (0.2 * slow) ** 2)[:, None],
+            usable=np.isfinite(change) & constants.mask[rows],
+        )
+        scale = scale.copy()
+        scale[rows], var[rows] = _corrected(constants, scale[rows], var[rows], seen)
+        steps = _steps(rows, zero.size, seen)
     fresh = steady[:, None] & np.isfinite(voltage_v)
     after = ResistanceState(
-        scale=np.clip(scale, low, high),
-        var=np.maximum(var * (1.0 - gain * x), (tuning.resistance_floor_frac * scale) ** 2),
+        scale=scale,
+        var=var,
         ref_voltage_v=np.where(fresh, voltage_v, state.ref_voltage_v),
         ref_drop_v=np.where(fresh, drop_v, state.ref_drop_v),
         ref_slow_v=np.where(steady, slow_v, state.ref_slow_v),
@@ -89,6 +91,42 @@ def update(
         ref_current_a=np.where(steady, current_a, state.ref_current_a),
         ref_age_s=np.where(steady, 0.0, age),
     )
-    weight = np.where(usable, 1.0 / noise[:, None], 0.0)
-    steps = Steps((weight * x * np.where(usable, y, 0.0)).sum(axis=1), (weight * x * x).sum(axis=1))
     return after, steps
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Across a step, of the K modules that have one. (K, C) unless said otherwise."""
+
+    y: FloatArray
+    """Fall of the voltage less that of the OCV."""
+    x: FloatArray
+    """Change of the modelled polarisation at scale 1."""
+    noise: FloatArray
+    """(K, 1) variance."""
+    usable: BoolArray
+
+
+def _corrected(
+    constants: Constants, scale: FloatArray, var: FloatArray, seen: _Change
+) -> tuple[FloatArray, FloatArray]:
+    """Scale and its variance after the step."""
+    tuning = constants.tuning
+    x = np.where(seen.usable, seen.x, 0.0)
+    residual = np.where(seen.usable, seen.y - scale * x, 0.0)
+    spread = x * x * var + seen.noise
+    variance = np.maximum(spread, np.abs(residual) * np.sqrt(spread) / tuning.innovation_bound)
+    gain = var * x / variance
+    after = scale + gain * residual
+    low, high = tuning.resistance_bounds
+    floor = (tuning.resistance_floor_frac * after) ** 2
+    return np.minimum(np.maximum(after, low), high), np.maximum(var * (1.0 - gain * x), floor)
+
+
+def _steps(rows: np.ndarray, modules: int, seen: _Change) -> Steps:
+    """The steps of this tick, summed over the groups of each module."""
+    xy, xx = np.zeros(modules), np.zeros(modules)
+    x = np.where(seen.usable, seen.x, 0.0) / seen.noise
+    xy[rows] = (x * np.where(seen.usable, seen.y, 0.0)).sum(axis=1)
+    xx[rows] = (x * np.where(seen.usable, seen.x, 0.0)).sum(axis=1)
+    return Steps(xy, xx)

@@ -69,6 +69,12 @@ class Tuning:
     """Scale over the new cell model; outside it is a fault, not an age."""
     capacity_bounds_frac: tuple[float, float] = (0.2, 1.25)
     """Capacity over rated capacity."""
+    lost_sigmas: float = 8.0
+    """A voltage this far from its expectation says that the state itself is wrong."""
+    lost_std_frac_per_s: float = 0.015
+    """Widening of SOC while it is, times the root of the time [1/sqrt(s)]: 12 % in a minute."""
+    curve_bound: float = 5.0
+    """Largest error of the OCV curve that is believed, over its deviation."""
     innovation_bound: float = 3.0
     """Innovations beyond this many sigma weigh no more than one at the bound (Huber)."""
     secant_std_frac: float = 0.012

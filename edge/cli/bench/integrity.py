@@ -21,6 +21,14 @@ def register(app: typer.Typer) -> None:
         data: Annotated[
             Path | None, typer.Option(help="Folder with the measured grid frequency; a model of it without")
         ] = None,
+        sites: Annotated[
+            int,
+            typer.Option(help="Sites side by side whose hours count together", min=1),
+        ] = 1,
+        tick: Annotated[float, typer.Option(help="Seconds of a tick of the honest hours", min=1.0)] = 5.0,
+        budget: Annotated[
+            float, typer.Option(help="CPU seconds after which the honest hours end where they are", min=1.0)
+        ] = float("inf"),
         json: Annotated[str, typer.Option(help="Where the result goes; - for stdout")] = "-",
     ) -> None:
         """Lies of sensors found, and false alarms over honest hours of frequency containment."""
@@ -28,5 +36,5 @@ def register(app: typer.Typer) -> None:
 
         console = stderr()
         with input_errors():
-            result = run(hours, data, console.print)
+            result = run(hours, data, console.print, sites=sites, dt_s=tick, budget_s=budget)
         write_json(json, result)

@@ -1,0 +1,128 @@
+"""From an alarm to the sensor that it condemns, with what was measured in a plain sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reconf.arrays import BoolArray, FloatArray
+from reconf.estimation.integrity_state import (
+    CELL_SUM,
+    NEIGHBOURS,
+    OBSERVER,
+    PAIR,
+    QUIET_CURRENT,
+    RATIO_DEAF,
+    RESISTANCE,
+    STRING_CURRENT,
+    TESTS,
+    IntegrityState,
+    Untrue,
+)
+from reconf.estimation.state import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Block means, each (M,)."""
+
+    first_k: FloatArray
+    second_k: FloatArray
+    both_k: FloatArray
+    median_k: FloatArray
+    ratio: FloatArray
+    cell_sum_v: FloatArray
+    string_a: FloatArray
+    quiet_a: FloatArray
+    cell_voltage_v: FloatArray
+    """(M, C)"""
+
+    def deviation_v(self) -> FloatArray:
+        """(M, C) cell voltage less the mean of its module."""
+        deviation: FloatArray = self.cell_voltage_v - np.nanmean(self.cell_voltage_v, axis=1, keepdims=True)
+        return deviation
+
+
+def latch(
+    state: IntegrityState,
+    alarms: BoolArray,
+    seen: Evidence,
+    serials: tuple[str, ...],
+    time_s: float,
+) -> IntegrityState:
+    """Turn alarms (tests, M) into untrue sensors with their evidence; the scores start again."""
+    untrue = state.untrue.copy()
+    cells = state.untrue_cells.copy()
+    found: list[Finding] = []
+    for test, m in zip(*np.nonzero(alarms), strict=True):
+        # only modules with an alarm come here
+        for subject, bit, cell, text in _judgement(int(test), int(m), seen):
+            if cell >= 0 and cells[m, cell]:
+                continue
+            if cell < 0 and untrue[m] & int(bit):
+                continue
+            if cell >= 0:
+                cells[m, cell] = True
+            else:
+                untrue[m] |= int(bit)
+            found.append(Finding(serials[m], subject, TESTS[test], time_s, text))
+    scores = np.where(alarms[:, None, :], 0.0, state.scores)
+    return replace(
+        state, untrue=untrue, untrue_cells=cells, scores=scores, findings=state.findings + tuple(found)
+    )
+
+
+def _judgement(test: int, m: int, seen: Evidence) -> Iterator[tuple[str, Untrue, int, str]]:
+    """Which sensors of module `m` the alarm of `test` condemns: (subject, bit, cell or -1, evidence)."""
+    t1 = ("temperature_1", Untrue.TEMPERATURE_1, -1)
+    t2 = ("temperature_2", Untrue.TEMPERATURE_2, -1)
+    if test in {PAIR, OBSERVER, NEIGHBOURS}:
+        yield from _temperatures(test, m, seen, t1, t2)
+    elif test == RESISTANCE:
+        if seen.ratio[m] < RATIO_DEAF:
+            text = f"voltages answer to current steps with {1 + seen.ratio[m]:.0%} of the known resistance"
+            yield ("cell_voltages", Untrue.CELL_VOLTAGES, -1, text)
+            return
+        text = f"resistance in current steps is {seen.ratio[m]:+.0%} off what the temperature claims"
+        for subject, bit, cell in (t1, t2):
+            yield (subject, bit, cell, text)
+    elif test == CELL_SUM:
+        deviation = np.abs(np.nan_to_num(seen.deviation_v()[m]))
+        worst = int(np.argmax(deviation))
+        text = f"cells add up to {seen.cell_sum_v[m]:+.3f} V against the module voltage"
+        alone = deviation[worst] > 0.5 * abs(seen.cell_sum_v[m])
+        if alone:
+            yield (f"cell_voltage_{worst + 1}", Untrue.CELL_VOLTAGES, worst, text)
+        else:
+            yield ("module_voltage", Untrue.MODULE_VOLTAGE, -1, text)
+    elif test == STRING_CURRENT:
+        text = f"{seen.string_a[m]:+.2f} A against the other modules of the string"
+        yield ("current", Untrue.CURRENT, -1, text)
+    elif test == QUIET_CURRENT:
+        yield ("current", Untrue.CURRENT, -1, f"{seen.quiet_a[m]:+.2f} A while bypassed without trim")
+    else:
+        yield ("charge_counter", Untrue.COUNTER, -1, "the counter stands still under current")
+
+
+def _temperatures(
+    test: int,
+    m: int,
+    seen: Evidence,
+    t1: tuple[str, Untrue, int],
+    t2: tuple[str, Untrue, int],
+) -> Iterator[tuple[str, Untrue, int, str]]:
+    """The sensor further from the observer; both where they agree with each other."""
+    centre = 0.0 if np.isnan(seen.median_k[m]) else float(seen.median_k[m])
+    off1, off2 = float(seen.first_k[m]) - centre, float(seen.second_k[m]) - centre
+    text = f"sensors {off1:+.1f} K and {off2:+.1f} K off the thermal model of this string"
+    if np.isnan(off1) or np.isnan(off2):
+        yield (*(t2 if np.isnan(off1) else t1), text)
+    elif test == PAIR:
+        yield (*(t1 if abs(off1) > abs(off2) else t2), text)
+    else:
+        near = 0.5 * max(abs(off1), abs(off2))
+        for off, (subject, bit, cell) in ((off1, t1), (off2, t2)):
+            if abs(off) >= near:
+                yield (subject, bit, cell, text)
