@@ -104,7 +104,7 @@ class Screen:
 
 def show_verdict(console: Console, found: Mapping[str, Any]) -> None:
     """The table and the last word."""
-    rows = step_rows(found)
+    rows = [row[:-1] for row in step_rows(found)]
     table = Table(*rows[0], title=f"Commissioning of {found['site']}", title_justify="left")
     for row in rows[1:]:
         table.add_row(row[0], row[1], f"[{STYLE[row[2]]}]{row[2]}[/]", *row[3:])

@@ -218,6 +218,8 @@ async def _compare_link(rack: Rack, s: int, _: BoolArray, __: _Session) -> Findi
     if not strings.status[s] & int(Rc1Status.CONTACTOR_CLOSED):
         told = bits_text(load_profile("rc1"), int(strings.status[s]))
         remedy = "read the converter's own log before it is closed again"
+        if strings.status[s] & int(Rc1Status.WATCHDOG_EXPIRED):
+            remedy = "its heartbeat came late: look at the load of the line and of this machine"
         return _fault(rack, s, "stays closed", f"opened again by itself: {told}", remedy)
     link_v, string_v = float(strings.link_voltage_v.value[s]), float(strings.voltage_v.value[s])
     if abs(link_v - string_v) <= LINK_FRAC * string_v + LINK_V:

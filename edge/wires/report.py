@@ -3,8 +3,8 @@
     {"format": "reconf-commissioning/1", "site", "site_sha256", "reconf", "began_utc", "ended_utc",
      "verdict": "pass" | "fail" | "incomplete",
      "nodes": {"modules", "converters"}, "serials": [...],
-     "steps": [{"step", "title", "verdict", "checked", "seconds", "text", "findings": [...], "untried": {...},
-                "figures": {...}}],
+     "steps": [{"step", "title", "passes_when", "wrote", "verdict", "checked", "seconds", "text",
+                "findings": [...], "untried": {...}, "figures": {...}}],
      "by_hand": [...], "public_key", "signature"}
 
 The signature is Ed25519 over the canonical JSON (RFC 8785) without the signature itself.
@@ -42,6 +42,8 @@ BY_HAND = (
 )
 """What no register can say; the checklist of `reconf plan` has room for names."""
 
+UNITS = {"_k_per_position": "K per position", "_k": "K", "_s": "s", "_w": "W"}
+
 HTML = """{% macro table(rows) %}<table><tr>{% for h in rows[0] %}<th>{{ h }}</th>{% endfor %}</tr>
 {% for row in rows[1:] %}<tr class="{{ row[2].split()[0] if rows[0][2] == "result" }}">
 {% for c in row %}<td>{{ c }}</td>{% endfor %}</tr>{% endfor %}</table>{% endmacro %}<!doctype html>
@@ -67,7 +69,8 @@ def document(
     steps = []
     for step in STEPS:
         outcome = outcomes.get(step.step, StepOutcome(step.step, Verdict.NOT_TRIED))
-        steps.append({"title": step.title, **asdict(outcome), "verdict": outcome.verdict.value})
+        about = {"title": step.title, "passes_when": step.text, "wrote": step.writes}
+        steps.append({**about, **asdict(outcome), "verdict": outcome.verdict.value})
     return {
         "format": FORMAT,
         "site": site.name,
@@ -131,12 +134,12 @@ def verdict_text(found: Mapping[str, Any]) -> str:
 
 
 def step_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """One row a step."""
-    rows: list[tuple[str, ...]] = [("", "step", "result", "checked", "s", "")]
+    """One row a step; the last cell says what passes, or why it was not tried."""
+    rows: list[tuple[str, ...]] = [("", "step", "result", "checked", "s", "what passes")]
     for k, s in enumerate(found["steps"], start=1):
-        rows.append(
-            (str(k), s["title"], s["verdict"], str(s["checked"] or ""), f"{s['seconds']:.0f}", s["text"])
-        )
+        last = s["text"] or s["passes_when"]
+        checked, seconds = str(s["checked"] or ""), f"{s['seconds']:.0f}"
+        rows.append((str(k), s["title"], s["verdict"], checked, seconds, last))
     return rows
 
 
@@ -153,7 +156,7 @@ def finding_tables(found: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, 
             row = (s["title"], where, f["expected"], f["found"], f["remedy"])
             (faults if f["fault"] else remarks).append(row)
         untried += [(s["title"], who, why) for why, who in by_reason(s["untried"])]
-        figures += [(s["title"], name.replace("_", " "), f"{v:g}") for name, v in s["figures"].items()]
+        figures += [(s["title"], *_figure(name, v)) for name, v in s["figures"].items()]
     out: list[tuple[str, list[tuple[str, ...]]]] = []
     if faults:
         out.append(("Faults", [head, *faults]))
@@ -164,6 +167,14 @@ def finding_tables(found: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, 
     if figures:
         out.append(("Measured", [("step", "what", "value"), *figures]))
     return out
+
+
+def _figure(name: str, value: float) -> tuple[str, str]:
+    """A figure's name without its unit, and its value with it."""
+    for ending, unit in UNITS.items():
+        if name.endswith(ending):
+            return name.removesuffix(ending).replace("_", " "), f"{value:g} {unit}"
+    return name.replace("_", " "), f"{value:g}"
 
 
 def signature_text(found: Mapping[str, Any]) -> str:
@@ -210,7 +221,7 @@ def write_pdf(found: Mapping[str, Any], path: Path) -> None:
     heading(pdf, _title(found), 16)
     pdf.multi_cell(0, 5, latin(_when(found)), new_x="LMARGIN", new_y="NEXT")
     heading(pdf, verdict_text(found), 13)
-    table(pdf, step_rows(found), (1, 6, 3, 2, 1, 8))
+    table(pdf, step_rows(found), (1, 5, 3, 2, 1, 14), size=7)
     for title, rows in finding_tables(found):
         heading(pdf, title, 12)
         widths = (4, 3, 6, 6, 8) if len(rows[0]) == 5 else (4, 5, 9)

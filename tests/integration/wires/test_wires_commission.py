@@ -16,7 +16,7 @@ from reconf.commissioning.steps import STEPS, Step
 from reconf.errors import ConfigError
 
 SCALE = 10.0
-RACK = RackOptions(module_watchdog_s=2.0, string_watchdog_s=1.0, time_scale=SCALE, look_every_s=0.03)
+RACK = RackOptions(module_watchdog_s=3.0, string_watchdog_s=1.5, time_scale=SCALE, look_every_s=0.03)
 QUICK = Options(RACK, line_exchanges=300, watch_s=0.6)
 EARLIER = ("identity", "line", "voltage", "temperature", "latches", "switch", "watchdog", "trim")
 PROVEN = {step: StepOutcome(step, Verdict.PASS, 1) for step in EARLIER}

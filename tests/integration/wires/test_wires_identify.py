@@ -22,7 +22,7 @@ from edge.wires.report import check_report
 from reconf.commissioning.insertion import Switch
 from reconf.errors import TransportError
 
-RACK = RackOptions(module_watchdog_s=2.0, string_watchdog_s=1.0, time_scale=10.0, look_every_s=0.03)
+RACK = RackOptions(module_watchdog_s=3.0, string_watchdog_s=1.5, time_scale=10.0, look_every_s=0.03)
 
 
 async def test_the_lamp_is_written_and_read_back():
