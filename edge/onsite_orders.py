@@ -30,14 +30,18 @@ FRESH_MARGIN_S = 1.0
 def string_isolation(site: Site, image: SiteImage) -> tuple[StringIsolation, ...]:
     """What an image says of every string's contactor and voltage."""
     strings = image.strings
-    closed = (strings.status & int(Rc1Status.CONTACTOR_CLOSED)) != 0
+    # a precharge relay, or a contactor that does not follow, is no open contactor
+    doubtful = Rc1Status.CONTACTOR_CLOSED | Rc1Status.PRECHARGING | Rc1Status.CONTACTOR_MISMATCH
+    closed = (strings.status & int(doubtful)) != 0
     voltage_v = np.where(strings.voltage_v.good, strings.voltage_v.value, np.nan)
+    link_v = np.where(strings.link_voltage_v.good, strings.link_voltage_v.value, np.nan)
     return tuple(
         StringIsolation(
             name=spec.name,
             read=bool(strings.answered[s]),
             contactor_open=not bool(closed[s]),
             voltage_v=float(voltage_v[s]),
+            link_v=float(link_v[s]),
         )
         for s, spec in enumerate(site.strings)
     )

@@ -16,7 +16,17 @@ import structlog
 
 from edge.core import ControlCore
 from edge.core_plan import rated_w
-from edge.core_values import Answer, EmergencyStop, Heartbeats, Order, SetMode, TickInput, TickOutcome
+from edge.core_values import (
+    Answer,
+    EmergencyStop,
+    HandsOut,
+    Heartbeats,
+    HoldMaintenance,
+    Order,
+    SetMode,
+    TickInput,
+    TickOutcome,
+)
 from edge.figures import Figures
 from edge.interval import serves
 from edge.parts import Parts
@@ -305,7 +315,7 @@ class Daemon:
     def order(self, order: Order) -> Answer:
         """Give the core an order and bring the next tick forward."""
         clock = self.parts.clock
-        if self.stopping and not (isinstance(order, EmergencyStop) or _only_off(order)):
+        if self.stopping and not (_only_safer(order)):
             return Answer(accepted=False, reason="stopping", text="the edge is being stopped")
         answer = self.core.order(order, clock.control_s(), clock.wall_s())
         if answer.accepted:
@@ -315,6 +325,14 @@ class Daemon:
         return answer
 
 
-def _only_off(order: Order) -> bool:
-    """Nothing that could close anything again."""
-    return isinstance(order, SetMode) and order.mode is SiteMode.OFF
+def _only_safer(order: Order) -> bool:
+    """Nothing that could close anything again, or let it."""
+    match order:
+        case EmergencyStop() | HandsOut():
+            return True
+        case SetMode(mode=mode):
+            return mode is SiteMode.OFF
+        case HoldMaintenance(held=held):
+            return held
+        case _:
+            return False

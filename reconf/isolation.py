@@ -71,6 +71,8 @@ class StringIsolation:
     contactor_open: bool
     voltage_v: float
     """At the string's terminals; NaN where it is not known."""
+    link_v: float = 0.0
+    """Behind the contactor; it discharges after opening. NaN where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +125,16 @@ def _against(string: StringIsolation) -> list[str]:
         return [f"{string.name}: its converter does not answer, the contactor is not known to be open"]
     against = []
     if not string.contactor_open:
-        against.append(f"{string.name}: the contactor reads closed")
+        against.append(f"{string.name}: the contactor reads closed, precharging or not following")
     if not isfinite(string.voltage_v):
         against.append(f"{string.name}: the string voltage is not known")
     elif abs(string.voltage_v) >= SAFE_VOLTAGE_V:
         against.append(
             f"{string.name}: {string.voltage_v:.1f} V at the string, under {SAFE_VOLTAGE_V:g} V is needed"
         )
+    if not abs(string.link_v) < SAFE_VOLTAGE_V:
+        stands = f"{string.link_v:.1f} V" if isfinite(string.link_v) else "an unknown voltage"
+        against.append(f"{string.name}: {stands} behind the contactor; it should discharge within seconds")
     return against
 
 

@@ -38,6 +38,7 @@ def site_report(made: Daemon) -> dict[str, Any]:
             "read": s.read,
             "contactor": ("open" if s.contactor_open else "closed") if s.read else None,
             "voltage_v": round(s.voltage_v, 2) if isfinite(s.voltage_v) else None,
+            "link_v": round(s.link_v, 2) if isfinite(s.link_v) else None,
         }
         for s, phase in zip(string_isolation(site, view.input.image), view.phases, strict=True)
     ]

@@ -62,16 +62,18 @@ def closing(c: Context) -> BoolArray:
     return mask
 
 
-def _check_insulation(found: Findings, c: Context, close: BoolArray) -> None:
-    """Nothing closes onto a string of 60 V or more while the monitor that is fitted does not vouch for it."""
+def _check_site_inputs(found: Findings, c: Context, close: BoolArray) -> None:
+    """Nothing closes onto 60 V or more while a wired input is unknown, or insulation is low or unknown."""
     t, inputs = c.tables, c.image.inputs
+    live = ~(c.after.voltage_high_v < TOUCH_V)
+    if not INSULATION.issuperset(inputs.unknown):
+        found.flags("site_inputs", close & live, t.names)
     doubted = t.insulation_monitor and not INSULATION.isdisjoint(inputs.unknown)
     ohm_per_v = inputs.insulation_ohm_per_v
     if not t.insulation_monitor and not np.isfinite(ohm_per_v):
         return
     seen = np.full(t.n_strings, np.nan if doubted else ohm_per_v)
     lowest = np.full(t.n_strings, t.insulation_min_ohm_per_v)
-    live = ~(c.after.voltage_high_v < TOUCH_V)
     found.at_least("insulation", seen, lowest, close & live, t.names)
 
 
@@ -81,7 +83,7 @@ def check_closing(found: Findings, c: Context) -> None:
     close = closing(c)
     if c.history.locked:
         found.flags("maintenance", close, t.names)
-    _check_insulation(found, c, close)
+    _check_site_inputs(found, c, close)
     link = strings.link_voltage_v
     first = close & ~c.in_force.contactor
     link_v = np.where(link.good, np.abs(link.value), np.nan)

@@ -304,7 +304,7 @@ HAZARDS: tuple[Hazard, ...] = (
         2,
         2,
         ("emergency_stop", "emergency_stop_unknown", "site_input_unknown"),
-        ("site_open", "converter_latched"),
+        ("site_open", "converter_latched", "site_inputs"),
         "site inputs are read first in each tick; an unseen loop opens after five seconds; a stop is latched",
         "the emergency stop opens the contactors by wire, whatever software does",
         (

@@ -53,6 +53,7 @@ _ROWS = (
     Rule("switch_count", "switchings", "a module would be switched more often than the interval allows"),
     Rule("string_bypassed", "modules", "no module would surely stay in behind a contactor not read open"),
     Rule("maintenance", "1", "the contactor would close although maintenance is held on site"),
+    Rule("site_inputs", "1", "the contactor would close although a wired input of the site is not known"),
     Rule("insulation", "ohm/V", "the contactor would close although the insulation is low or not known"),
     Rule("welded", "V", "the contactor would close although the link is live behind an open contactor"),
     Rule("contactor_mismatch", "1", "the contactor would close although it does not follow its command"),

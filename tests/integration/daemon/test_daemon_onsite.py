@@ -77,6 +77,7 @@ async def test_maintenance_from_taking_to_release_and_over_a_restart(tmp_path) -
             assert not live.accepted
             assert "disconnect" in live.text
             assert "90 V" in live.text
+            await until(made, lambda v: bool((v.input.image.strings.link_voltage_v.value < 50.0).all()))
             inside = await say(twin, tmp_path, "hands_inside", disconnect_locked=True, measured_v=0.3)
             assert inside.accepted, inside.text
             assert (await say(twin, tmp_path, "maintenance_release")).reason == "not_released"

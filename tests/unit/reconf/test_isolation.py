@@ -47,6 +47,8 @@ def test_everything_right_lets_hands_in() -> None:
         ({"strings": (replace(DEAD, voltage_v=60.0), OTHER)}, "S1: 60.0 V at the string"),
         ({"strings": (replace(DEAD, voltage_v=-61.0), OTHER)}, "S1: -61.0 V"),
         ({"strings": (replace(DEAD, voltage_v=math.nan), OTHER)}, "S1: the string voltage is not known"),
+        ({"strings": (replace(DEAD, link_v=75.0), OTHER)}, "S1: 75.0 V behind the contactor"),
+        ({"strings": (replace(DEAD, link_v=math.nan), OTHER)}, "S1: an unknown voltage behind the contactor"),
         ({"says": replace(SAYS, disconnect_locked=False)}, "disconnect"),
         ({"says": replace(SAYS, measured_v=-75.0)}, "-75 V were measured"),
         ({"says": replace(SAYS, measured_v=math.nan)}, "missing"),

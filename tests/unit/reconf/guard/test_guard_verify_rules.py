@@ -202,6 +202,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "string_bypassed": lambda: Case(after=command(guard_site(), inserted=out_of(6), mode=0, limit_a=0.0)),
     "welded": _welded,
     "maintenance": lambda: Case(**{**closing().__dict__, "history": History(locked=True)}),
+    "site_inputs": lambda: with_inputs(closing(), SiteInputs(unknown=("smoke_alarm",))),
     "insulation": lambda: with_inputs(closing(), SiteInputs(insulation_ohm_per_v=60.0)),
     "contactor_mismatch": lambda: closing(status=int(Rc1Status.CONTACTOR_MISMATCH)),
     "connect_voltage": lambda: Case(
