@@ -32,7 +32,7 @@ BURST_MAX = 3
 STOP_SHARE = 0.03
 """Rounds with an emergency stop."""
 ANSWER_S = 0.4
-GIVE_UP_S = 30.0
+GIVE_UP_S = 60.0
 FRESH_STATE_KILLS = 60
 """Kills after which a new state directory begins: an emergency stop is for ever."""
 

@@ -23,7 +23,7 @@ from reconf.sequences import SiteMode
 from reconf.site import FallbackSpec
 
 pytestmark = pytest.mark.timeout(240)
-LEFT_S = 20.0
+LEFT_S = 40.0
 
 
 class Operator:
@@ -91,7 +91,7 @@ async def test_every_action_acts(tmp_path: Path) -> None:
             assert [r.result for r in operator.replies[short.id]] == ["accepted", "done"]
             # a schedule: each step in its time, both directions
             await operator.accepted(
-                "set_schedule", start=datetime.now(UTC).isoformat(), step_s=6.0, power_w=[700.0, -500.0]
+                "set_schedule", start=datetime.now(UTC).isoformat(), step_s=4.0, power_w=[700.0, -500.0]
             )
             await reaches(near(twin, 700.0))
             await reaches(near(twin, -500.0))
