@@ -21,7 +21,7 @@ from edge.northbound.commander import Commander
 
 SETTLE_S = 5.0
 REPLY_S = 10.0
-REPLY_PAUSE_S = 0.03
+REPLY_PAUSE_S = 0.06
 """Fewer a second than are looked at."""
 SET_POINTS_W = (6_000.0, 9_000.0, -6_000.0, 4_000.0, -9_000.0)
 SERVED_S = 20.0

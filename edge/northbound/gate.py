@@ -37,6 +37,9 @@ STOPS_MAX = 8
 """Emergency stops that may wait for control; the first of them is enough."""
 ANSWER_TIMEOUT_S = 15.0
 """Wall time control has for an answer: a tick and more."""
+AUDITED_PER_S = 0.2
+"""Refusals that go on record for ever; the others are counted in the next of them. A hostile client could
+otherwise fill the disk (this is 8 MB a day)."""
 REPLIES_REMEMBERED = 10_000
 NOT_TAKEN = frozenset(("busy", "not_recordable"))
 """Refusals after the contract that leave id and sequence unused: the same command may be sent again."""
@@ -118,7 +121,7 @@ class CommandGate:
         """Second words on commands whose first reply is not out yet."""
         screen = Screen(site.name, frozenset(self._issuers))
         self._sieve, self._stop_sieve = Sieve(screen), Sieve(screen, stops_only=True)
-        self._audited = Bucket(rate_hz=2.0, burst=50.0)
+        self._audited = Bucket(rate_hz=AUDITED_PER_S, burst=50.0)
         self._not_audited = 0
         self._log = structlog.get_logger("northbound")
 

@@ -18,7 +18,7 @@ SIZE_MAX = 16 * 1024
 STOP_WORD = b"emergency_stop"
 STOP_LOOK_BYTES = 2048
 """How far into a message the word is looked for, without parsing."""
-COMMANDS_PER_S = 50.0
+COMMANDS_PER_S = 20.0
 COMMANDS_BURST = 200.0
 """Of one issuer."""
 STOPS_PER_S = 20.0

@@ -387,23 +387,17 @@ async def test_heartbeats_pass_through_a_flood_of_commands(broker: Mosquitto, tm
     await asyncio.gather(run, return_exceptions=True)
 
 
-async def test_replies_come_at_once(broker: Mosquitto, tmp_path: Path) -> None:
-    """Command to reply over a local broker, the log on disk included; the best of three runs counts."""
+async def test_every_command_of_a_burst_is_answered_in_order(broker: Mosquitto, tmp_path: Path) -> None:
+    """As many at once as are looked at; how long a reply takes is measured by `reconf bench command`."""
     broker.start()
-    worst_ms: list[float] = []
-    async with running(broker.port, tmp_path) as link, scada(broker.port) as outside:
+    async with running(broker.port, tmp_path, ingress=True) as link, scada(broker.port) as outside:
         await connected(link)
-        for run in range(3):
-            taken_ms = []
-            for number in range(60):
-                began = asyncio.get_running_loop().time()
-                order = command(sequence=1 + run * 100 + number)
-                await outside.reply_to(order, poll_s=0.0005)
-                taken_ms.append(1000.0 * (asyncio.get_running_loop().time() - began))
-                await asyncio.sleep(0.02)  # fewer a second than are looked at
-            worst_ms.append(max(taken_ms))
-    print(f"command to reply, worst of 60, three runs: {[round(w, 1) for w in worst_ms]} ms")
-    assert min(worst_ms) < 100.0  # on a test machine that does other things as well
+        orders = [command(sequence=1 + number) for number in range(30)]
+        for order in orders:
+            await outside.client.publish("reconf/demo/command", json.dumps(order), qos=1)
+        await outside.until(lambda: len(outside.of("/reply")) >= len(orders), 30.0)
+        assert [r["id"] for r in outside.of("/reply")] == [o["id"] for o in orders]
+        assert {r["result"] for r in outside.of("/reply")} == {"accepted"}
 
 
 async def test_link_stops_at_whatever_moment_it_is_asked(broker: Mosquitto, tmp_path: Path) -> None:
