@@ -119,7 +119,8 @@ def judged(site: Site, model: Model, asked: AllocationInput, plan: Plan, found: 
         return plan
     proof = certify(site, model, asked, plan, found.solution, found.bound_w)
     if proof.cost.unserved_w > SHORT_AS_SCHEDULED_FRAC * max(model.power_w, 1.0):
-        return replace(plan, unserved_w=proof.cost.unserved_w)
+        fewer_w = model.sign * (proof.cost.unserved_w - plan.unserved_w)
+        return replace(plan, unserved_w=proof.cost.unserved_w, power_planned_w=plan.power_planned_w - fewer_w)
     plan = replace(
         plan,
         lower_bound_w=proof.lower_bound_w,
