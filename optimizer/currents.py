@@ -137,7 +137,13 @@ def best_currents(
     high = np.maximum(high, low)
     rows = np.arange(model.n_strings)
     limits = np.clip(padded.take(model.limit_now_a, 0.0), low[:, None], high[:, None])
-    extra = np.concatenate((limits, top_a[:, None]), axis=1)
+    # the most that the window allows for this power: near the limits little else may do
+    lowest_v = load / np.maximum(model.slot_min_v, 1.0)
+    for _ in range(4):
+        heat = model.sign * model.loss_quadratic_ohm * lowest_v**2
+        lowest_v = (load + heat) / np.maximum(model.slot_min_v, 1.0)
+    edge = np.minimum(lowest_v * (1.0 - REL), model.current_max_a)
+    extra = np.concatenate((limits, top_a[:, None], edge[:, None]), axis=1)
     for _ in range(ZOOMS + 1):
         grid = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, GRID)
         grid = np.concatenate((grid, extra), axis=1)

@@ -104,17 +104,23 @@ def best_currents(  # noqa: C901, PLR0912 - one flat loop; calls with twenty arr
         load0 = max(bus[s] * (1.0 + sign * lin[s]) + sign * fixed[s], 0.0)
         low = 0.95 * load0 / max(vmax[s], 1.0)
         high = max(min(1.15 * load0 / max(vmin[s], 1.0), imax[s]), low)
+        lowest_v = load0 / max(vmin[s], 1.0)
+        for _ in range(4):
+            lowest_v = (load0 + sign * quad[s] * lowest_v**2) / max(vmin[s], 1.0)
         best, best_cost, price, last = 0.0, np.inf, 0.0, -1.0
         for zoom in range(zooms + 1):
-            extra = i1 - i0 + 1 if zoom == 0 else 0
+            extra = i1 - i0 + 2 if zoom == 0 else 0
             left, right = low, high
             for j in range(points + extra):
                 if j < points:
                     current = left + (right - left) * j / (points - 1)
                 elif j == points:
                     current = top[s]
+                elif j == points + 1:
+                    # the most that the window allows for this power: near the limits little else may do
+                    current = min(lowest_v * (1.0 - 1e-9), imax[s])
                 else:
-                    current = min(max(now[i0 + j - points - 1], left), right)
+                    current = min(max(now[i0 + j - points - 2], left), right)
                     if current in (last, left, right):
                         continue
                     last = current
