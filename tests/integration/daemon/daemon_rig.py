@@ -39,6 +39,16 @@ def quick_site(n_modules: int = 4, n_strings: int = 2) -> Site:
     return replace(site, timing=TimingSpec(tick_s=0.3, slot_s=0.6, interval_s=3.0))
 
 
+SCALE = 4.0
+"""Control seconds per second for tests that wait for physics (precharge, discharging links)."""
+
+
+def fast_site(n_modules: int = 4, n_strings: int = 2) -> Site:
+    """The same ticks on the wall at `SCALE`."""
+    site = small_site(n_modules=n_modules, n_strings=n_strings)
+    return replace(site, timing=TimingSpec(tick_s=1.2, slot_s=2.4, interval_s=12.0))
+
+
 @dataclass(frozen=True)
 class Write:
     """One register write as the twin saw it."""

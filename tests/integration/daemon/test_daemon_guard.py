@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from daemon_rig import daemon_on, field_of, order, quick_site, until
+from daemon_rig import SCALE, daemon_on, fast_site, field_of, order, until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "southbound"))
 from southbound_rig import attached, make_bank, small_site
 
+from edge.clock import ScaledClock
 from edge.core_values import ClearFault, SetMode
 from edge.modbus.server import TwinServer
 from edge.modbus.southbound import Southbound, SouthboundOptions
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 async def test_a_contactor_that_opened_unasked_stays_open_until_somebody_clears_it() -> None:
-    async with field_of(quick_site()) as twin, daemon_on(twin) as made:
+    async with field_of(fast_site(), SCALE) as twin, daemon_on(twin, clock=ScaledClock(scale=SCALE)) as made:
         order(made, SetMode(SiteMode.RUN))
         await until(made, lambda v: v.mode is SiteMode.RUN)
         twin.bank.rc1.emergency_stop[0] = True  # pressed for a moment, between two ticks
@@ -37,7 +38,7 @@ async def test_a_contactor_that_opened_unasked_stays_open_until_somebody_clears_
         twin.bank.rc1.emergency_stop[0] = False
         view = await until(made, lambda v: v.phases[0] == "open")
         assert {("contactor_opened", "S0")} <= {(f.fault, f.subject) for f in view.envelope.faults}
-        await asyncio.sleep(3.0)
+        await asyncio.sleep(2.0)
         assert made.outcome.view.phases == ("open", "joined")
         assert not twin.closed[0]
         order(made, SetMode(SiteMode.RUN))
@@ -73,7 +74,10 @@ async def test_a_command_that_takes_a_contactor_for_closed_does_not_close_it_aga
 
 async def test_what_an_earlier_run_left_and_cannot_be_read_counts_as_a_lock(tmp_path) -> None:
     (tmp_path / LEDGER_FILE).write_bytes(b"no database, although it has the name of one" * 100)
-    async with field_of(quick_site()) as twin, daemon_on(twin, state_dir=tmp_path) as made:
+    async with (
+        field_of(fast_site(), SCALE) as twin,
+        daemon_on(twin, state_dir=tmp_path, clock=ScaledClock(scale=SCALE)) as made,
+    ):
         view = await until(made, lambda v: v.mode is SiteMode.MAINTENANCE)
         assert "cannot be read" in view.maintenance.by
         order(made, SetMode(SiteMode.RUN))
@@ -86,7 +90,10 @@ async def test_what_an_earlier_run_left_and_cannot_be_read_counts_as_a_lock(tmp_
 
 
 async def test_nothing_starts_while_the_daemon_ends(tmp_path) -> None:
-    async with field_of(quick_site()) as twin, daemon_on(twin, state_dir=tmp_path) as made:
+    async with (
+        field_of(fast_site(), SCALE) as twin,
+        daemon_on(twin, state_dir=tmp_path, clock=ScaledClock(scale=SCALE)) as made,
+    ):
         order(made, SetMode(SiteMode.RUN))
         await until(made, lambda v: v.mode is SiteMode.RUN)
         made.stop()

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from daemon_rig import Field, daemon_on, field_of, order, quick_site, until, warm
+from daemon_rig import SCALE, Field, daemon_on, fast_site, field_of, order, until
 from typer.testing import CliRunner
 
 from edge.cli import maintenance as cli
+from edge.clock import ScaledClock
 from edge.core_values import ClearFault, SetMode
 from edge.northbound.actions import SetPower
 from edge.onsite import door as door_module
@@ -53,8 +54,8 @@ def audited(folder: Path) -> list[dict[str, object]]:
 
 
 async def test_maintenance_from_taking_to_release_and_over_a_restart(tmp_path) -> None:
-    async with field_of(quick_site()) as twin:
-        async with daemon_on(twin, state_dir=tmp_path) as made:
+    async with field_of(fast_site(), SCALE) as twin:
+        async with daemon_on(twin, state_dir=tmp_path, clock=ScaledClock(scale=SCALE)) as made:
             await in_run(made)
             assert all(twin.closed)
             refused = await say(twin, tmp_path, "hands_inside", disconnect_locked=True, measured_v=0.0)
@@ -82,7 +83,7 @@ async def test_maintenance_from_taking_to_release_and_over_a_restart(tmp_path) -
             assert inside.accepted, inside.text
             assert (await say(twin, tmp_path, "maintenance_release")).reason == "not_released"
 
-        async with daemon_on(twin, state_dir=tmp_path) as made:
+        async with daemon_on(twin, state_dir=tmp_path, clock=ScaledClock(scale=SCALE)) as made:
             view = await until(made, lambda v: v.mode is SiteMode.MAINTENANCE)
             assert view.maintenance.by == BY
             assert [p.by for p in view.maintenance.permits] == [BY]
@@ -105,7 +106,10 @@ async def test_maintenance_from_taking_to_release_and_over_a_restart(tmp_path) -
 
 
 async def test_emergency_stop_on_site_and_its_clearing_there_only(tmp_path) -> None:
-    async with field_of(quick_site()) as twin, daemon_on(twin, state_dir=tmp_path) as made:
+    async with (
+        field_of(fast_site(), SCALE) as twin,
+        daemon_on(twin, state_dir=tmp_path, clock=ScaledClock(scale=SCALE)) as made,
+    ):
         await in_run(made)
         assert (await say(twin, tmp_path, "emergency_stop")).accepted
         await until(made, lambda v: v.mode is SiteMode.ESTOP and set(v.phases) == {"open"})
@@ -124,7 +128,10 @@ async def test_emergency_stop_on_site_and_its_clearing_there_only(tmp_path) -> N
 
 
 async def test_the_command_line_takes_shows_and_releases(tmp_path) -> None:
-    async with field_of(quick_site()) as twin, daemon_on(twin, state_dir=tmp_path) as made:
+    async with (
+        field_of(fast_site(), SCALE) as twin,
+        daemon_on(twin, state_dir=tmp_path, clock=ScaledClock(scale=SCALE)) as made,
+    ):
         await in_run(made)
 
         async def run(*words: str) -> tuple[int, str]:
@@ -151,7 +158,10 @@ async def test_the_command_line_takes_shows_and_releases(tmp_path) -> None:
 
 async def test_garbage_strangers_and_silence_do_not_touch_control(tmp_path, monkeypatch) -> None:
     deep = tmp_path / ("d" * 60) / ("e" * 60)
-    async with field_of(quick_site()) as twin, daemon_on(twin, state_dir=deep) as made:
+    async with (
+        field_of(fast_site(), SCALE) as twin,
+        daemon_on(twin, state_dir=deep, clock=ScaledClock(scale=SCALE)) as made,
+    ):
         await until(made, lambda _: True)
         assert stat.S_IMODE((deep / SOCKET_NAME).stat().st_mode) == 0o600
         with door_module.reachable(deep) as path:
@@ -186,7 +196,10 @@ async def test_garbage_strangers_and_silence_do_not_touch_control(tmp_path, monk
 
 
 async def test_without_a_record_no_hands_go_inside(tmp_path, monkeypatch) -> None:
-    async with field_of(quick_site()) as twin, daemon_on(twin, state_dir=tmp_path) as made:
+    async with (
+        field_of(fast_site(), SCALE) as twin,
+        daemon_on(twin, state_dir=tmp_path, clock=ScaledClock(scale=SCALE)) as made,
+    ):
         await until(made, lambda _: True)
         assert (await say(twin, tmp_path, "maintenance_take")).accepted
         await until(made, lambda v: v.mode is SiteMode.MAINTENANCE)
@@ -204,7 +217,10 @@ async def test_without_a_record_no_hands_go_inside(tmp_path, monkeypatch) -> Non
 
 
 async def test_a_command_that_waited_while_the_lock_was_taken_is_refused(tmp_path) -> None:
-    async with field_of(quick_site()) as twin, daemon_on(twin, state_dir=tmp_path) as made:
+    async with (
+        field_of(fast_site(), SCALE) as twin,
+        daemon_on(twin, state_dir=tmp_path, clock=ScaledClock(scale=SCALE)) as made,
+    ):
         await until(made, lambda _: True)
 
         class Waiting:
@@ -212,18 +228,17 @@ async def test_a_command_that_waited_while_the_lock_was_taken_is_refused(tmp_pat
 
         assert (await say(twin, tmp_path, "maintenance_take")).accepted
         assert made.remote.answer(Waiting()).reason == "local_lock"  # type: ignore[arg-type]
-        await warm(made)
 
 
 async def test_an_emergency_stop_lives_through_a_restart(tmp_path) -> None:
-    async with field_of(quick_site()) as twin:
-        async with daemon_on(twin, state_dir=tmp_path, leave=False) as made:
+    async with field_of(fast_site(), SCALE) as twin:
+        async with daemon_on(twin, state_dir=tmp_path, leave=False, clock=ScaledClock(scale=SCALE)) as made:
             await until(made, lambda _: True)
             assert (await say(twin, tmp_path, "emergency_stop")).accepted
             await until(made, lambda v: v.mode is SiteMode.ESTOP)
             await asyncio.sleep(1.0)
             assert not made.parts.keeper.trouble
-        async with daemon_on(twin, state_dir=tmp_path) as made:
+        async with daemon_on(twin, state_dir=tmp_path, clock=ScaledClock(scale=SCALE)) as made:
             view = await until(made, lambda _: True)
             assert view.mode is SiteMode.ESTOP
             assert ("emergency_stop", True) in {(f.fault, f.latched) for f in view.envelope.faults}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from daemon_rig import Field, daemon_on, field_of, order, quick_site, until
+from daemon_rig import SCALE, Field, daemon_on, fast_site, field_of, order, until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "southbound"))
 from site_io_rig import IO_GATEWAY, IO_UNIT, with_site_io
@@ -25,12 +24,9 @@ from reconf.sequences import SiteMode
 
 pytestmark = pytest.mark.timeout(150)
 
-SCALE = 4.0
-
 
 def io_site():
-    site = with_site_io(quick_site(n_modules=6))
-    return replace(site, timing=replace(site.timing, tick_s=1.2, slot_s=2.4, interval_s=12.0))
+    return with_site_io(fast_site(n_modules=6))
 
 
 async def in_run(made: Daemon) -> None:
@@ -56,7 +52,6 @@ async def commanded_open(twin: Field, limit_s: float) -> float:
     [
         ("emergency_stop", "emergency_stop", False),
         ("gas_alarm", "gas_alarm", True),
-        ("fire_alarm", "fire_alarm", False),
     ],
 )
 async def test_a_detector_opens_the_site_sounds_and_stays_latched(signal, fault, ventilated) -> None:
