@@ -42,11 +42,11 @@ REMEDY = {
 }
 
 
-def refusal(refused: Refused) -> str:
-    """Why a state was not let through, in one line."""
+def refusal(refused: Refused, subject: str = "") -> str:
+    """Why a state was not let through, in one line; of one `subject` where that is named."""
+    told = [v for v in refused.violations if v.subject == subject] or refused.violations
     return "; ".join(
-        f"{v.text} ({v.subject}: {v.found:.4g} against {v.allowed:.4g} {v.unit})"
-        for v in refused.violations[:3]
+        f"{v.text} ({v.subject}: {v.found:.4g} against {v.allowed:.4g} {v.unit})" for v in told[:3]
     )
 
 
@@ -242,7 +242,16 @@ async def trims(rack: Rack, modules: BoolArray, strings: BoolArray) -> StepOutco
         site.positions[i].module.serial: "its node is not ready, or it has no partner in its string"
         for i in map(int, np.flatnonzero(fitted & ~tried & ~told))
     }
-    return concluded("trim", int((tried | told).sum()), tuple(findings.values()), untried | refused)
+    for serial, why in refused.items():
+        i = site.topology.serials.index(serial)
+        if not tried[i]:
+            untried[serial] = why
+        elif serial not in findings:
+            label = site.positions[i].label
+            findings[serial] = Finding(
+                serial, label, "both ways", f"one way only; {why}", "none", fault=False
+            )
+    return concluded("trim", int((tried | told).sum()), tuple(findings.values()), untried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +282,8 @@ async def _flow(rack: Rack, ready: BoolArray, refused: dict[str, str], *, evens_
         if not named.any():
             named = strings_named(site, outcome)[site.topology.string_of] & able
         for i in map(int, np.flatnonzero(named)):
-            refused[site.topology.serials[i]] = f"not let through: {refusal(outcome)}"
+            serial = site.topology.serials[i]
+            refused[serial] = f"not let through: {refusal(outcome, serial)}"
         able &= ~named
     await rack.pass_time(TRIM_FLOWS_S)
     image = await rack.average()
