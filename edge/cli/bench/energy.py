@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edge.cli.output import write_json
+from edge.cli.output import stderr, write_json
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,8 @@ def register(app: typer.Typer) -> None:
 
         cores = len(os.sched_getaffinity(0))
 
-        write_json(
-            json,
-            run(modules, spares, cv, seeds, soh_error, chemistry.upper(), strings, plot, workers or cores),
-        )
+        table = run(modules, spares, cv, seeds, soh_error, chemistry.upper(), strings, plot, workers or cores)
+        write_json(json, table)
+        if not table["clairvoyant_ahead_of_all"]:
+            stderr().print("a policy gave more than the clairvoyant bound: the bound or the books are wrong")
+            raise typer.Exit(1)
