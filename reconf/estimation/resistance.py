@@ -19,6 +19,9 @@ from reconf.arrays import BoolArray, FloatArray
 from reconf.estimation.constants import Constants
 from reconf.estimation.memory import ResistanceState
 
+OCV_MOVE_STD_FRAC = 0.5
+"""Relative doubt about a modelled move of the OCV: at the knee a small error of SOC doubles the slope."""
+
 
 @dataclass(frozen=True, slots=True)
 class Steps:
@@ -69,12 +72,15 @@ def update(
     steps = Steps(zero, zero)
     if rows.size:
         # few modules step at a time
-        change = -(voltage_v[rows] - state.ref_voltage_v[rows] - (ocv_v[rows] - state.ref_ocv_v[rows]))
+        moved = ocv_v[rows] - state.ref_ocv_v[rows]
+        change = -(voltage_v[rows] - state.ref_voltage_v[rows] - moved)
         slow = np.abs(slow_v[rows] - state.ref_slow_v[rows])
         seen = _Change(
             y=change,
             x=drop_v[rows] - state.ref_drop_v[rows],
-            noise=(2.0 * tuning.voltage_noise_v**2 + (0.2 * slow) ** 2)[:, None],
+            # where the curve is steep, or a tick long, the OCV moves more than the step does
+            noise=(2.0 * tuning.voltage_noise_v**2 + (0.2 * slow) ** 2)[:, None]
+            + (OCV_MOVE_STD_FRAC * np.nan_to_num(moved)) ** 2,
             usable=np.isfinite(change) & constants.mask[rows],
         )
         scale = scale.copy()
@@ -103,7 +109,7 @@ class _Change:
     x: FloatArray
     """Change of the modelled polarisation at scale 1."""
     noise: FloatArray
-    """(K, 1) variance."""
+    """Variance."""
     usable: BoolArray
 
 
