@@ -155,7 +155,7 @@ def _commission(wanted: _Wanted) -> dict[str, Any]:
     from edge.wires.target import BareLine, target_of
     from reconf.errors import ConfigError, DataFileError
 
-    site = target_of(wanted.site, wanted.gateways, BareLine()).site
+    site = None if wanted.site is None else target_of(wanted.site, wanted.gateways, BareLine()).site
     if site is None:
         raise ConfigError("commissioning needs a site file: --site FILE")
     wrong = [p for p in wanted.reports if p.suffix not in (".json", ".html", ".pdf")]

@@ -76,7 +76,7 @@ async def find_nodes(site: Site, say: Callable[[str], None]) -> list[Answerer]:
     answerers = [a for (scan,) in scans for a in scan.answerers]
     dark = [scan for (scan,) in scans if scan.unreachable]
     if dark:
-        raise ConfigError("; ".join(f"{s.gateway.name} is not reachable: {s.unreachable}" for s in dark))
+        raise ConfigError("; ".join(f"{_endpoint(s.gateway)} is not reachable" for s in dark))
     known = {(a.gateway, a.unit_id) for a in answerers}
     short = {p.gateway for p in places_of(site) if p.address not in known}
     if short:
@@ -89,6 +89,10 @@ async def find_nodes(site: Site, say: Callable[[str], None]) -> list[Answerer]:
         for (scan,) in await asyncio.gather(*(s.run() for s in scanners)):
             answerers += scan.answerers
     return answerers
+
+
+def _endpoint(g: GatewaySpec) -> str:
+    return f"{g.name} ({g.device if g.kind == 'rtu' else f'{g.host}:{g.port}'})"
 
 
 def finding_of(d: Deviation) -> Finding:

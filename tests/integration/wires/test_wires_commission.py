@@ -83,7 +83,7 @@ async def test_every_built_in_fault_is_found_at_its_position_and_nobody_else_is_
 
 
 async def test_a_noisy_line_is_found_on_a_serial_bus_and_keeps_everything_else_off_it():
-    async with wires(wired_site("rtu", timeout_s=0.1), ["noise@line-0=0.08"], time_scale=SCALE) as w:
+    async with wires(wired_site("rtu", timeout_s=0.1), ["noise@line-0=0.06"], time_scale=SCALE) as w:
         outcomes = await commissioning(w).run()
         assert faults(outcomes)["line"] == {"line-0"}
         assert "120 ohm" in outcomes["line"].findings[0].remedy

@@ -69,7 +69,7 @@ async def test_a_serial_bus_of_mostly_silent_ids_keeps_to_its_budget_and_its_qui
 
 
 async def test_a_noisy_line_does_not_hide_who_is_there():
-    async with wires(wired_site("rtu"), ["noise@line-0=0.15"]) as w:
+    async with wires(wired_site("rtu"), ["noise@line-0=0.08"]) as w:
         scans, _ = await scanned(w, ids=range(1, 8))
         assert {a.unit_id for a in scans[0].answerers} >= {1, 2, 3, 4, 5, 6}
 
