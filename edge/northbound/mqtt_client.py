@@ -28,6 +28,8 @@ from reconf.site import MqttSpec
 
 RECEIVE_MAXIMUM = 20
 """QoS 1 messages the broker may have on the way to us (MQTT 5, 3.1.2.11.3)."""
+PACKET_MAX = 256 * 1024
+"""Longest packet the broker may send us [bytes] (MQTT 5, 3.1.2.11.4)."""
 INCOMING_MAX = 200
 """Messages that wait for us; more are dropped."""
 FAILURE_FROM = 0x80
@@ -131,6 +133,7 @@ def make_client(
     if version5:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho has no types here
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        properties.MaximumPacketSize = PACKET_MAX
     return kind(
         mqtt.host,
         mqtt.port,

@@ -16,8 +16,8 @@ from typing import Final
 
 from reconf.errors import TransportError
 
-PACKET_MAX: Final = 1 << 20
-"""Longest packet that is taken from a broker [bytes]."""
+PACKET_MAX: Final = 64 * 1024
+"""Of a longer packet only this much is kept [bytes]: enough to see that it is too long for a command."""
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = (
     1,
     2,
@@ -32,6 +32,8 @@ CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONN
 CLEAN_START, HAS_PASSWORD, HAS_USERNAME = 0x02, 0x40, 0x80
 RECEIVE_MAXIMUM: Final = 0x21
 """Identifier of the property (3.1.2.11.3)."""
+MAXIMUM_PACKET_SIZE: Final = 0x27
+"""The same (3.1.2.11.4): a broker keeps longer packets to itself."""
 FAILURE_FROM: Final = 0x80
 PING: Final = bytes((PINGREQ << 4, 0))
 GOODBYE: Final = bytes((DISCONNECT << 4, 0))
@@ -71,7 +73,9 @@ def connect(login: Login) -> bytes:
     flags = CLEAN_START | (HAS_USERNAME if login.username else 0) | (HAS_PASSWORD if login.password else 0)
     body = _text("MQTT") + struct.pack(">BBH", login.version, flags, login.keepalive_s)
     if login.version == 5:
-        body += _properties(struct.pack(">BH", RECEIVE_MAXIMUM, login.receive_maximum))
+        body += _properties(
+            struct.pack(">BHBI", RECEIVE_MAXIMUM, login.receive_maximum, MAXIMUM_PACKET_SIZE, PACKET_MAX)
+        )
     body += _text(login.identifier)
     for secret in (login.username, login.password):
         body += _text(secret) if secret else b""
@@ -134,26 +138,31 @@ def published(first: int, body: bytes, version: int) -> Published:
 
 @dataclass(slots=True)
 class Splitter:
-    """Cuts a stream of bytes into packets."""
+    """Cuts a stream of bytes into packets; what is too long is cut short and the rest thrown away."""
 
     _left: bytes = field(default=b"")
+    _skip: int = 0
+    """Bytes still to come of a packet that was too long."""
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """First byte and body of every packet that is whole now.
 
         Raises:
-            WireError: a packet is longer than is taken, or its length is nonsense.
+            WireError: the length of a packet is nonsense.
         """
-        data = self._left + data if self._left else data
+        skipped = min(self._skip, len(data))
+        self._skip -= skipped
+        data = self._left + data[skipped:]
         at, end = 0, len(data)
         self._left = b""
         while at < end:
             span = _length(data, at + 1)
-            if span is None or span[0] + span[1] > end:
+            if span is None or span[0] + min(span[1], PACKET_MAX) > end:
                 break
             start, length = span
-            yield data[at], data[start : start + length]
+            yield data[at], data[start : start + min(length, PACKET_MAX)]
             at = start + length
+        self._skip += max(0, at - end)
         self._left = data[at:]
 
 
@@ -161,7 +170,7 @@ def _length(data: bytes, at: int) -> tuple[int, int] | None:
     """Where a packet's body starts and how long it is (2.1.4); None when that has not come yet.
 
     Raises:
-        WireError: more than four bytes, or longer than is taken.
+        WireError: more than four bytes.
     """
     length = 0
     for k in range(4):
@@ -170,8 +179,6 @@ def _length(data: bytes, at: int) -> tuple[int, int] | None:
         digit = data[at + k]
         length |= (digit & 0x7F) << 7 * k
         if digit < 0x80:
-            if length > PACKET_MAX:
-                raise WireError(f"a packet of {length} bytes; at most {PACKET_MAX} are taken")
             return at + k + 1, length
     raise WireError("a length of more than four bytes")
 

@@ -72,7 +72,7 @@ class Scada:
 
     async def listen(self) -> None:
         async for message in self.client.messages:
-            if str(message.topic).endswith("/command"):
+            if str(message.topic).endswith(("/command", "/emergency_stop")):
                 continue
             text = bytes(message.payload or b"").decode()  # type: ignore[arg-type]
             self.heard.append((str(message.topic), json.loads(text) if text else None, bool(message.retain)))

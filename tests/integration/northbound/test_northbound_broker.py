@@ -281,6 +281,27 @@ async def test_refused_login_is_told(broker: Mosquitto, tmp_path: Path) -> None:
         assert not link.connected
 
 
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_messages_of_megabytes_disturb_nobody(broker: Mosquitto, tmp_path: Path, protocol: str) -> None:
+    """The ears stay connected: the broker keeps what is too long to itself, or only its beginning is kept."""
+    broker.start()
+    async with (
+        running(broker.port, tmp_path, ingress=True, protocol=protocol) as link,
+        scada(broker.port) as outside,
+    ):
+        await connected(link)
+        processes = [ingress._process for ingress in link.ingress]
+        for topic in ("command", "emergency_stop"):
+            for size in (100_000, 3_000_000):
+                await outside.client.publish(f"reconf/demo/{topic}", b"[" * size, qos=1)
+        assert (await outside.reply_to(command()))["result"] == "accepted"
+        stop = command("emergency_stop", sequence=None)
+        await outside.client.publish("reconf/demo/emergency_stop", json.dumps(stop), qos=1)
+        await outside.until(lambda: any(r["id"] == stop["id"] for r in outside.of("/reply")))
+        assert [ingress._process for ingress in link.ingress] == processes
+        assert all(ingress.connected.is_set() for ingress in link.ingress)
+
+
 async def test_password_and_return_of_the_broker(broker: Mosquitto, tmp_path: Path) -> None:
     """Both ingress processes log in with the password, and again after the broker was killed."""
     passwords, secret = tmp_path / "passwords", tmp_path / "secret"

@@ -65,9 +65,22 @@ def test_nonsense_ends_in_an_error_of_our_own(data: bytes, version: int) -> None
             wire.published(first, body, version)
 
 
-def test_lengths_that_are_too_long() -> None:
-    with pytest.raises(wire.WireError, match="at most"):
-        list(wire.Splitter().feed(b"\x30\xff\xff\xff\x7f"))
+@given(st.integers(1, 70_000), st.lists(st.integers(1, 60_000), max_size=6))
+def test_a_packet_that_is_too_long_is_cut_short_and_its_rest_thrown_away(over: int, cuts: list[int]) -> None:
+    long = publish("t", b"x" * (wire.PACKET_MAX + over), qos=1, retain=False, number=7, version=4, extra=b"")
+    after = publish("t", b"good", qos=0, retain=False, number=1, version=4, extra=b"")
+    stream, splitter, found = long + after, wire.Splitter(), []
+    while stream:
+        size = cuts.pop() if cuts else 30_000
+        found += [wire.published(first, body, 4) for first, body in splitter.feed(stream[:size])]
+        assert len(splitter._left) <= wire.PACKET_MAX + 5
+        stream = stream[size:]
+    assert [m.payload for m in found[1:]] == [b"good"]
+    assert found[0].number == 7  # it can still be acknowledged
+    assert len(found[0].payload) < wire.PACKET_MAX
+
+
+def test_a_length_that_never_ends() -> None:
     with pytest.raises(wire.WireError, match="four bytes"):
         list(wire.Splitter().feed(b"\x30\xff\xff\xff\xff\x01"))
 
@@ -76,7 +89,7 @@ def test_packets_of_ours() -> None:
     # name, version, flags, keep alive, properties, then identifier, user and password (3.1.2, 3.1.3)
     login = wire.Login("x", 5, 15, 20, "me", "pw")
     assert wire.connect(login) == (
-        b"\x10\x19" b"\x00\x04MQTT" b"\x05" b"\xc2" b"\x00\x0f" b"\x03\x21\x00\x14"
+        b"\x10\x1e" b"\x00\x04MQTT" b"\x05" b"\xc2" b"\x00\x0f" b"\x08\x21\x00\x14\x27\x00\x01\x00\x00"
         b"\x00\x01x" b"\x00\x02me" b"\x00\x02pw"
     )  # fmt: skip
     assert wire.connect(wire.Login("x", 4, 15, 20)) == b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x0f\x00\x01x"
