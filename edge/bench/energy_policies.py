@@ -20,8 +20,8 @@ from reconf.twin.plant_state import PlantInputs
 from reconf.twin.truth import Truth
 
 DELIVERED_MIN_FRAC = 0.95
-SLOT_S = 10.0
 STEP_S = 5.0
+"""Longest step of the physics; a rule decides once a slot of the site, as our schedule does."""
 LONGEST_S = 12 * 3600.0
 WINDOW_MARGIN = 1.01
 
@@ -148,12 +148,13 @@ def run_rule(site: Site, truth: Truth, power_w: float, name: str) -> PolicyRun:
     alive = np.ones(topology.n_modules, dtype=np.bool_)
     memories: list[dict[str, FloatArray]] = [{} for _ in range(topology.n_strings)]
     switched, last, slot = 0, None, 0
+    steps = max(round(site.timing.slot_s / STEP_S), 1)
     while plant.time_s < LONGEST_S:
         inserted, running = _choose(plant, rule, alive, memories, slot)
         plant.apply(_inputs(plant, inserted, running, power_w))
         before = plant.energy.string_energy_out_kwh
-        for _ in range(round(SLOT_S / STEP_S)):
-            plant.step(STEP_S)
+        for _ in range(steps):
+            plant.step(site.timing.slot_s / steps)
         alive &= ~(inserted & (_lowest_cell_v(plant) <= cutoff))
         if float(plant.true.bus_power_w.sum()) < DELIVERED_MIN_FRAC * power_w:
             return _result(before, plant, switched)
