@@ -135,6 +135,8 @@ class _Search:
         root = Part(self._strings.low_a.copy(), np.maximum(self._strings.top_a, self._best.current_a))
         self._ask(root, self._strings.common_price(self._best))
         self._maximise(root, ROOT_PRICES)
+        if root.bound_w < self._goal():
+            self._try(root)
         queue: list[tuple[float, int, Part]] = [(root.bound_w, 0, root)]
         closed = np.inf
         while queue:
