@@ -15,6 +15,8 @@ from reconf.grading.features import N_VOLTAGES
 VOLTAGE_COLUMNS = tuple(f"U{i}" for i in range(1, N_VOLTAGES + 1))
 CELL_VOLTAGE_V = (0.5, 5.0)
 """A cell outside this was not measured, or is not a cell."""
+IGNORED = frozenset({"SOC", "SOH"})
+"""Columns that training reads and grading does not: nothing in them stops a table."""
 MAX_COMPLAINTS = 20
 
 
@@ -36,11 +38,19 @@ class PulseTable:
 
 
 def _number(text: str, where: str, complaints: list[str]) -> float:
+    value = _or_nan(text)
+    if not np.isfinite(value):
+        hint = " (decimal comma? use a point)" if "," in text else ""
+        complaints.append(f"{where}: {text!r} is not a number{hint}")
+        return float("nan")
+    return value
+
+
+def _or_nan(text: str) -> float:
+    """A number, or NaN: for columns that grading ignores."""
     try:
         return float(text)
     except ValueError:
-        hint = " (decimal comma? use a point)" if "," in text else ""
-        complaints.append(f"{where}: {text!r} is not a number{hint}")
         return float("nan")
 
 
@@ -87,7 +97,9 @@ def read_pulse_table(name: str, lines: Iterable[str]) -> PulseTable:
                 complaints.append(f"{name}:{line}: column {c}: {v:g} V is no cell voltage (0.5..5 V)")
         rows.append(values)
         for key, position in optional.items():
-            extra[key].append(_number(row[position], f"{name}:{line}: column {key}", complaints))
+            where = f"{name}:{line}: column {key}"
+            ignored = key in IGNORED
+            extra[key].append(_or_nan(row[position]) if ignored else _number(row[position], where, complaints))
         ids.append(row[columns["ID"]].strip() if "ID" in columns else str(len(rows)))
         numbers.append(line)
     if not rows and not complaints:

@@ -26,6 +26,8 @@ def test_reads_rows_and_ignores_soc():
         (["ID;U1;U2"], "semicolon"),
         ([HEADER, row(voltage="3,7").replace(",", ";")], "t.csv:2: 1 fields"),
         ([HEADER, row(voltage="x")], "t.csv:2: column U1: 'x' is not a number"),
+        ([HEADER, row(voltage="nan")], "t.csv:2: column U1: 'nan' is not a number"),
+        ([HEADER + ",temperature_degc", row() + ",inf"], "t.csv:2: column temperature_degc: 'inf' is not"),
         ([HEADER, row(), row(voltage="3700")], "t.csv:3: column U1: 3700 V is no cell voltage"),
         ([HEADER, row() + ",9"], "t.csv:2: 23 fields where the header has 22"),
     ],
@@ -33,6 +35,11 @@ def test_reads_rows_and_ignores_soc():
 def test_says_line_and_column(lines, message):
     with pytest.raises(DataFileError, match=message.replace("(", r"\(")):
         read_pulse_table("t.csv", lines)
+
+
+def test_nothing_in_an_ignored_column_stops_a_table():
+    table = read_pulse_table("t.csv", [HEADER + ",SOC,SOH", row() + ",,unknown", row("b") + ",40,0.8"])
+    assert table.ids == ("a", "b")
 
 
 def test_many_complaints_are_cut():
