@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 from reconf.arrays import FloatArray
+from reconf.cells.fit_ocv import OcvFit
 from reconf.errors import ReconfError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Fit cell parameters from test logs.")
@@ -66,6 +67,28 @@ def _picture(path: Path, panels: list[tuple[str, str, str, FloatArray, FloatArra
         low.set_xlabel(label)
         low.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
+    typer.echo(f"picture: {path}")
+
+
+def _picture_ocv(path: Path, panels: list[tuple[str, OcvFit]]) -> None:
+    """Both slow branches with the curve between them, and half of what lies between: drop and hysteresis."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2 * len(panels)), layout="constrained")
+    axes = figure.subplots(2 * len(panels), 1, height_ratios=[3, 1] * len(panels), squeeze=False)[:, 0]
+    for (title, fit), top, low in zip(panels, axes[::2], axes[1::2], strict=True):
+        soc = fit.soc_frac
+        top.plot(soc, fit.ocv_v - fit.half_gap_v, color="#1b1f24", lw=1.0, label="slow discharge")
+        top.plot(soc, fit.ocv_v + fit.half_gap_v, color="#0072B2", lw=1.0, label="slow charge")
+        top.plot(soc, fit.ocv_v, color="#D55E00", lw=1.4, label="open circuit")
+        top.set_title(title, loc="left", fontsize=9)
+        top.set_ylabel("V")
+        top.legend(frameon=False, fontsize=8)
+        low.plot(soc, 1e3 * fit.half_gap_v, color="#0072B2", lw=0.8)
+        low.set_ylabel("half gap [mV]")
+        low.set_xlabel("SOC")
+        low.grid(alpha=0.3)
+    figure.savefig(path, dpi=100)
     typer.echo(f"picture: {path}")
 
 
@@ -148,10 +171,10 @@ def ocv(
                 f"{1e3 * fit.spread_v:.1f} mV rms; half of charge minus discharge at 50 % SOC "
                 f"{1e3 * float(np.interp(0.5, fit.soc_frac, fit.half_gap_v)):.1f} mV"
             )
-            panels.append((file.name, "V", "SOC", fit.soc_frac, fit.ocv_v - fit.half_gap_v, fit.ocv_v))
+            panels.append((file.name, fit))
             _write(out, base, ocv_block(fit), "open-circuit voltage", source)
         if plot is not None:
-            _picture(plot, panels)
+            _picture_ocv(plot, panels)
     except ReconfError as error:
         raise _fail(error) from error
 

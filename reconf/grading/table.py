@@ -99,7 +99,9 @@ def read_pulse_table(name: str, lines: Iterable[str]) -> PulseTable:
         for key, position in optional.items():
             where = f"{name}:{line}: column {key}"
             ignored = key in IGNORED
-            extra[key].append(_or_nan(row[position]) if ignored else _number(row[position], where, complaints))
+            extra[key].append(
+                _or_nan(row[position]) if ignored else _number(row[position], where, complaints)
+            )
         ids.append(row[columns["ID"]].strip() if "ID" in columns else str(len(rows)))
         numbers.append(line)
     if not rows and not complaints:
