@@ -63,7 +63,7 @@ def _picture(path: Path, panels: list[tuple[str, str, str, FloatArray, FloatArra
         top.set_ylabel(unit)
         top.legend(frameon=False, fontsize=8)
         low.plot(x, 1e3 * (fitted - measured), color="#0072B2", lw=0.8)
-        low.set_ylabel(f"error [m{unit}]" if unit == "V" else f"error [10⁻³ {unit}]")
+        low.set_ylabel("error [mV]" if unit == "V" else "error [mK]")
         low.set_xlabel(label)
         low.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
@@ -214,7 +214,7 @@ def thermal(
             panels.append(
                 (
                     file.name,
-                    "K",
+                    "degC",
                     "min",
                     log.time_s[keep] / 60.0,
                     log.temperature_degc.mean(axis=1)[keep],

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge.cli.output import BAD_INPUT, input_errors, stderr
+from edge.inventory.life import life_document
 from edge.inventory.passport import document, passport, passports
 from edge.inventory.store import Inventory
 from reconf.errors import DataFileError
@@ -47,7 +48,35 @@ def show(
         store = Inventory.open(inventory)
         card = passport(serial, store.history(serial))
         store.close()
-    print(json_module.dumps(document(card), indent=2))
+    print(json_module.dumps(document(card) | {"expectedLifetime": life_document(card)}, indent=2))
+
+
+@app.command()
+def update(
+    inventory: Annotated[Path, typer.Argument(help="inventory file")],
+    state_dir: Annotated[Path, typer.Option(help="state directory of the site the modules work in")],
+    yes: Annotated[bool, typer.Option("--yes", help="write without asking")] = False,
+) -> None:
+    """Enter what a site has learned: capacity, resistance and findings of every module, with its time.
+
+    Example: reconf passport update lot.sqlite --state-dir /var/lib/reconf
+    """
+    from datetime import UTC, datetime
+
+    from edge.cli.intake import confirm
+    from edge.inventory.life import drafts
+    from edge.store.store import Store
+
+    with input_errors():
+        with Store.open(state_dir, read_only=True) as known:
+            estimates = known.history.estimates()
+        store = Inventory.open(inventory)
+        news = list(drafts(passports(store.histories()), estimates))
+        if news:
+            confirm(f"Write {len(news)} estimates to {inventory}?", yes=yes)
+            store.append(news, datetime.now(UTC))
+        store.close()
+    stderr().print(f"{len(news)} estimates entered of {len(estimates)} modules in {state_dir}", markup=False)
 
 
 @app.command()

@@ -22,6 +22,8 @@ class Passport:
     """received, accepted or refused"""
     refusals: tuple[dict[str, str], ...]
     positions: tuple[dict[str, Any], ...]
+    estimates: tuple[dict[str, Any], ...]
+    """What sites have learned of it in operation, oldest first."""
     lowest_cell_v: float | None
     """Lowest cell voltage ever seen."""
     locked_out: bool
@@ -43,6 +45,7 @@ def passport(serial: str, entries: Sequence[Entry]) -> Passport:
     refusals: tuple[dict[str, str], ...] = ()
     locked: tuple[dict[str, str], ...] = ()
     positions: list[dict[str, Any]] = []
+    estimates: list[dict[str, Any]] = []
     for entry in entries:
         if entry.kind == "received":
             master |= entry.data
@@ -61,6 +64,8 @@ def passport(serial: str, entries: Sequence[Entry]) -> Passport:
             status, refusals = "accepted", ()
         elif entry.kind == "placed":
             positions.append({"utc": entry.utc, **entry.data})
+        elif entry.kind == "estimated":
+            estimates.append({"utc": entry.utc, **entry.data})
     # a module's mean cell voltage is never below its lowest cell: it bounds what was not measured
     keys = ("lowest_cell_v", "lowest_mean_cell_v")
     seen = [float(s[k]) for s in (master, *tests) for k in keys if s.get(k) is not None]
@@ -74,6 +79,7 @@ def passport(serial: str, entries: Sequence[Entry]) -> Passport:
         status=status,
         refusals=refusals,
         positions=tuple(positions),
+        estimates=tuple(estimates),
         lowest_cell_v=min(seen, default=None),
         locked_out=bool(locked),
         entries=tuple(entries),
@@ -130,6 +136,7 @@ def document(card: Passport) -> dict[str, Any]:
             "refusals": list(card.refusals),
             "tests": list(card.tests),
             "positions": list(card.positions),
+            "estimates": list(card.estimates),
         },
         "history": [
             {"step": e.step, "utc": e.utc, "kind": e.kind, "data": e.data, "hash": e.digest}

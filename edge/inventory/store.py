@@ -25,7 +25,7 @@ STATEMENTS = (
     """CREATE TRIGGER IF NOT EXISTS history_no_delete BEFORE DELETE ON history
         BEGIN SELECT RAISE(ABORT, 'a passport is append-only'); END""",
 )
-KINDS = ("received", "test", "graded", "refused", "accepted", "placed", "event")
+KINDS = ("received", "test", "graded", "refused", "accepted", "placed", "estimated", "event")
 """What an entry can be."""
 
 
