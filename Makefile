@@ -34,6 +34,9 @@ $(STAMP_TEST): $(STAMP) requirements-test.lock deploy/setup/system_packages.sh $
 demo: setup ## twin over real Modbus, embedded broker, one discharge and recharge, result table and picture
 	$(VENV)/bin/reconf demo --once --png $(DEMO_PNG)
 
+picture: setup ## the README's picture, from a run of the demo on this machine (let it be quiet)
+	$(VENV)/bin/reconf demo --once --png docs/pictures/demo.png
+
 test: lint types unit ## the ten-minute suite
 
 lint: setup-test

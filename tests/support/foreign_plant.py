@@ -231,11 +231,13 @@ class Plant:
         """The site file somebody would write who knows the name plates, not the modules."""
         d = self.design
         rtu = "kind: rtu, device: {}, baudrate: 115200, timeout_s: 0.2"
-        tcp = "kind: tcp, host: 127.0.0.1, port: 5020, connections: 3, timeout_s: 0.5"
-        gateways = "\n".join(
-            f"  - {{name: {g.name}, {rtu.format(g.endpoint) if self.kind == 'rtu' else tcp}}}"
-            for g in self.gateways
-        )
+        tcp = "kind: tcp, host: 127.0.0.1, port: {}, connections: 3, timeout_s: 0.5"
+        reached = [
+            rtu.format(g.endpoint) if self.kind == "rtu" else tcp.format(5020 + k)
+            for k, g in enumerate(self.gateways)
+        ]
+        names = (g.name for g in self.gateways)
+        gateways = "\n".join(f"  - {{name: {n}, {way}}}" for n, way in zip(names, reached, strict=True))
         strings = "\n".join(self._string_yaml(s) for s in range(d.strings))
         return f"""
 site: {name}
