@@ -41,7 +41,7 @@ from reconf.protection.state import (
 from reconf.protection.suspicion import suspected
 from reconf.protection.thermal import ThermalState, Warmth, horizons_s, look_ahead
 from reconf.readings import SiteImage
-from reconf.site import Site
+from reconf.site import Site, ThermalSpec
 
 __all__ = [
     "ClearRefused",
@@ -226,7 +226,7 @@ def _limits(tick: _Tick, state: ProtectionState) -> tuple[KneeState, ThermalStat
     relaxed_v = tick.seen.cell_min_v + (belief.r0_ohm * belief.current_a + belief.polarisation_v) / n_cells
     knee = follow_knee(state.knee, relaxed_v, belief.current_a, belief.capacity_ah, tick.dt_s)
     thermal, ahead = look_ahead(
-        constants.bank, constants.topology, site.thermal, state.thermal, _warmth(tick), tick.dt_s
+        constants.bank, constants.topology, _cooling(tick), state.thermal, _warmth(tick), tick.dt_s
     )
     operator = tick.operator
     asked = Asked(
@@ -239,6 +239,13 @@ def _limits(tick: _Tick, state: ProtectionState) -> tuple[KneeState, ThermalStat
         soc_window_frac=(operator.soc_min_frac, operator.soc_max_frac),
     )
     return knee, thermal, current_stacks(constants, belief, asked)
+
+
+def _cooling(tick: _Tick) -> ThermalSpec:
+    """The cooling system as it may be counted on: one that failed or cannot be switched cools nothing."""
+    failed = tick.image.inputs.cooling_failed or tick.operator.output_failed
+    spec = tick.site.thermal
+    return replace(spec, cooling_resistance_factor_frac=1.0) if failed else spec
 
 
 def _warmth(tick: _Tick) -> Warmth:

@@ -21,7 +21,7 @@ from reconf.protection.protect import (
     protect,
 )
 from reconf.readings import Channel, Quality, SiteInputs
-from reconf.site import InputsSpec
+from reconf.site import InputsSpec, ThermalSpec
 from reconf.twin.plant import Plant
 from reconf.twin.plant_state import PlantInputs
 from reconf.twin.truth import draw_truth
@@ -511,6 +511,28 @@ def test_detectors_open_the_site(name):
     envelope = world.look(inputs(**{name: True}))
     assert envelope.site_open
     assert envelope.outputs.ventilate is (name == "gas_alarm")
+
+
+@pytest.mark.parametrize("broken", ["cooling_failed", "output"])
+def test_cooling_that_has_failed_is_asked_for_but_not_counted_on(broken):
+    site = replace(bench_site(8), thermal=ThermalSpec(ambient_degc=40.0, cooling="fan", cooling_ramp_s=1.0))
+
+    def hot(image):
+        warm = modules(
+            image, temperature_degc=replace(image.modules.temperature_degc, value=np.full((8, 2), 47.0))
+        )
+        failed = broken == "cooling_failed"
+        return replace(warm, inputs=SiteInputs(ambient_degc=46.0, cooling_failed=failed and bad))
+
+    heat = {"temperature_degc": np.full(8, 47.0), "temperature_high_degc": np.full(8, 47.2)}
+    found = {}
+    for bad in (False, True):
+        world = World(site=site)
+        operator = OperatorLimits(output_failed=bad and broken == "output")
+        envelope = world.repeat(40, hot, operator, lambda e: replace(e, **heat))
+        assert envelope.outputs.cooling_frac == 1.0
+        found[bad] = envelope.discharge_avg_a
+    assert (found[True] < found[False]).all()
 
 
 def test_door_warns():
