@@ -317,7 +317,7 @@ class ControlCore:
         protection, envelope = protect(site, state.protection, image, estimate, dt_s, operator)
         self._state = replace(state, filter=filtered, protection=protection)
         test = core_captest.tested(site, self._state, given, estimate, envelope)
-        self._state = replace(self._state, capacity_test=test)
+        self._state = core_captest.taught(replace(self._state, capacity_test=test), state.capacity_test)
         return _Looked(estimate, envelope, sequence, in_force)
 
     def _inside(self, given: TickInput, looked: _Looked, power_w: float) -> Envelope:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from edge.core_values import Answer, CoreState, Event, StartCapacityTest, TickInput, TickView
 from reconf.arrays import FloatArray
 from reconf.binning.lot import Z90
+from reconf.captest.learn import learned
 from reconf.captest.point import Capacity
 from reconf.captest.trial import CapacityTest, Known, advance, begin
 from reconf.estimation.memory import FilterState
@@ -53,6 +54,17 @@ def tested(
     charge = memory.charge
     known = Known(given.image, estimate, envelope, charge.bias_a, charge.gain_frac, currents_a(given))
     return advance(site, test, known)
+
+
+def taught(state: CoreState, before: CapacityTest | None) -> CoreState:
+    """The filter has learned from results that have just come."""
+    test, memory = state.capacity_test, state.filter
+    if test is None or test is before or memory is None:
+        return state
+    known = len(before.results) if before is not None else 0
+    for result in test.results[known:]:
+        memory = learned(memory, result)
+    return replace(state, filter=memory)
 
 
 def told(time_s: float, before: CapacityTest | None, now: CapacityTest | None) -> tuple[Event, ...]:

@@ -65,6 +65,8 @@ class Trial:
     quiet_since_s: float
     """Control time since when no current has flowed; inf while it flows."""
     first: Point | None = None
+    deep: bool = False
+    """The curve was too flat where it rested first: on to the very end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ def _one(site: Site, test: CapacityTest, s: int, trial: Trial, known: Known) -> 
         return _give_up(test, s, trial.serial, f"{trial.phase.value} for {STUCK_S / 3600:.0f} h")
     match trial.phase:
         case Phase.APPROACH:
-            if _at_end(known, m, trial.sign):
+            if _at_end(known, m, trial):
                 trial = replace(trial, phase=Phase.REST_ONE, since_s=now, quiet_since_s=np.inf)
         case Phase.CARRY:
             if _carried(known, s, m, trial):
@@ -177,10 +179,11 @@ def _rested(site: Site, test: CapacityTest, s: int, m: int, trial: Trial, known:
     point = point_at(site, m, known.image, float(e.polarisation_v[m]), float(e.temperature_degc[m]), soh)
     if point is None:
         return _put(test, s, trial)  # a reading is missing in this tick: the next one has it
+    point = _sharper(point, float(e.soc_frac[m]), float(e.soc_std_frac[m]))
     if max(point.soc_std_frac) > POINT_STD_FRAC:
-        if trial.phase is Phase.REST_ONE:  # the curve is flat here: go on towards the end
-            return _put(test, s, replace(trial, phase=Phase.APPROACH, since_s=now))
-        return _give_up(test, s, trial.serial, "the curve is too flat where the discharge ended")
+        if trial.phase is Phase.REST_ONE and not trial.deep:
+            return _put(test, s, replace(trial, phase=Phase.APPROACH, since_s=now, deep=True))
+        return _give_up(test, s, trial.serial, "the curve is too flat where it rested to know its SOC")
     if trial.phase is Phase.REST_ONE:
         return _put(test, s, replace(trial, phase=Phase.CARRY, since_s=now, first=point))
     if trial.first is None:
@@ -193,13 +196,26 @@ def _rested(site: Site, test: CapacityTest, s: int, m: int, trial: Trial, known:
     return replace(_put(test, s, None), results=(*test.results, outcome))
 
 
-def _at_end(known: Known, m: int, sign: float) -> bool:
+def _sharper(point: Point, soc_frac: float, std_frac: float) -> Point:
+    """The point, or where the curve says less, what the filter knows of the whole module.
+
+    On a flat curve (LFP) the rest voltage tells nothing but at the very ends; charge counted from there does.
+    """
+    if max(point.soc_std_frac) <= std_frac:
+        return point
+    groups = len(point.soc_frac)
+    return replace(point, soc_frac=(soc_frac,) * groups, soc_std_frac=(std_frac,) * groups)
+
+
+def _at_end(known: Known, m: int, trial: Trial) -> bool:
     """The module is near the end it is to be carried from."""
     e = known.estimate
     low, high = END_SOC_FRAC
-    if sign > 0.0:
-        return bool(e.soc_frac[m] >= high or e.chargeable_ah[m] <= LAST_FRAC * e.capacity_ah[m])
-    return bool(e.soc_frac[m] <= low or e.remaining_ah[m] <= LAST_FRAC * e.capacity_ah[m])
+    if trial.sign > 0.0:
+        near = not trial.deep and e.soc_frac[m] >= high
+        return bool(near or e.chargeable_ah[m] <= LAST_FRAC * e.capacity_ah[m])
+    near = not trial.deep and e.soc_frac[m] <= low
+    return bool(near or e.remaining_ah[m] <= LAST_FRAC * e.capacity_ah[m])
 
 
 def _carried(known: Known, s: int, m: int, trial: Trial) -> bool:

@@ -8,13 +8,19 @@ import pytest
 
 from edge.bench.energy_site import energy_site
 from edge.core_captest import restored_test, saved_test, told
+from reconf.captest import trial as trial_module
+from reconf.captest.learn import learned
 from reconf.captest.point import Capacity
 from reconf.captest.steer import steered, wished
 from reconf.captest.trial import REST_S, STUCK_S, CapacityTest, Known, Phase, Trial, advance, begin
 from reconf.cells.bank import CellBank
+from reconf.estimation.filter import initial_state
 from reconf.protection.envelope import Insertion
 from reconf.readings import Channel
 from reconf.site import Chemistry
+from reconf.twin.observe import observe
+from reconf.twin.plant import Plant
+from reconf.twin.truth import draw_truth
 
 SITE = energy_site(4, 1, 0.1, Chemistry.NMC, strings=2)
 M = len(SITE.modules)
@@ -26,7 +32,8 @@ def estimate_of(soc, capacity=48.0, **changes):
     made = {
         "soc_frac": soc, "capacity_ah": np.full(M, capacity), "capacity_std_ah": np.linspace(1.0, 2.0, M),
         "remaining_ah": soc * capacity, "chargeable_ah": (1.0 - soc) * capacity, "trusted": np.ones(M, bool),
-        "polarisation_v": np.zeros(M), "temperature_degc": np.full(M, 25.0), "ocv_v": np.full(M, 44.0),
+        "soc_std_frac": np.full(M, 0.05), "polarisation_v": np.zeros(M),
+        "temperature_degc": np.full(M, 25.0), "ocv_v": np.full(M, 44.0),
     } | changes  # fmt: skip
     return SimpleNamespace(**made)
 
@@ -105,6 +112,48 @@ def test_what_never_comes_is_given_up_and_the_next_begins():
     test = advance(SITE, test, known_of(STUCK_S + 1.0, 0.6))
     assert serial in dict(test.given_up)
     assert first(test).serial != serial
+
+
+def test_where_the_curve_is_flat_it_goes_on_to_the_very_end_and_trusts_what_is_better_known(monkeypatch):
+    real = trial_module.point_at
+
+    def flat(*args):
+        point = real(*args)
+        return replace(point, soc_std_frac=(0.08,) * len(point.soc_std_frac))
+
+    monkeypatch.setattr(trial_module, "point_at", flat)
+    point = Trial("E00000", 1.0, Phase.REST_ONE, 0.0, 0.0)
+    test = CapacityTest(0.5, ((), ()), (point, None))
+    test = advance(SITE, test, known_of(REST_S + 1.0, 0.9))
+    assert (first(test).phase, first(test).deep) == (Phase.APPROACH, True)
+    assert first(advance(SITE, test, known_of(REST_S + 2.0, 0.9))).phase is Phase.APPROACH
+    test = advance(SITE, test, known_of(REST_S + 3.0, 0.98))
+    assert first(test).phase is Phase.REST_ONE
+    test = advance(SITE, test, known_of(REST_S + 4.0, 0.98))
+    sure = np.full(M, 0.006)
+    known = advance(SITE, test, known_of(2 * REST_S + 5.0, 0.98, soc_std_frac=sure))
+    assert first(known).phase is Phase.CARRY
+    assert first(known).first.soc_frac == (0.98,) * 12
+    lost = advance(SITE, test, known_of(2 * REST_S + 5.0, 0.98))
+    assert "too flat" in dict(lost.given_up)["E00000"]
+
+
+def test_the_filter_learns_what_was_measured_and_forgets_nothing_else():
+    rng = np.random.default_rng(1)
+    image = observe(Plant(SITE, draw_truth(SITE, rng, soc_frac=0.5)), rng, 0, 0.0)
+    memory = initial_state(SITE, image)
+    result = Capacity(SITE.modules[2].serial, 10.0, 41.5, 0.15, (0.95, 0.05), 37.0, 2.0, 25.0)
+    after = learned(memory, result)
+    charge, capacity = after.groups.charge_ah[2, :12], after.groups.capacity_ah[2, :12]
+    assert charge.min() + (capacity - charge).min() == pytest.approx(41.5)
+    assert np.allclose(charge / capacity, memory.groups.soc_frac[2, :12])
+    assert np.allclose(np.sqrt(after.groups.var_qq[2, :12]), 0.15)
+    assert np.allclose(after.groups.soc_std_frac()[2, :12], 0.01)
+    others = [0, 1, *range(3, M)]
+    assert np.array_equal(after.groups.capacity_ah[others], memory.groups.capacity_ah[others])
+    worse = replace(result, std_ah=60.0)
+    assert learned(memory, worse) is memory
+    assert learned(memory, replace(result, serial="STRANGER")) is memory
 
 
 def test_untrusted_modules_are_passed_over():
