@@ -16,7 +16,7 @@ from reconf.electrochem.parameters import REFERENCE_K, load_anode_set
 
 ANODE_V: Final = "Negative electrode surface potential difference at separator interface [V]"
 PARTICLE_POINTS: Final = 60
-FINE_PARTICLE_POINTS: Final = 120
+FINE_PARTICLE_POINTS: Final = 90
 """Where the diffusivity varies a hundredfold and more with stoichiometry: coarse shells there add 5 to 15 mV
 of overpotential that no finer mesh shows (O'Regan 2022 at 263 K with 60, 120 and 200 shells: 36.7, 42.2 and
 42.6 mV)."""
