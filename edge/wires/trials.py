@@ -191,8 +191,17 @@ async def switches(
 
 
 def judge_switches(site: Site, string: int, result: StringTest) -> list[Finding]:
-    """Findings of one string."""
-    start = int(site.topology.start[string])
+    """Findings of one string; one finding of its own where no module at all moves its voltage."""
+    start, spec = int(site.topology.start[string]), site.strings[string]
+    nothing = {Switch.DEAD, Switch.STUCK_BYPASSED}
+    if len(result.tried) > 1 and all(t.switch in nothing for t in result.tried):
+        found = f"it moves with none of {len(result.tried)} modules"
+        remedy = (
+            "the string, not its nodes: leads crossed or off at the converter, a fuse or a joint open, "
+            "a module missing in the chain; measure along it"
+        )
+        expected = "STRING_VOLTAGE follows the modules inserted"
+        return [Finding(spec.name, f"string {spec.name}", expected, found, remedy)]
     return [f for t in result.tried for f in _switch_findings(site, start + t.module, t)]
 
 

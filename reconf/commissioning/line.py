@@ -66,7 +66,8 @@ def judge_line(gateway: str, serial: bool, counts: Sequence[UnitCount]) -> tuple
         return (Finding(gateway, "", expected, found, "watch it; no more than chance explains", fault=False),)
     worst = max(counts, key=lambda c: c.failed)
     if len(counts) > 1 and worst.failed >= ONE_NODE_SHARE * errors:
-        remedy = f"nearly all from unit {worst.unit_id}: look at its plug, its stub and its supply"
+        unit = worst.unit_id
+        remedy = f"nearly all from unit {unit}: its plug, its stub, its supply, or a second node with its id"
         return (Finding(worst.subject, worst.position, expected, found, remedy),)
     line = "the line" if serial else "the RS-485 line behind the gateway"
     remedy = (

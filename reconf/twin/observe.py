@@ -99,7 +99,9 @@ def sense(plant: Plant, rng: np.random.Generator, noise: SensorNoise = TYPICAL) 
         cell_voltage_v=cells,
         trim_current_a=true.trim_current_a,
         charge_counter_ah=plant.charge_out_ah * gain + offset * (plant.time_s / 3600.0),
-        string_voltage_v=np.maximum(noisy(true.string_voltage_v, noise.string_voltage_v), 0.0),
+        string_voltage_v=np.maximum(
+            noisy(faults.string_sense * true.string_voltage_v, noise.string_voltage_v), 0.0
+        ),
         string_current_a=noisy(true.string_current_a, noise.string_current_a),
         bus_power_w=true.bus_power_w,
         bus_voltage_v=bus_v,

@@ -65,7 +65,7 @@ class Plant:
         self.limits = SafetyLimits.of(site)
         m, s, c = self.topology.n_modules, self.topology.n_strings, self.topology.n_cells_max
         self.ambient_degc: float = site.thermal.ambient_degc if ambient_degc is None else ambient_degc
-        self.faults = PlantFaults.none(m, c)
+        self.faults = PlantFaults.none(m, c, s)
         self.inputs = PlantInputs.safe(m, s)
         self.cells = CellState(truth.soc_frac.copy(), np.zeros((m, c)), np.zeros((m, c)), np.zeros((m, c)))
         self.core_degc = truth.temperature_degc.copy()

@@ -239,9 +239,11 @@ class PlantFaults:
     """(M,) -1 where a module's leads are crossed in its string, so that it counts against the others."""
     sense_polarity: FloatArray
     """(M,) -1 where the module is reversed at its node: what is measured there is negative."""
+    string_sense: FloatArray
+    """(S,) multiplies STRING_VOLTAGE: 0 for an open string, -1 for crossed leads at the converter."""
 
     @classmethod
-    def none(cls, n_modules: int, n_cells_max: int) -> PlantFaults:
+    def none(cls, n_modules: int, n_cells_max: int, n_strings: int) -> PlantFaults:
         """Nothing is wrong."""
         m, c = n_modules, n_cells_max
         return cls(
@@ -255,4 +257,5 @@ class PlantFaults:
             cell_voltage_offset_v=np.zeros((m, c)),
             polarity=np.ones(m),
             sense_polarity=np.ones(m),
+            string_sense=np.ones(n_strings),
         )

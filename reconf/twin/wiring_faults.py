@@ -119,6 +119,10 @@ def _contactor(bank: NodeBank, order: FaultOrder) -> None:
     bank.rc1.faults.stuck_open[_string(bank, order.subject)] = True
 
 
+def _string_leads(bank: NodeBank, order: FaultOrder) -> None:
+    bank.plant.faults.string_sense[_string(bank, order.subject)] = -1.0
+
+
 def _converter_watchdog(bank: NodeBank, order: FaultOrder) -> None:
     bank.rc1.faults.watchdog_dead[_string(bank, order.subject)] = True
 
@@ -153,6 +157,7 @@ WIRING_FAULTS: dict[str, WiringFault] = {
     "trim": WiringFault(_trim, "SERIAL: trim converter does not run"),
     "sense": WiringFault(_sense, "SERIAL=N: sense wire of cell group N is open (1)"),
     "contactor": WiringFault(_contactor, "STRING: contactor does not close"),
+    "string-leads": WiringFault(_string_leads, "STRING: its leads are crossed at the converter"),
     "converter-watchdog": WiringFault(_converter_watchdog, "STRING: converter watchdog never runs out"),
     "gradient": WiringFault(_gradient, "STRING=K: rack is so much warmer at its end (4.0); no fault"),
 }

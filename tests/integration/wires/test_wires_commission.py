@@ -93,10 +93,12 @@ async def test_a_noisy_line_is_found_on_a_serial_bus_and_keeps_everything_else_o
 
 async def test_switches_are_proven_over_a_serial_bus():
     skip = ON_STRINGS | {"watchdog", "trim", "line", "temperature"}
-    async with wires(wired_site("rtu", n_modules=4), ["stuck-bypassed-unseen@W-A3"], time_scale=SCALE) as w:
+    built_in = ["stuck-bypassed-unseen@W-A3", "string-leads@B"]
+    async with wires(wired_site("rtu", n_modules=4, n_strings=2), built_in, time_scale=SCALE) as w:
         outcomes = await commissioning(w, skip=skip).run()
-        assert faults(outcomes) == {"switch": {"A3"}}
+        assert faults(outcomes) == {"switch": {"A3", "string B"}}
         assert "stuck bypassed" in outcomes["switch"].findings[0].found
+        assert "moves with none of 4 modules" in outcomes["switch"].findings[1].found
         assert overall(outcomes) is Verdict.FAIL
         assert await left_safe(w)
 

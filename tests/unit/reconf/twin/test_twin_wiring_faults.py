@@ -97,6 +97,12 @@ def test_an_order_that_cannot_be_followed_says_why(text):
 
 
 def test_every_fault_can_be_ordered():
-    values = {"swapped": "M0-0,M0-1", "contactor": "S0", "converter-watchdog": "S0", "gradient": "S0"}
+    values = {
+        "swapped": "M0-0,M0-1",
+        "contactor": "S0",
+        "converter-watchdog": "S0",
+        "gradient": "S0",
+        "string-leads": "S0",
+    }
     for kind in WIRING_FAULTS:
         bank_with(f"{kind}@{values.get(kind, 'M0-3')}")
