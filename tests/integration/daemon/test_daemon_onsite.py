@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from daemon_rig import SCALE, Field, daemon_on, fast_site, field_of, order, until
 from typer.testing import CliRunner
 
 from edge.cli import maintenance as cli
+from edge.cli import onsite as cli_onsite
 from edge.clock import ScaledClock
 from edge.core_values import ClearFault, SetMode
 from edge.northbound.actions import SetPower
@@ -154,6 +156,37 @@ async def test_the_command_line_takes_shows_and_releases(tmp_path) -> None:
             assert (await run("release", *common))[0] == 0
             patch.setattr(cli, "folder_of", lambda *_: (twin.site.name, tmp_path / "nobody"))
             assert (await run("status", *common))[0] == 3
+
+
+async def test_stop_clear_and_mode_from_the_command_line(tmp_path, monkeypatch) -> None:
+    async with (
+        field_of(fast_site(), SCALE) as twin,
+        daemon_on(twin, state_dir=tmp_path, clock=ScaledClock(scale=SCALE)) as made,
+    ):
+        monkeypatch.setattr(cli_onsite, "folder_of", lambda *_: (twin.site.name, tmp_path))
+        root = typer.Typer()
+        root.callback()(lambda: None)
+        cli_onsite.register(root)
+
+        async def run(*words: str) -> tuple[int, str]:
+            got = await asyncio.to_thread(CliRunner().invoke, root, [*words, "--site", "any"])
+            return got.exit_code, got.output
+
+        await until(made, lambda _: True)
+        assert (await run("mode", "sideways"))[0] == 2
+        code, out = await run("mode", "run")
+        assert code == 0, out
+        await until(made, lambda v: v.mode is SiteMode.RUN)
+        assert (await run("stop", "--by", BY))[0] == 0
+        await until(made, lambda v: v.mode is SiteMode.ESTOP and not any(f.active for f in v.envelope.faults))
+        code, out = await run("clear", "emergency_stop")
+        assert code == 1
+        assert "on site only" in out
+        assert (await run("clear", "no_such_fault", "--on-site"))[0] == 1
+        code, out = await run("clear", "emergency_stop", "--on-site", "--json")
+        assert code == 0
+        assert last_json(out)["accepted"]
+        await until(made, lambda v: v.mode is SiteMode.OFF)
 
 
 async def test_garbage_strangers_and_silence_do_not_touch_control(tmp_path, monkeypatch) -> None:
