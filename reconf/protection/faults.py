@@ -207,6 +207,10 @@ class FaultEvent:
 CONCLUDED: Final = {
     "sensors_untrusted": "concluded from its readings, or from their absence; a finding names the sensor",
     "module_cannot_leave": "concluded: its switch still reads inserted",
+    **dict.fromkeys(
+        ("sensor_untrue", "cell_leakage", "cell_resistance_high", "sense_wire_open"),
+        "concluded; the finding says from what",
+    ),
 }
 """Bits that no device reports."""
 
