@@ -47,7 +47,7 @@ class Remote:
             return Outcome(
                 "refused", "local_lock", "somebody works on the site; only emergency_stop is taken"
             )
-        if daemon.stopping:
+        if daemon.stopping and not isinstance(command.args, EmergencyStop):
             return Outcome("refused", "stopping", "the edge is being stopped")
         order = translate(command, now_s=clock.control_s(), wall_s=clock.wall_s(), utc=clock.utc())
         if isinstance(order, Outcome):

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "southbound"))
 from southbound_rig import attached, make_bank, small_site
 
 from edge.clock import ScaledClock
-from edge.core_values import ClearFault, SetMode
+from edge.core_values import ClearFault, EmergencyStop, HoldMaintenance, SetMode
 from edge.modbus.server import TwinServer
 from edge.modbus.southbound import Southbound, SouthboundOptions
 from edge.onsite.client import ask
@@ -98,4 +98,7 @@ async def test_nothing_starts_while_the_daemon_ends(tmp_path) -> None:
         await until(made, lambda v: v.mode is SiteMode.RUN)
         made.stop()
         assert made.order(SetMode(SiteMode.RUN, on_site=True)).reason == "stopping"
+        assert made.order(ClearFault("gas_alarm", on_site=True)).reason == "stopping"
+        assert made.order(HoldMaintenance(True, "ana", "now")).accepted
+        assert made.order(EmergencyStop("ana")).accepted, "what makes safer is always taken"
     assert not any(twin.closed)
