@@ -21,6 +21,8 @@ from reconf.errors import StoreError
 QUEUE_MAX = 5_000
 BATCH_MAX = 20
 """Publishes on the way at once; no more than paho keeps in flight, so that their order holds."""
+SPILL_MAX = 500
+"""Messages in one transaction of the outbox."""
 OUTBOX_POLL_S = 1.0
 """How often an empty outbox is looked at while connected."""
 
@@ -92,9 +94,13 @@ class Outgoing:
     async def pump(self) -> None:
         """Queue to broker or disk, until cancelled."""
         while True:
-            self._batch = [await self._queue.get(), *self._take(BATCH_MAX - 1)]
-            await self._deliver(self._batch)
-            self._batch = []
+            first = await self._queue.get()
+            self._batch = [first, *self._take((SPILL_MAX if self.client is None else BATCH_MAX) - 1)]
+            while self._batch:
+                # connected meanwhile: no more on the way at once than keeps its order
+                count = len(self._batch) if self.client is None else BATCH_MAX
+                await self._deliver(self._batch[:count])
+                self._batch = self._batch[count:]
 
     async def close(self) -> None:
         """When the pump has ended: what has not arrived goes to disk."""
