@@ -134,10 +134,13 @@ async def run_tests(rack: Rack, tests: dict[int, Test], progress: Progress = lam
     site, results = rack.site, TestResults()
     patterns = {s: next(test) for s, test in tests.items()}
     while patterns:
-        outcome = await rack.insert(_mask(site, patterns))
+        # a string that was given up stays as it is: its modules are not fed any more and leave by themselves
+        given_up = np.isin(site.topology.string_of, list(results.refused))
+        outcome = await rack.insert(_mask(site, patterns) | (rack.in_force.inserted & given_up))
         if isinstance(outcome, Refused):
             for s in [s for s in patterns if strings_named(site, outcome)[s]] or list(patterns):
                 results.refused[s] = f"not let through: {refusal(outcome)}"
+                rack.fed_modules[site.topology.slice_of(s)] = False
                 del patterns[s]
             continue
         image = await rack.settle()
@@ -151,6 +154,7 @@ async def run_tests(rack: Rack, tests: dict[int, Test], progress: Progress = lam
             progress(site.strings[s].name)
             if not image.strings.answered[s]:
                 results.refused[s] = "its converter does not answer any more"
+                rack.fed_modules[rows] = False
                 del patterns[s]
                 continue
             try:

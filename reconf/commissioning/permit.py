@@ -170,10 +170,10 @@ def _switches(found: _Findings, site: Site, known: Known, p: SlotCommand) -> Non
 
 
 def _behind_open(found: _Findings, site: Site, known: Known, p: SlotCommand) -> None:
-    """Rules of trials behind an open contactor; strings that nobody touches are held to them as well."""
+    """Rules of trials behind an open contactor: of strings where a switch moves or trim flows."""
     names, s, t = _names(site), known.image.strings, site.topology
     closed = (s.status & int(Rc1Status.CONTACTOR_CLOSED | Rc1Status.PRECHARGING)) != 0
-    active = p.inserted | (p.trim_current_a != 0.0)
+    active = (p.inserted != known.in_force.inserted) | (p.trim_current_a != 0.0)
     touched = t.sum_by_string(active.astype(np.float64)) > 0.0
     found.flags("trial_contactor", touched & (closed | ~s.answered), names)
     low_v = np.array([x.converter.voltage_min_v for x in site.strings])
