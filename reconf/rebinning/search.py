@@ -179,30 +179,44 @@ class _Search:
     def _screen(self, pair: tuple[int, int]) -> list[tuple[float, Exchange]]:
         """Moves between two places that gain on the estimates, best first."""
         a, b = (self._members(p) for p in pair)
-        candidates = [*self._singles(a, b)]
+        moves = self._singles(pair, a, b)
         if pair[1] != SHELF:
-            candidates += [*self._blocks(a, b), *self._blocks(b, a)]
-        if not candidates:
-            return []
-        left = np.tile(a, (len(candidates), 1))
-        right = np.tile(b, (len(candidates), 1))
-        for row, exchange in enumerate(candidates):
-            there = dict(zip(exchange.first, exchange.second, strict=True))
-            there |= {y: x for x, y in there.items()}
-            for members, rows in ((a, left), (b, right)):
-                for k, module in enumerate(members):
-                    rows[row, k] = there.get(int(module), int(module))
-        before = self._energy(pair[0], a[None])[0] + self._energy(pair[1], b[None])[0]
-        gain = self._energy(pair[0], left) + self._energy(pair[1], right) - before
-        order = np.argsort(-gain, kind="stable")[: 4 * SHORTLIST]
-        return [(float(gain[k]), candidates[k]) for k in order if gain[k] > LEAST_GAIN_WH]
+            moves += self._block_gains(pair, [*self._blocks(a, b), *self._blocks(b, a)])
+        moves.sort(key=lambda m: -m[0])
+        return moves[: 4 * SHORTLIST]
 
-    def _singles(self, a: IntArray, b: IntArray) -> list[Exchange]:
-        fits = self.may[np.ix_(a, b)] & self.may[np.ix_(b, a)].T
-        if b is self.shelf:
-            fits = self.may[np.ix_(b, a)].T  # only the one that comes in must fit
+    def _gains(self, pair: tuple[int, int], left: IntArray, right: IntArray) -> FloatArray:
+        """(K,) gain of each row of members of both places over what sits there now."""
+        a, b = (self._members(p) for p in pair)
+        before = self._energy(pair[0], a[None])[0] + self._energy(pair[1], b[None])[0]
+        gain: FloatArray = self._energy(pair[0], left) + self._energy(pair[1], right) - before
+        return gain
+
+    def _singles(self, pair: tuple[int, int], a: IntArray, b: IntArray) -> list[tuple[float, Exchange]]:
+        """The best exchanges of one module for one, all of them tried at once."""
+        comes_in = self.may[np.ix_(b, a)].T
+        fits = comes_in if pair[1] == SHELF else comes_in & self.may[np.ix_(a, b)]
         first, second = np.nonzero(fits)
-        return [Exchange((int(a[i]),), (int(b[j]),)) for i, j in zip(first, second, strict=True)]
+        if not len(first):
+            return []
+        rows = np.arange(len(first))
+        left, right = np.tile(a, (len(first), 1)), np.tile(b, (len(first), 1))
+        left[rows, first], right[rows, second] = b[second], a[first]
+        gain = self._gains(pair, left, right)
+        best = np.argsort(-gain, kind="stable")[: 4 * SHORTLIST]
+        return [
+            (float(gain[k]), Exchange((int(a[first[k]]),), (int(b[second[k]]),)))
+            for k in best
+            if gain[k] > LEAST_GAIN_WH
+        ]
+
+    def _block_gains(self, pair: tuple[int, int], blocks: list[Exchange]) -> list[tuple[float, Exchange]]:
+        """Exchanges of several modules at once that gain."""
+        if not blocks:
+            return []
+        after = [self._after(block, pair) for block in blocks]
+        gain = self._gains(pair, np.stack([x[pair[0]] for x in after]), np.stack([x[pair[1]] for x in after]))
+        return [(float(g), b) for g, b in zip(gain, blocks, strict=True) if g > LEAST_GAIN_WH]
 
     def _blocks(self, weak: IntArray, strong: IntArray) -> list[Exchange]:
         """The k weakest of one string against the k strongest of the other, k = 2, 3 ..."""
