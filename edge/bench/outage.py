@@ -38,7 +38,7 @@ from reconf.twin.truth import draw_truth
 START = datetime(2026, 1, 31, tzinfo=UTC)
 QUEUE_FILL = 1_000
 """Messages that may wait in memory before the day goes on."""
-ARRIVED_S = 600.0
+ARRIVED_S = 3_600.0
 
 
 @dataclass

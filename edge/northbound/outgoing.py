@@ -23,6 +23,8 @@ BATCH_MAX = 20
 """Publishes on the way at once; no more than paho keeps in flight, so that their order holds."""
 SPILL_MAX = 500
 """Messages in one transaction of the outbox."""
+DRAIN_MAX = 200
+"""Messages taken from the outbox and confirmed to it at once; after a lost connection so many come twice."""
 OUTBOX_POLL_S = 1.0
 """How often an empty outbox is looked at while connected."""
 
@@ -177,11 +179,13 @@ class Outgoing:
 
     async def _drain_some(self, client: CheckedClient, history: History) -> int:
         """One batch from disk to the broker; returns its size."""
-        found: tuple[Gap | None, list[Unsent]] = await self._blocking(lambda: history.outbox_take(BATCH_MAX))
+        found: tuple[Gap | None, list[Unsent]] = await self._blocking(lambda: history.outbox_take(DRAIN_MAX))
         gap, unsent = found
         if gap is not None:
             await self._late(client, self._topics.gap, self._gap_bytes(gap))
-        await asyncio.gather(*(self._late(client, u.topic, mark_late(u.payload)) for u in unsent))
+        for k in range(0, len(unsent), BATCH_MAX):
+            part = unsent[k : k + BATCH_MAX]
+            await asyncio.gather(*(self._late(client, u.topic, mark_late(u.payload)) for u in part))
         numbers = [u.number for u in unsent]
         if numbers or gap is not None:
             await self._blocking(lambda: history.outbox_done(numbers, gap))
