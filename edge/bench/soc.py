@@ -260,7 +260,8 @@ def lfp(folder: Path, every: int = 10) -> dict[str, Any]:
     log = logs.lfp_flat_zone(folder)
     site = logs.one_module_site(Chemistry.LFP, "lfp_generic", 1, 1.2, 1.0, 0.02)
     constants = logs.lfp_constants(folder, site)
-    begin = float(log.reference_soc_frac[0])
+    # the filter and the counter it is held against both begin with the first image
+    begin = float(log.reference_soc_frac[every])
     result: dict[str, Any] = {"every": every}
     first_cycle_s = 5.45 * 3600.0
     for name, offset, std in (("right", 0.0, 0.005), ("high", 0.2, 0.2), ("low", -0.15, 0.2)):

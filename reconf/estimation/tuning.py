@@ -42,7 +42,7 @@ class Tuning:
     follows SOC otherwise than the model's."""
     polarisation_error_reach_s: float = 120.0
     """Time over which that error keeps its value."""
-    hysteresis_error_frac: float = 0.5
+    hysteresis_error_frac: float = 0.15
     """Unknown part of the hysteresis half width."""
     current_gain_std_frac: float = 0.005
     """Gain error of the current sensor, as charge lost per charge moved over one capacity."""
