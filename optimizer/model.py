@@ -30,6 +30,9 @@ BALANCE_STIFFNESS/2 * x^2 of its power. At the spread of retired modules (x = 0.
 of what a fixed string really strands."""
 WEAR_DOUBLING_K = 10.0
 """Wear doubles every 10 K above 25 degC (rule of thumb of calendar ageing, Arrhenius with 50 kJ/mol)."""
+SLOT_SIGMAS = 1.0
+"""A count of modules whose mean lies this many standard deviations of a draw below the window is still used:
+one draw in six reaches it, and the schedule finds them."""
 SOC_SOFT_PRICE_FRAC = 0.5
 """Price of charge beyond a soft SOC bound, as a share of the module's power: dearer than any loss, cheaper
 than not serving."""
@@ -206,8 +209,9 @@ def _slot_window(
 ) -> tuple[FloatArray, FloatArray]:
     """Window of the average voltage when every slot holds whole modules (S,), (S,).
 
-    With K the least number of modules that reach the window, one standard deviation of a random draw of
-    K aside, an average of K mean modules can be made of slots that all reach it; likewise at the top.
+    With K the least number of modules of which a good part of all draws reaches the window (a standard
+    deviation of a random draw), an average of K mean modules can be made of slots that all reach it. At the
+    top one standard deviation stays free.
     """
     envelope, estimate = asked.envelope, asked.estimate
     low, high = envelope.string_voltage_min_v.copy(), envelope.string_voltage_max_v.copy()
@@ -223,12 +227,15 @@ def _slot_window(
             continue
         counts = np.arange(1, volts.size + 1)
         spread = float(volts.std()) * np.sqrt(counts * (volts.size - counts) / volts.size)
-        least = 1 + int((counts * volts.mean() - spread < low[string]).sum())
+        least = 1 + int((counts * volts.mean() + SLOT_SIGMAS * spread < low[string]).sum())
         most = int((counts * volts.mean() + spread <= high[string]).sum())
         if least > min(most, volts.size):
             continue
         low[string] = max(low[string], min(least * float(volts.mean()), float(volts.sum())) * (1.0 - 1e-9))
-        high[string] = min(high[string], max(most * float(volts.mean()), float(low[string])) * (1.0 + 1e-9))
+        if most < volts.size:
+            high[string] = min(
+                high[string], max(most * float(volts.mean()), float(low[string])) * (1.0 + 1e-9)
+            )
     return low, high
 
 

@@ -113,3 +113,12 @@ def test_balancing_at_rest_is_not_argued_away() -> None:
     assert isinstance(plan, Plan)
     assert np.abs(plan.trim_current_a).max() > 0.1
     assert np.isnan(plan.gap_frac)
+
+
+@pytest.mark.parametrize("seed", [1002, 1010])
+def test_a_count_of_modules_that_just_misses_the_window_on_average_is_not_given_up(seed: int) -> None:
+    # 8 of 9 allowed modules miss the window by a fraction of a volt in the mean, many draws of 8 reach it
+    site, asked = draw_case(120, 12, seed)
+    answer = allocate(site, asked)
+    assert isinstance(answer, Plan)
+    assert answer.gap_frac < 0.10
