@@ -23,6 +23,8 @@ COMMANDS_BURST = 200.0
 """Of one issuer."""
 STOPS_PER_S = 20.0
 """Of one issuer."""
+LANES_MAX = 32
+"""Names that have a lane where the site file has no list of issuers; more share one."""
 REST_PER_S = 5.0
 REST_BURST = 20.0
 """Of everything that is no command: enough that an honest mistake is told."""
@@ -137,8 +139,9 @@ class Sieve:
         seen = self._seen(payload, now_s, utc)
         if seen is None or (self.stops_only and not seen.stop):
             return self._rest.take(now_s)
-        # without a list of issuers a name says nothing: all share a lane
-        key = (seen.issuer if self.screen.issuers else "", seen.stop)
+        # without a list of issuers anybody has a lane of his own, until there are too many names to be true
+        known = self.screen.issuers or len(self._lanes) < LANES_MAX or (seen.issuer, seen.stop) in self._lanes
+        key = (seen.issuer if known else "", seen.stop)
         lane = self._lanes.get(key)
         if lane is None:
             rate, burst = (STOPS_PER_S, STOPS_PER_S) if seen.stop else (COMMANDS_PER_S, COMMANDS_BURST)

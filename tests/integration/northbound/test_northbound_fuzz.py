@@ -103,3 +103,18 @@ def test_lanes_of_a_sieve() -> None:
     assert count(attack.honest("set_power", {"issuer": "watch"}), 1_000) == 200
     assert count(attack.honest("emergency_stop", {"expires_at": "2020-01-01T00:00:00Z"}), 1_000) == 20
     assert sieve.passes(json.dumps(attack.honest("set_power")).encode(), 1.0, NOW)
+
+
+def test_lanes_without_a_list_of_issuers() -> None:
+    """One that floods with good commands takes nobody else's turn; made-up names without end share a lane."""
+    sieve = Sieve(Screen(SITE))
+    attack = Attack()
+
+    def passes(issuer: str) -> bool:
+        return sieve.passes(json.dumps(attack.honest("set_power", {"issuer": issuer})).encode(), 0.0, NOW)
+
+    assert sum(passes("mad") for _ in range(1_000)) == 200
+    assert passes("operator")
+    assert sum(passes(f"name-{k}") for k in range(400)) < 400
+    assert len(sieve._lanes) <= 34
+    assert passes("operator")
