@@ -68,7 +68,7 @@ def held(name: str, temperature_k: float, anode_v: float, soc_frac: float, end_s
     model = pybamm.lithium_ion.DFN({"operating mode": control})
     left_ah = (end_soc_frac - soc_frac) * cell.charge_ah
     model.events.append(pybamm.Event("full", left_ah + model.variables["Discharge capacity [A.h]"]))
-    return cell.run(model, np.linspace(0.0, 3e5, 3), PARTICLE_POINTS)
+    return cell.run(model, np.linspace(0.0, 3e5, 3), _points(name))
 
 
 class _Cell:

@@ -34,7 +34,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     for axis, (name, cases) in zip(axes, sets.items(), strict=False):
         for kelvin, case in cases.items():
             _curves(axis, case["by_soc"], colours[kelvin], f"{float(kelvin) - 273.15:.0f} degC")
-        axis.set_title(f"{name[:-4]} {name[-4:]}", color=INK, fontsize=10, loc="left")
+        axis.set_title(_told(name), color=INK, fontsize=10, loc="left")
         axis.set_yscale("log")
         axis.set_ylim(LOWEST_PER_H, HIGHEST_PER_H)
         axis.grid(visible=True, which="both", color=FAINT, alpha=0.2)
@@ -56,3 +56,9 @@ def _curves(axis: Any, rows: list[Mapping[str, float]], colour: str, label: str)
     for key, style, told in styles:
         rate = np.array([row.get(key, np.nan) for row in rows])
         axis.plot(soc, rate, style, color=colour, label=told, linewidth=1.6)
+
+
+def _told(name: str) -> str:
+    """`ORegan2022` as people write it."""
+    author, year = name[:-4], name[-4:]
+    return author.replace("OK", "O'K").replace("OR", "O'R") + f" {year}"
