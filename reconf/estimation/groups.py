@@ -127,10 +127,11 @@ def correct(
     p_e = state.var_re * h_r + state.var_qe * h_q + state.var_ee
     residual = np.where(use, measurement.voltage_v - expected - state.ocv_error_v, 0.0)
     variance = h_r * p_r + h_q * p_q + p_e + measurement.var_v2 + remainder
-    lost = np.abs(residual) > constants.tuning.lost_sigmas * np.sqrt(variance)
+    size, root = np.abs(residual), np.sqrt(variance)
+    lost = size > constants.tuning.lost_sigmas * root
     bound = constants.tuning.innovation_bound
     # a bounded innovation is the same as a larger variance: gain and covariance stay consistent
-    variance = np.maximum(variance, np.abs(residual) * np.sqrt(variance) / bound)
+    variance = np.maximum(variance, size * root / bound)
     weight = np.where(use, 1.0 / variance, 0.0)
     step = weight * residual
     # gate: the curve's error repeats at every visit, so its floor cannot be averaged away
