@@ -25,6 +25,8 @@ from reconf.site import Site
 
 UP_S = 90.0
 STOP_S = 40.0
+ASK_AGAIN_TURNS = 60
+"""A daemon that is starting may not have heard: it is asked again every three seconds."""
 BROKER_NICENESS = 5
 """The broker serves many sites and gives way to the control of this one (systemd: CPUWeight)."""
 
@@ -92,8 +94,9 @@ class Rig:
         """
         file = self.folder / "figures.json"
         before = _text(file)
-        self.daemon.send_signal(signal.SIGUSR1)
-        for _ in range(int(UP_S / 0.05)):
+        for turn in range(int(UP_S / 0.05)):
+            if turn % ASK_AGAIN_TURNS == 0:
+                self.daemon.send_signal(signal.SIGUSR1)
             await asyncio.sleep(0.05)
             now = _text(file)
             if now and now != before:
