@@ -70,7 +70,9 @@ class RollCall:
         uptime = readings.uptime_s.astype(np.float64)
         expected = self._uptime_s + (now_s - self._read_s)
         slack = SLACK_S + 2.0 * self._site.timing.tick_s
-        broken = heard & (self._uptime_s >= 0.0) & (np.abs(uptime - expected) > slack)
+        # an uptime that goes back is a start, however young the node was
+        broken = heard & ((uptime < self._uptime_s) | (np.abs(uptime - expected) > slack))
+        broken &= self._uptime_s >= 0.0
         self._unsure |= broken
         self._uptime_s = np.where(heard, uptime, self._uptime_s)
         self._read_s = np.where(heard, now_s, self._read_s)

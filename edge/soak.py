@@ -158,8 +158,14 @@ TESTS = Campaign(
 
 
 def chosen(only: Sequence[str]) -> tuple[Campaign, ...]:
-    """Every campaign, or those whose name holds one of `only`; none where nothing fits."""
-    return tuple(c for c in (*CAMPAIGNS, TESTS) if not only or any(part in c.name for part in only))
+    """Every campaign, or those named by `only`, in whole or by a part of the name; none where nothing fits."""
+    every = (*CAMPAIGNS, TESTS)
+    names = {c.name for c in every}
+
+    def fits(name: str) -> bool:
+        return any(part == name if part in names else part in name for part in only)
+
+    return tuple(c for c in every if not only or fits(c.name))
 
 
 def run(campaign: Campaign) -> Outcome:
