@@ -158,7 +158,7 @@ TESTS = Campaign(
 
 
 def chosen(only: Sequence[str]) -> tuple[Campaign, ...]:
-    """Every campaign, or those named by `only`, in whole or by a part of the name; none where nothing fits."""
+    """Every campaign, or those named by `only`, in whole or in part; none where nothing fits."""
     every = (*CAMPAIGNS, TESTS)
     names = {c.name for c in every}
 
