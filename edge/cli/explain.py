@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
         site: Annotated[Path, typer.Option(help="The site file the daemon runs with")],
         module: Annotated[str, typer.Option(help="Serial number; without it, the site")] = "",
         at: Annotated[str, typer.Option(help="Time (ISO 8601, UTC unless it says otherwise)")] = "",
-        state_dir: Annotated[Path | None, typer.Option(help="The daemon's state directory")] = None,
+        state_dir: Annotated[
+            Path | None, typer.Option(help="The daemon's state directory; default: that of `reconf run`")
+        ] = None,
         json: Annotated[str, typer.Option(help="Write the sentences as JSON; - for stdout")] = "",
     ) -> None:
         """Say why: which limit binds, what it costs in watts, what would lift it."""
@@ -35,7 +37,7 @@ def register(app: typer.Typer) -> None:
         if json:
             write_json(json, {"at": utc, "subject": module or "site", "sentences": said})
         else:
-            print(f"{utc}")
+            print(f"as of {utc}, the interval on record")
             for sentence in said:
                 print(f"- {sentence}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -56,6 +57,9 @@ class Database:
                 check_same_thread=False,
             )
         except sqlite3.Error as error:
+            if read_only and not os.path.exists(path):  # noqa: PTH110 - Path.exists raises on closed folders
+                text = "is not there or may not be read; is this the daemon's state directory (--state-dir)?"
+                raise StoreError(f"{path}: {text}") from error
             raise StoreError(f"{path}: cannot be opened: {error}") from error
         database = cls(path, connection)
         try:
