@@ -10,6 +10,7 @@ from edge.core_values import CoreState, SetLimits, TickInput
 from edge.interval import PlanBook, Rung, begin, due, given_up, overdue, settle
 from edge.setpoint import SetPoint, scheduled_w
 from optimizer.fallback import largest_remaining
+from optimizer.judge import no_worse
 from optimizer.result import AllocationInput, Infeasible, Plan, Request
 from reconf.actuation import SlotCommand
 from reconf.arrays import BoolArray
@@ -82,17 +83,25 @@ def plan(
 ) -> Planned:
     """Take the answer that has come; ask the next question when it is due."""
 
+    def known_now(question: AllocationInput) -> AllocationInput:
+        """The question as it would be put in this tick."""
+        request = replace(question.request, connected=connected)
+        return replace(
+            question, estimate=estimate, envelope=envelope, request=request, inserted=in_force.inserted
+        )
+
     def rule(question: AllocationInput) -> Plan | Infeasible:
         """Rung RULE, on what is known now."""
-        request = replace(question.request, connected=connected)
-        return largest_remaining(
-            site, replace(question, estimate=estimate, envelope=envelope, request=request)
-        )
+        return largest_remaining(site, known_now(question))
+
+    def prefers(question: AllocationInput, found: Plan, instead: Plan) -> bool:
+        """Whether a plan of a wide gap is no worse than `instead`, on what is known now."""
+        return no_worse(site, known_now(question), found, instead)
 
     power_w = bounded_w(setpoint.power_w, state.limits, given.wall_s)
     book = state.book
     if given.allocation is not None:
-        book = settle(book, given.allocation, rule)
+        book = settle(book, given.allocation, rule, prefers)
     known = state.connected if state.connected is not None else np.zeros_like(connected)
     if not connected.any():
         idle = replace(

@@ -1,6 +1,7 @@
 """The failure ladder and the plan in force: which plan counts now, how old it is, and why.
 
-    NORMAL     the optimizer's plan of this interval
+    NORMAL     the optimizer's plan of this interval; also one of a wide gap, where what would be used instead
+               (below) is no better
     HOLD       missing, late, infeasible or inaccurate: the last plan inside the fresh envelope, for two
                intervals and while it gives most of what is asked
     RULE       still none: largest remaining charge first, inside the envelope
@@ -12,6 +13,7 @@ Pure: values in, values out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -62,6 +64,8 @@ class PlanBook:
 
 
 Fallback: TypeAlias = Callable[[AllocationInput], Plan | Infeasible]
+NoWorse: TypeAlias = Callable[[AllocationInput, Plan, Plan], bool]
+"""Whether the first plan serves a question no worse than the second, on what is known now."""
 
 
 def due(book: PlanBook, now_s: float) -> bool:
@@ -92,30 +96,60 @@ def overdue(book: PlanBook, fallback: Fallback) -> PlanBook:
     return _missed(book, book.question, "no answer within the interval", fallback)
 
 
-def settle(book: PlanBook, result: AllocationResult, fallback: Fallback) -> PlanBook:
-    """Take the answer to the open question; answers to older questions are thrown away."""
+def settle(
+    book: PlanBook, result: AllocationResult, fallback: Fallback, no_worse: NoWorse | None = None
+) -> PlanBook:
+    """Take the answer to the open question; answers to older questions are thrown away.
+
+    Args:
+        book: what is known of plans.
+        result: the answer.
+        fallback: makes the plan of rung RULE.
+        no_worse: holds a plan of too wide a gap against what would be used instead; without it every such
+            plan is a miss.
+    """
     question = book.question
     if question is None or result.interval != question.interval:
         return book
     match result:
         case Plan():
-            return replace(
-                book,
-                plan=result,
-                question=None,
-                misses=0,
-                rung=Rung.NORMAL,
-                reason="the optimizer's plan is in force",
-                answered=book.answered + 1,
-            )
+            return _in_force(book, result, "the optimizer's plan is in force")
         case Infeasible(reason=reason):
             return _missed(book, question, f"infeasible: {reason}", fallback)
-        case Inaccurate(reason=reason):
-            return _missed(book, question, f"inaccurate: {reason}", fallback)
+        case Inaccurate(reason=reason, plan=found):
+            below = _missed(book, question, f"inaccurate: {reason}", fallback)
+            if no_worse is None or not _usable(question, found, below.plan, no_worse):
+                return below
+            return _in_force(
+                book,
+                found,
+                f"the optimizer's plan is in force: {reason}; what would be used instead is no better",
+            )
         case Late(waited_s=waited_s):
             return _missed(book, question, f"no answer after {waited_s:.2f} s", fallback)
         case _:
             assert_never(result)
+
+
+def _in_force(book: PlanBook, plan: Plan, reason: str) -> PlanBook:
+    """The optimizer has answered and its plan counts."""
+    return replace(
+        book,
+        plan=plan,
+        question=None,
+        misses=0,
+        rung=Rung.NORMAL,
+        reason=reason,
+        answered=book.answered + 1,
+    )
+
+
+def _usable(question: AllocationInput, found: Plan, instead: Plan | None, no_worse: NoWorse) -> bool:
+    """Whether a plan of a wide gap is no worse than the one that would be used instead of it.
+
+    A plan without a certificate (two solvers that do not agree) is not believed at all.
+    """
+    return math.isfinite(found.gap_frac) and (instead is None or no_worse(question, found, instead))
 
 
 def _missed(book: PlanBook, question: AllocationInput, why: str, fallback: Fallback) -> PlanBook:

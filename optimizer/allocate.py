@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from optimizer.currents import Padded
 from optimizer.fixed import make, objective
 from optimizer.model import Model, at_power, build
 from optimizer.result import AllocationInput, AllocationResult, Inaccurate, Infeasible, Plan, Policy
-from optimizer.search import Found, budget_for, search
+from optimizer.search import Budget, Found, budget_for, search
 from optimizer.solution import Solution, cost_of
 from optimizer.solve import deliverable, from_prices, solve
 from optimizer.structured import engine_for
@@ -27,6 +28,11 @@ REFERENCE_AGREES_FRAC = 1e-6
 """Difference of the costs of both solvers that is still agreement."""
 GAP_OF_POWER_FRAC = 0.02
 """A gap below this share of the power is no reason to distrust a plan, however small its losses are."""
+AGAIN_SHARE = 0.125
+"""Of the search's budget for solving an interval again: without its reserve a plan meets its bound soon."""
+RESERVED_SHARE = 0.25
+"""Of the search's budget where the reserve for whole modules binds: such a plan cannot meet a bound that does
+not know of the reserve, and looking on would only make the answer late."""
 SHORT_FRAC = 1e-6
 """Unserved power above this share means that power is short."""
 SHORT_AS_SCHEDULED_FRAC = 1e-4
@@ -36,16 +42,12 @@ SHORT_AS_SCHEDULED_FRAC = 1e-4
 def allocate(site: Site, asked: AllocationInput) -> AllocationResult:
     """Plan one interval. Pure apart from taking the time it took."""
     began = time.perf_counter()
-    model = build(site, asked)
-    reason = unreachable(model, asked)
+    reason = unreachable(build(site, asked), asked)
     if reason:
         return Infeasible(interval=asked.interval, reason=reason)
-    if asked.request.horizon_power_w:
-        coming = np.array(asked.request.horizon_power_w) + site.allocator.aux_load_w
-        model = looking_ahead(model, coming, site.timing.interval_s)
-    served = at_power(model, min(model.power_w, float(deliverable(model).sum())))
+    model, served = interval_models(site, asked)
     solution = solve(served, asked)
-    found = proven(served, asked, solution)
+    found = proven(served, asked, solution, RESERVED_SHARE if reserve_binds(served, solution) else 1.0)
     differs = ""
     if site.allocator.solver == "reference":
         found, differs = by_reference(served, found)
@@ -53,7 +55,53 @@ def allocate(site: Site, asked: AllocationInput) -> AllocationResult:
     plan = replace(plan, solve_ms=1e3 * (time.perf_counter() - began))
     if differs:
         return Inaccurate(interval=asked.interval, reason=differs, plan=plan)
-    return judged(site, served, asked, plan, found)
+    answer = judged(site, served, asked, plan, found)
+    if isinstance(answer, Inaccurate):
+        answer = without_reserve(site, served, asked, answer, found, model.power_w - served.power_w)
+        plan = answer.plan if isinstance(answer, Inaccurate) else answer
+        plan = replace(plan, solve_ms=1e3 * (time.perf_counter() - began))
+        return replace(answer, plan=plan) if isinstance(answer, Inaccurate) else plan
+    return answer
+
+
+def reserve_binds(model: Model, solution: Solution) -> bool:
+    """Whether a string stands at the lower edge that whole modules ask for, above its window's own."""
+    current = solution.current_a
+    runs = model.used & (current > 0.0) & (model.slot_min_v > model.window_min_v * (1.0 + SHORT_FRAC))
+    load = model.string_load_w(solution.bus_w[:, None], current[:, None])[:, 0]
+    return bool((runs & (load <= current * model.slot_min_v * (1.0 + SHORT_FRAC))).any())
+
+
+def without_reserve(
+    site: Site, model: Model, asked: AllocationInput, answer: Inaccurate, found: Found, short_w: float
+) -> Plan | Inaccurate:
+    """The interval solved once more with its window kept on average alone, if that is cheaper in slots.
+
+    The reserve for whole modules (`Model.slot_min_v`) is made for a random draw of modules. Near empty their
+    voltages lie far apart, and it can ask for one module more than a schedule needs that chooses its modules;
+    that takes rest from those that have least left. Which plan is better, the slots themselves tell. No bound
+    knows of the reserve: both bounds hold for both plans, the higher counts.
+    """
+    relaxed = replace(model, slot_min_v=model.window_min_v, slot_max_v=model.window_max_v)
+    first = solve(relaxed, asked)
+    if cost_of(relaxed, first).total_w >= cost_of(model, found.solution).total_w:
+        return answer  # the reserve is not what binds
+    again = proven(relaxed, asked, first, AGAIN_SHARE)
+    again = replace(again, bound_w=float(np.fmax(again.bound_w, found.bound_w)))
+    other = judged(site, relaxed, asked, to_plan(site, relaxed, asked, again.solution, short_w), again)
+    if isinstance(other, Plan):
+        # without a gap it is short of power, which the plan with its reserve is not
+        return other if np.isfinite(other.gap_frac) else answer
+    return other if other.plan.cost_w < answer.plan.cost_w else answer
+
+
+def interval_models(site: Site, asked: AllocationInput) -> tuple[Model, Model]:
+    """The interval as it is asked for, with what comes after it, and the part of it that can be served."""
+    model = build(site, asked)
+    if asked.request.horizon_power_w:
+        coming = np.array(asked.request.horizon_power_w) + site.allocator.aux_load_w
+        model = looking_ahead(model, coming, site.timing.interval_s)
+    return model, at_power(model, min(model.power_w, float(deliverable(model).sum())))
 
 
 def by_reference(model: Model, found: Found) -> tuple[Found, str]:
@@ -90,11 +138,11 @@ def by_reference(model: Model, found: Found) -> tuple[Found, str]:
     return replace(found, solution=solved), reason
 
 
-def proven(model: Model, asked: AllocationInput, solution: Solution) -> Found:
+def proven(model: Model, asked: AllocationInput, solution: Solution, share: float = 1.0) -> Found:
     """The plan bettered until it meets a true lower bound, or until the budget of this interval is used up.
 
     No bound (NaN) at rest, where the break-even test of trim decides, nor without compiled loops, which would
-    need seconds.
+    need seconds. `share` is the part of the budget that may be spent.
     """
     if asked.request.balance and model.power_w == 0.0:
         return Found(solution, float("nan"), 0, 0)
@@ -105,7 +153,9 @@ def proven(model: Model, asked: AllocationInput, solution: Solution) -> Found:
     def improve(given: Column, before: Solution) -> Solution:
         return from_prices(model, padded, asked, strings, given, before)
 
-    return search(model, solution, improve, budget_for(model), strings)
+    whole = budget_for(model)
+    budget = Budget(int(share * whole.evaluations), int(share * whole.parts), math.ceil(share * whole.tries))
+    return search(model, solution, improve, budget, strings)
 
 
 def judged(site: Site, model: Model, asked: AllocationInput, plan: Plan, found: Found) -> Plan | Inaccurate:

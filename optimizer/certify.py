@@ -50,11 +50,16 @@ def certify(
     site: Site, model: Model, asked: AllocationInput, plan: Plan, solution: Solution, bound_w: float
 ) -> Certificate:
     """Play the plan through its slots and hold it against `bound_w`, what any plan costs at least."""
-    slots = max(round(site.timing.interval_s / site.timing.slot_s), 1)
-    slots = min(slots, max(PREVIEW_STRING_SLOTS // max(model.n_strings, 1), 1))
+    slots = preview_slots(site, model)
     cost, switchings = scheduled_cost(site, model, asked, plan, solution, slots)
     rated = float(model.power_max_w[model.used].sum())
     return Certificate(cost, bound_w, gap_frac(cost.total_w, bound_w, cost.loss_w, rated), switchings, slots)
+
+
+def preview_slots(site: Site, model: Model) -> int:
+    """Slots of the interval that are played through."""
+    slots = max(round(site.timing.interval_s / site.timing.slot_s), 1)
+    return min(slots, max(PREVIEW_STRING_SLOTS // max(model.n_strings, 1), 1))
 
 
 def scheduled_cost(

@@ -115,6 +115,43 @@ def test_a_plan_made_smaller_serves_less_of_the_same_direction(asked_w: float, s
 
 
 @pytest.mark.parametrize(
+    ("gap_frac", "better", "rung"),
+    [(2.0, True, Rung.NORMAL), (2.0, False, Rung.HOLD), (float("nan"), True, Rung.HOLD)],
+    ids=["no worse than what would follow", "worse", "not certified"],
+)
+def test_a_plan_of_a_wide_gap_counts_where_what_would_be_used_instead_is_no_better(
+    gap_frac: float, better: bool, rung: Rung
+) -> None:
+    compared: list[tuple[int, int]] = []
+
+    def no_worse(_: AllocationInput, found: Plan, instead: Plan) -> bool:
+        compared.append((found.interval, instead.interval))
+        return better
+
+    book = settle(begin(PlanBook(), question(1), 0.0, 30.0), plan(1), rule)
+    book = begin(book, question(2), 30.0, 30.0)
+    wide = Inaccurate(2, "certified gap 200 %", replace(plan(2), gap_frac=gap_frac))
+    book = settle(book, wide, rule, no_worse)
+    assert book.rung is rung
+    assert "certified gap 200 %" in book.reason
+    assert book.fallback_intervals == (rung is not Rung.NORMAL)
+    assert book.plan is not None
+    assert book.plan.interval == (2 if rung is Rung.NORMAL else 1)
+    assert compared == ([] if np.isnan(gap_frac) else [(2, 1)])
+
+
+def test_without_a_plan_to_hold_the_rule_is_what_a_wide_gap_is_held_against() -> None:
+    seen: list[Policy] = []
+
+    def no_worse(_: AllocationInput, found: Plan, instead: Plan) -> bool:
+        seen.append(instead.policy)
+        return True
+
+    book = settle(begin(PlanBook(), question(1), 0.0, 30.0), Inaccurate(1, "gap", plan(1)), rule, no_worse)
+    assert (book.rung, seen) == (Rung.NORMAL, [Policy.LARGEST_REMAINING])
+
+
+@pytest.mark.parametrize(
     ("held_w", "asked_w", "rung"),
     [
         (0.0, 1000.0, Rung.RULE),
