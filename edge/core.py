@@ -340,6 +340,10 @@ class ControlCore:
         urgent = state.target is None or state.book.plan is None or _turned(state.book, book)
         if book.plan is not self._scheduler.plan:
             self._scheduler.accept(book.plan, given.now_s)
+            if state.target is not None and not urgent:
+                # power follows a new plan at once; switches wait for their slot
+                state = replace(state, target=self._repowered(looked, inside, state.target))
+                self._state = state
         target = state.target
         due = given.now_s >= state.next_slot_s - 1e-9
         if target is None or due or urgent or shaping.outdated(target, inside):
@@ -356,8 +360,21 @@ class ControlCore:
             float(looked.in_force.power_w.sum()),
             ramp_w_per_s(setpoint) * max(given.dt_s, self.site.timing.tick_s),
         )
+        more = shaping.beyond(book.plan, reach_w)
+        if book.question is None:  # no better plan is on its way: this one must bear it for its interval
+            more = min(more, shaping.average_room(self.site.topology, book.plan, looked.envelope))
+        if more > 1.0:
+            target = self._repowered(looked, inside, target, more)
         share = shaping.follow(book.plan, reach_w)
         return shaping.tighten(self.site, target, looked.in_force, looked.envelope, share)
+
+    def _repowered(
+        self, looked: _Looked, inside: Envelope, target: SlotCommand, more: float = 1.0
+    ) -> SlotCommand:
+        """`target` with the power of the plan in force, `more` times as much where its modules bear that."""
+        return self._scheduler.repowered(
+            target, looked.estimate, inside, connected=looked.sequence.joined, more=more
+        )
 
     def _sequence(self, given: TickInput, looked: _Looked, proposal: SlotCommand) -> SequencerOutcome:
         """Joining, leaving, and the site's mode on top of the proposal."""

@@ -19,6 +19,8 @@ from reconf.site import Site, Topology
 
 PLAN_MARGIN_FRAC = 0.006
 """Share of the converter's window that plans leave free at both ends."""
+SERVED_FRAC = 0.99
+"""A plan that gives less than this share of what it was asked for stands at a limit."""
 LIMIT_STEP_A = 0.1
 """Resolution of STRING_CURRENT_LIMIT."""
 RAISE_FRAC = 0.03
@@ -34,6 +36,30 @@ def follow(plan: Plan | None, request_w: float) -> float:
     if full_w == 0.0:
         return 1.0  # a plan for no power: whatever it moves is its own (trim)
     return float(np.clip(request_w / full_w, 0.0, 1.0))
+
+
+def beyond(plan: Plan | None, request_w: float) -> float:
+    """How many times the plan's power the set point asks for, at least 1.
+
+    1 as well for the other direction, for a plan that could not give what it was asked for (limits bind), and
+    for one that asks for no power or lets strings work against each other: its shares say nothing of more.
+    """
+    if plan is None or plan.power_asked_w * request_w <= 0.0:
+        return 1.0
+    power_w = float(plan.string_power_w.sum())
+    against = bool((plan.string_power_w * np.sign(request_w) < 0.0).any())
+    if against or abs(power_w) < SERVED_FRAC * abs(plan.power_asked_w):
+        return 1.0
+    return max(1.0, request_w / power_w)
+
+
+def average_room(topology: Topology, plan: Plan, envelope: Envelope) -> float:
+    """How many times its currents a plan may be followed for an interval, by averages over its duties."""
+    current_a = plan.string_current_a[topology.string_of]
+    mean_a = plan.duty_frac * np.abs(current_a)
+    limit_a = np.where(current_a > 0.0, envelope.discharge_avg_a, envelope.charge_avg_a)
+    used = mean_a > 0.0
+    return float((limit_a[used] / mean_a[used]).min(initial=np.inf))
 
 
 def ramped_w(wanted_w: float, now_w: float, step_w: float) -> float:

@@ -9,7 +9,7 @@ deviation of the charge is bounded and never grows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -117,6 +117,30 @@ class Scheduler:
             current_limit_a=limit,
             contactor=in_force.contactor.copy(),
         )
+
+    def repowered(
+        self,
+        target: SlotCommand,
+        estimate: Estimate,
+        envelope: Envelope,
+        *,
+        connected: BoolArray,
+        more: float,
+    ) -> SlotCommand:
+        """`target` with its switch states and the plan's power, `more` times as much, inside their limits.
+
+        Between slots nothing is switched and nothing is booked: what the inserted modules and the converter's
+        window bear is served at once, the rest from the next slot on.
+        """
+        power, limit = np.zeros_like(target.power_w), target.current_limit_a.copy()
+        for string in np.flatnonzero(connected):
+            where = self._site.topology.slice_of(int(string))
+            view = StringView.of(
+                self._site, int(string), where, self._plan, estimate, envelope, target, target.trim_current_a
+            ).scaled(more)
+            nodes = target.duty_mode[where] & target.inserted[where]
+            power[string], limit[string] = view.power_and_limit(target.inserted[where] & ~nodes, nodes)
+        return replace(target, power_w=power, current_limit_a=limit)
 
     def _choose(self, where: slice, view: StringView) -> tuple[BoolArray, BoolArray]:
         """Modules the host inserts, and nodes that run their duty by themselves."""

@@ -276,6 +276,10 @@ class StringView:
         power = (volts * limit - self.sign * fixed) / (1.0 + self.sign * self.linear_frac)
         return self.sign * max(min(power, self.power_w), 0.0), limit
 
+    def scaled(self, more: float) -> StringView:
+        """The same string, asked for `more` times the planned power."""
+        return replace(self, power_w=self.power_w * more)
+
     def without(self, nodes: BoolArray) -> StringView:
         """The same string with `nodes` out of the host's hands and, for the lower edge, out of the string."""
         return replace(self, allowed=self.allowed & ~nodes, state=self.state & ~nodes)
