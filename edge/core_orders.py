@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isfinite
 from typing import assert_never
 
 from edge.core_captest import start
@@ -120,10 +121,11 @@ def _power(
     after = replace(state, setpoint=command_power(state.setpoint, order))
     if view is None:
         return after, _yes("accepted; nothing has been read yet")
-    can_w = bounded_w(order.power_w, state.limits, wall_s)
-    can_w = deliverable_w(view.envelope, can_w, site.timing.interval_s)
+    limited_w = bounded_w(order.power_w, state.limits, wall_s)
+    can_w = deliverable_w(view.envelope, limited_w, site.timing.interval_s)
     if abs(can_w - order.power_w) > 0.5:
-        why = capability_reason(view.envelope)
+        held = abs(can_w - limited_w) <= 0.5  # the envelope would have borne what the temporary limits leave
+        why = _temporary(state, wall_s) if held else capability_reason(view.envelope, order.power_w)
         text = f"accepted; now bounded to {can_w:.0f} W of {order.power_w:.0f} W: {why}"
         return after, Answer(accepted=True, reason="curtailed", text=text, curtailed_to_w=can_w)
     if view.mode is not SiteMode.RUN:
@@ -138,13 +140,21 @@ def deliverable_w(envelope: Envelope, power_w: float, horizon_s: float) -> float
     return min(max(power_w, -able.charge_w[at]), able.discharge_w[at])
 
 
-def capability_reason(envelope: Envelope) -> str:
-    """Why the envelope does not hold more, in one sentence."""
+def _temporary(state: CoreState, wall_s: float) -> str:
+    """The temporary limits as the reason."""
+    left_s = state.limits.deadline_wall_s - wall_s
+    until = f", for {left_s:.0f} s more" if isfinite(left_s) else ""
+    return f"temporary limits set by command (set_limits){until}"
+
+
+def capability_reason(envelope: Envelope, power_w: float) -> str:
+    """Why the envelope does not hold more in the direction of `power_w`, in one sentence."""
+    other = "charge" if power_w > 0.0 else "discharge"
     severe = [f for f in envelope.faults if f.severity in {"open_site", "open_string", "derate"}]
     if severe:
         return f"{severe[0].fault} on {severe[0].subject} ({severe[0].evidence})"
-    if envelope.reasons:
-        first = envelope.reasons[0]
+    first = next((r for r in envelope.reasons if other not in r.limit.split("_")), None)
+    if first is not None:
         return f"{first.text} ({first.subject}, {first.limit})"
     return "what modules and converters can hold for an interval"
 

@@ -73,10 +73,13 @@ async def test_every_action_acts(tmp_path: Path) -> None:
             await operator.accepted("set_mode", mode="run")
             await until(made, lambda v: v.mode is SiteMode.RUN)
 
-            first = await operator.accepted("set_power", power_w=900.0)
-            await reaches(near(twin, 900.0))
+            first = await operator.accepted("set_power", power_w=850.0)
+            await reaches(near(twin, 850.0))
             # limits hold the power down until they expire, then the set point is served again
             await operator.accepted("set_limits", discharge_max_w=400.0, life_s=3.0)
+            held = await operator.give("set_power", power_w=900.0)
+            assert (held.reason, held.curtailed_to_w) == ("curtailed", 400.0)
+            assert "temporary limits" in held.text, "whose limit it is, not the first that comes to mind"
             await reaches(near(twin, 400.0))
             await reaches(near(twin, 900.0))
             # a ramp is kept: 100 W a second from 900 W
