@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from optimizer.allocate import GAP_OF_POWER_FRAC, interval_models
+from optimizer.allocate import GAP_OF_POWER_FRAC
 from optimizer.certify import Certificate, preview_slots, scheduled_cost
-from optimizer.model import Model
+from optimizer.currents import Padded, deliverable_w
+from optimizer.model import Model, at_power, build
 from optimizer.result import AllocationInput, Plan
 from optimizer.solution import Solution
 from reconf.site import Site
@@ -38,7 +39,10 @@ def cost_as_switched_w(site: Site, asked: AllocationInput, plan: Plan) -> float:
     Returns:
         Cost [W], comparable between plans for one question alone.
     """
-    model, served = interval_models(site, asked)
+    model = build(site, asked)
+    # numpy alone: this runs between two ticks, where no compiled loop may be loaded
+    limit_w, _ = deliverable_w(model, Padded.of(model), np.zeros(model.n_modules))
+    served = at_power(model, min(model.power_w, float(limit_w.sum())))
     followed = _followed(served, plan)
     slots = preview_slots(site, served)
     cost, switched = scheduled_cost(site, served, asked, followed, _as_solution(served, followed), slots)
