@@ -32,6 +32,6 @@ def test_what_concerns_both_directions_counts_for_both() -> None:
 
 
 def test_a_severe_fault_comes_first() -> None:
-    fault = FaultStatus("over_temperature", "M2", "derate", True, False, 0.0, "51 degC against 48 degC")
+    fault = FaultStatus("over_temperature", "M2", "derate", True, False, 0.0, "51 degC against 48 degC", "")
     told = capability_reason(SimpleNamespace(faults=(fault,), reasons=REASONS), 1e3)
     assert told.startswith("over_temperature on M2")
