@@ -1,6 +1,6 @@
 """A whole plant that is not ours, on Modbus TCP (pyModbusTCP) or on ptys (own RTU framing), as a program.
 
-    python tests/support/foreign_plant.py --write-site /tmp/plant.yaml --time-scale 10 --modules 12 --seed 3
+    python tests/support/foreign_plant.py --write-site plant.yaml --time-scale 10 --modules 12 --seed 3
 
 prints one JSON object with the endpoint of every gateway, then one with the plant's account for every line on
 stdin, and ends with stdin. Each string has a gateway of its own.
