@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
@@ -45,7 +45,9 @@ LATE_BATCH = 50
 LATE_POLL_S = 1.0
 STOP_S = 4.0
 REBIRTH_REST_S = 0.2
-"""Rebirth requests that come closer than this are answered by one birth."""
+"""Rest after a birth: what asks for another within it is answered by one birth at its end."""
+TELLING_MAX = 200
+"""Refusals that wait to be told; more are counted and logged only."""
 
 Submit = Callable[[bytes, bool], Awaitable[None]]
 """Hands a command to the contract: bytes, and whether they were retained."""
@@ -97,6 +99,8 @@ class SparkplugSession:
         self._unheard: deque[Message] = deque(maxlen=UNHEARD_MAX)
         self._host_changed = asyncio.Event()
         self._born_at_s = float("-inf")
+        self._rebirth_due: NodeClient | None = None
+        """Connection on which a birth has been asked for and is to come."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = Slots()
         self._text = ""
@@ -263,9 +267,23 @@ class SparkplugSession:
         return self._client is not None and not self.node.born and self.host.may_speak()
 
     async def _birth(self) -> None:
-        """The whole birth sequence; under the lock."""
-        await self._publish(self.node.birth(self._ms()))
-        self._born_at_s = self._wall_s()
+        """The whole birth sequence, or nothing before the first values; under the lock."""
+        messages = self.node.birth(self._ms())
+        if messages:
+            await self._publish(messages)
+            self._born_at_s = self._wall_s()
+
+    async def _rebirth(self, client: NodeClient) -> None:
+        """A birth after the request, always: who asks may have come too late to hear the one just sent.
+
+        The lock keeps data back until then; commands do not wait for it.
+        """
+        async with self._lock:
+            await asyncio.sleep(self._born_at_s + REBIRTH_REST_S - self._wall_s())
+            if self._rebirth_due is client:
+                self._rebirth_due = None  # what is asked from here on is not answered by this birth
+            if self.node.born and self._client is client:
+                await self._birth()
 
     async def _publish(self, messages: Sequence[Message]) -> None:
         """In the order of their numbers, with QoS 0, not retained; under the lock."""
@@ -321,32 +339,35 @@ class SparkplugSession:
                 if self.host.hear(topic, payload):
                     self._host_changed.set()
             else:
-                await self._command(topic, payload, retained=bool(message.retain))
+                self._command(client, topic, payload, retained=bool(message.retain))
 
-    async def _command(self, topic: str, payload: bytes, *, retained: bool) -> None:
-        """One NCMD or DCMD: rebirth at once, the rest to the command contract."""
+    def _command(self, client: NodeClient, topic: str, payload: bytes, *, retained: bool) -> None:
+        """One NCMD or DCMD: rebirths to the node, the rest to the command contract."""
         device = topic.split("/")[4] if topic.count("/") == 4 else ""
         issuer = self._spec.issuer if self._submit is not None else ""
         asked = read_asked(
             self.node, self._slots, device, payload, issuer=issuer, hold_s=self._spec.hold_s, utc=self._utc()
         )
-        if asked.rebirth and not retained and self.node.born:
-            async with self._lock:
-                if self._wall_s() - self._born_at_s >= REBIRTH_REST_S:
-                    await self._birth()
+        for command in asked.commands:
+            if self._submit is not None:
+                self._start(self._hand_over(self._submit, command, retained))
+        if asked.rebirth and not retained and self.node.born and self._rebirth_due is not client:
+            self._rebirth_due = client
+            self._start(self._rebirth(client))
         if asked.refused:
             self.refused += len(asked.refused)
             text = "; ".join(asked.refused)[:500]
             self._log.warning("write_refused", topic=topic, text=text, refused_since_start=self.refused)
             told: dict[str, Value] = {"Reply/Id": None, "Reply/Result": "refused"}
-            await self.tell(
-                told | {"Reply/Reason": "malformed", "Reply/Text": text, "Reply/CurtailedTo": None}
-            )
-        for command in asked.commands:
-            if self._submit is not None:
-                task = asyncio.create_task(self._hand_over(self._submit, command, retained))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            told |= {"Reply/Reason": "malformed", "Reply/Text": text, "Reply/CurtailedTo": None}
+            if len(self._tasks) < TELLING_MAX:
+                self._start(self.tell(told))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Beside the reception, which waits for nothing: an emergency stop may be next."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _hand_over(self, submit: Submit, command: bytes, retained: bool) -> None:
         await submit(command, retained)
