@@ -47,7 +47,8 @@ def mean_module(plant: Plant, limit_degc: float) -> MeanModule:
     """Average `plant` now."""
     bank, mask = plant.bank, plant.bank.mask
     charge = np.where(mask, plant.truth.capacity_ah, np.inf).min(axis=1)
-    soc = np.where(mask, plant.cells.soc_frac, np.inf).min(axis=1)
+    # a weakest group may stand a hair below empty under load: nothing is stored then, not less than nothing
+    soc = np.maximum(np.where(mask, plant.cells.soc_frac, np.inf).min(axis=1), 0.0)
     grid = np.linspace(0.0, 1.0, 41)
     curve = bank.ocv_v(np.broadcast_to(grid, (bank.n_modules, 41)).copy())
     mean_v = curve.mean(axis=1) * bank.n_cells

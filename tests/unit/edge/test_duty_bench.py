@@ -8,10 +8,13 @@ import pytest
 from edge.bench import duty as duty_bench
 from edge.bench.duty import DUTIES, START_DAY, Asked, run
 from edge.bench.duty_checkpoint import resume
-from edge.bench.duty_clairvoyant import MeanModule, best_wh
+from edge.bench.duty_clairvoyant import MeanModule, best_wh, mean_module
 from edge.bench.duty_profiles import DAY_S, cold_degc, desert_degc, season_degc
 from edge.bench.protect import run as run_protect
+from edge.bench.protect_site import bench_site
 from reconf.errors import DataFileError
+from reconf.twin.plant import Plant
+from reconf.twin.truth import draw_truth
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not (DATA / "grid_duty").is_dir(), reason=f"no {DATA / 'grid_duty'}")
@@ -51,6 +54,17 @@ def test_bound_rides_the_thermal_limit_for_long_duties():
     bound = best_wh(cool, asked, 0 * asked, np.full(500, 40.0), 300.0) / (500 / 12.0)
     steady = 45.0 * np.sqrt(8.0 * 6.0 / 0.2)
     assert steady <= bound <= 1.3 * steady
+
+
+def test_a_pack_driven_a_hair_below_empty_stores_nothing():
+    """The weakest group of an emptied pack may be below its cut-off under load."""
+    site = bench_site(4)
+    plant = Plant(site, draw_truth(site, np.random.default_rng(1)))
+    plant.cells.soc_frac[:] = -2e-5
+    module = mean_module(plant, 48.0)
+    assert module.stored_wh == 0.0
+    asked = np.full(12, 300.0)
+    assert best_wh(module, asked, 0 * asked, np.full(12, 25.0), 300.0) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_weather():
