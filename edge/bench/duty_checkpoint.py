@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.bench import checkpoint
 from edge.bench.closed_loop import Loop
-from reconf.errors import DataFileError
 
 
 @dataclass(slots=True)
@@ -30,25 +29,14 @@ def resume(path: Path | None, key: str) -> Campaign | None:
     Raises:
         DataFileError: the file holds something else, or another duty.
     """
-    if path is None or not path.exists():
-        return None
-    try:
-        # a file that this very bench has written, named on its command line
-        campaign = pickle.loads(path.read_bytes())  # noqa: S301
-    except (OSError, pickle.UnpicklingError, AttributeError, EOFError, ImportError, IndexError) as error:
-        raise DataFileError(f"{path}: no checkpoint can be read here: {error}") from error
-    if not isinstance(campaign, Campaign) or campaign.key != key:
-        raise DataFileError(f"{path}: a checkpoint of something else; remove it or name another")
-    return campaign
+    return checkpoint.load(path, Campaign, key)
 
 
 def store(path: Path, campaign: Campaign) -> None:
     """Write the checkpoint, whole or not at all."""
     profile, campaign.loop.profile = campaign.loop.profile, _nothing_asked
-    partial = path.with_suffix(path.suffix + ".partial")
     try:
-        partial.write_bytes(pickle.dumps(campaign))
-        partial.replace(path)
+        checkpoint.write(path, campaign)
     finally:
         campaign.loop.profile = profile
 

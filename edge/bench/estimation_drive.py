@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reconf.arrays import FloatArray
+from reconf.arrays import BoolArray, FloatArray
 from reconf.estimation.filter import estimate, initial_state
 from reconf.estimation.memory import FilterState
 from reconf.estimation.state import Estimate
@@ -36,6 +36,10 @@ class Drive:
     tick: int = 0
     spoil: Callable[[SiteImage], SiteImage] = lambda image: image
     """What an adversary does to the readings."""
+    away: BoolArray | None = None
+    """(M,) modules that stay bypassed."""
+    trim_a: FloatArray | None = None
+    """(M,) trim set points."""
 
     @classmethod
     def start(
@@ -55,6 +59,8 @@ class Drive:
         inserted = plant.inputs.inserted
         if self.tick % SLOT_TICKS == 0:
             inserted = self._choose(power_w, by_remaining)
+            if self.away is not None:
+                inserted &= ~self.away
         s = topology.n_strings
         on = np.abs(power_w) > 0.0
         plant.apply(
@@ -66,6 +72,7 @@ class Drive:
                 power_setpoint_w=power_w,
                 current_limit_a=np.array([x.converter.current_rating_a for x in self.site.strings]),
                 contactor_closed=np.ones(s, dtype=np.bool_),
+                trim_setpoint_a=np.zeros(topology.n_modules) if self.trim_a is None else self.trim_a,
             )
         )
         plant.step(self.dt_s)

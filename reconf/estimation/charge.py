@@ -40,6 +40,8 @@ class Moved:
     inserted_frac: FloatArray
     string_gap_a: FloatArray
     """Module sensor less trim against the others of its string, NaN where that says nothing."""
+    converter_gap_a: FloatArray
+    """Module sensor less trim against the converter of its string, NaN where that says nothing."""
     quiet_gap_a: FloatArray
     """Module sensor less its offset while no current can flow, else NaN."""
     counter_step_ah: FloatArray
@@ -66,14 +68,23 @@ def measure(
     dt_s: float,
     untrue: BoolArray,
     untrue_counter: BoolArray,
+    untrue_converter: BoolArray,
 ) -> tuple[ChargeState, Moved]:
-    """Current and charge since the last tick; `untrue` (M,) marks current sensors not to be used."""
+    """Current and charge since the last tick.
+
+    `untrue`, `untrue_counter` (M,) mark current sensors and counters not to be used, `untrue_converter` any
+    module of a string whose converter's current is not.
+    """
     tuning = constants.tuning
     readings = image.modules
     duty = inserted_frac(readings)
     trim = np.where(readings.trim_current_a.usable, readings.trim_current_a.value, 0.0)
     sensed = readings.current_a.usable & readings.answered & ~untrue
     string_ok, string_a = _string_current(site, image)
+    if untrue_converter.any():
+        string_ok &= (
+            site.topology.sum_by_string(untrue_converter.astype(np.float64))[site.topology.string_of] == 0
+        )
     own = (readings.current_a.value - state.bias_a) / (1.0 + state.gain_frac)
     substitute = duty * string_a + trim
     blind = np.where(duty > 0.0, state.current_a, 0.0)
@@ -102,6 +113,7 @@ def measure(
     both = counter.usable & readings.current_a.usable & readings.answered & (state.counted_s == 0.0)
     moved = Moved(
         string_gap_a=np.where(whole & enough & steady, own - trim - consensus, np.nan),
+        converter_gap_a=np.where(whole & string_ok & steady, own - trim - string_a, np.nan),
         quiet_gap_a=np.where(quiet, own, np.nan),
         counter_step_ah=np.where(both, np.abs(counter.value - state.counter_ah), np.nan),
         current_a=current,

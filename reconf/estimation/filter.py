@@ -54,6 +54,7 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
         dt_s,
         untrue=state.integrity.is_untrue(Untrue.CURRENT),
         untrue_counter=state.integrity.is_untrue(Untrue.COUNTER),
+        untrue_converter=state.integrity.is_untrue(Untrue.CONVERTER_CURRENT),
     )
     state = _predict(constants, replace(state, charge=counted), moved, image, dt_s)
     point = constants.bank.at(state.groups.soc_frac)
@@ -256,6 +257,7 @@ def _watch(
         cell_sum_v=np.where(known, summed - whole.value, np.nan),
         cell_voltage_v=cells.value,
         string_current_a=moved.string_gap_a,
+        converter_current_a=moved.converter_gap_a,
         quiet_current_a=moved.quiet_gap_a,
         current_a=moved.current_a,
         counter_ah=moved.counter_step_ah,

@@ -11,12 +11,15 @@
 | `no_response` | cell voltages that do not answer to current steps | the cell voltages |
 | `cell_sum` | sum of the cells against the module voltage | the odd cell, else the module voltage |
 | `string_current` | module current less trim against the others of its string | the module current |
+| `converter_current` | the same against the converter of its string | the current, or the converter's |
 | `quiet_current` | a current where none can flow | the module current |
 | `counter` | a charge counter that stands still under current | the counter |
+| `frozen` | how far the other sensor (or the observer) has moved since one last did | that sensor |
 
 Each residual is averaged over a block of 30 s, its bounded systematic part (the allowance) taken off, and
-divided by its standard deviation; `reconf.estimation.cusum` turns the wanted number of false alarms per
-year and site into the threshold. A judgement is latched until `reconf.estimation.filter.clear_findings`.
+divided by its standard deviation; `reconf.estimation.integrity_budget` turns the wanted number of false
+alarms per year and site into the threshold of each test. A judgement is latched until
+`reconf.estimation.filter.clear_findings`.
 """
 
 from __future__ import annotations
@@ -29,15 +32,8 @@ import numpy as np
 from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.estimation import cusum
 from reconf.estimation.constants import Constants
-from reconf.estimation.integrity_state import (
-    BLOCK_S,
-    COUNTER,
-    DRIFT,
-    RATIO_DEAF,
-    IntegrityState,
-    Signals,
-    Untrue,
-)
+from reconf.estimation.integrity_state import RATIO_DEAF, IntegrityState, Signals, Untrue
+from reconf.estimation.integrity_tests import BLOCK_S, COUNTER, DRIFT, FROZEN_1, FROZEN_2
 from reconf.estimation.integrity_verdict import Evidence, latch
 from reconf.estimation.state import Finding
 
@@ -47,6 +43,11 @@ JUMP_K: Final = 6.0
 RATIO_ALLOWANCE_FRAC: Final = 0.12
 """Resistance over SOC is known to about this; 4 K at 22 kJ/mol."""
 RATIO_STD_FRAC: Final = 0.03
+FROZEN_ALLOWANCE_K: Final = 1.3
+"""A sensor of 1 K resolution shows nothing of a move of 1 K, and the two of a module move not quite alike."""
+FROZEN_STD_K: Final = 0.5
+FROZEN_MODEL_SHARE: Final = 0.65
+"""Of a move of the observer that is surely one of the module (the rest its heating may be wrong by)."""
 
 
 def watch(
@@ -66,6 +67,7 @@ def watch(
             signals.temperature_degc[:, 1] - signals.model_degc,
             signals.cell_sum_v,
             signals.string_current_a,
+            signals.converter_current_a,
             signals.quiet_current_a,
             signals.counter_ah,
             np.where(np.isfinite(signals.counter_ah), signals.current_ah, np.nan),
@@ -74,6 +76,8 @@ def watch(
     seen = np.isfinite(values)
     state = replace(
         state,
+        # a comparison with NaN is False: after a gap nothing is known to have moved
+        changed=state.changed | (np.abs(signals.temperature_degc - state.last_degc) > 0.0),
         last_degc=signals.temperature_degc,
         elapsed_s=state.elapsed_s + dt_s,
         sums=state.sums + np.where(seen, values, 0.0),
@@ -151,8 +155,10 @@ def _judge(
     root = np.sqrt(constants.bank.n_cells)
     ambient_doubt = 2.5 if signals.ambient_known else 20.0
     n = np.maximum(state.counts[2], 1.0)
-    charge = np.maximum(state.sums[6], 1e-9)
+    charge = np.maximum(state.sums[7], 1e-9)
     ratio, ratio_std, usable = _ratio(state)
+    state, frozen = _frozen(state, first, second)
+    off_current = 0.02 * size + 0.004 * rated
     samples = np.stack(
         [
             cusum.beyond(first - second, 2.5, 0.7),
@@ -160,16 +166,22 @@ def _judge(
             cusum.beyond(both - median, 2.5 + 0.35 * rise, 1.0),
             np.where(usable, cusum.beyond(ratio, RATIO_ALLOWANCE_FRAC, ratio_std), np.nan),
             cusum.beyond(_mean(state, 2), 0.02 + 0.003 * root, 0.004 * root / np.sqrt(n) + 0.002),
-            cusum.beyond(_mean(state, 3), 0.02 * size + 0.004 * rated, 0.002 * rated),
-            cusum.beyond(_mean(state, 4), 0.006 * rated, 0.001 * rated),
-            np.where(charge > 0.002 * rated, np.where(state.sums[5] < 0.02 * charge, 3.0, -1.0), np.nan),
+            cusum.beyond(_mean(state, 3), off_current, 0.002 * rated),
+            cusum.beyond(_mean(state, 4), off_current, 0.002 * rated),
+            cusum.beyond(_mean(state, 5), 0.006 * rated, 0.001 * rated),
+            np.where(charge > 0.002 * rated, np.where(state.sums[6] < 0.02 * charge, 3.0, -1.0), np.nan),
+            cusum.beyond(frozen[:, 0], FROZEN_ALLOWANCE_K, FROZEN_STD_K),
+            cusum.beyond(frozen[:, 1], FROZEN_ALLOWANCE_K, FROZEN_STD_K),
         ]
     )
     samples = np.clip(samples, -8.0, 8.0)
     # a residual without a sample (NaN) leaves its score alone
     scores = np.stack([cusum.advance(s, u, DRIFT) for s, u in zip(state.scores, samples, strict=True)])
+    # what has moved is not frozen, whatever was thought of it
+    scores[FROZEN_1][:, state.changed[:, 0]] = 0.0
+    scores[FROZEN_2][:, state.changed[:, 1]] = 0.0
     state = _learn_ratio(replace(state, scores=scores), ratio, usable)
-    over = scores > state.threshold
+    over = scores > state.threshold[:, None, None]
     over[COUNTER, 1] = False  # a counter that moves is no finding
     alarms: BoolArray = np.asarray(over.any(axis=1), dtype=np.bool_)
     if alarms.any():
@@ -182,17 +194,45 @@ def _judge(
             _mean(state, 2),
             _mean(state, 3),
             _mean(state, 4),
+            _mean(state, 5),
+            frozen,
             signals.cell_voltage_v,
         )
-        state = latch(state, alarms, evidence, serials, time_s)
+        state = latch(state, alarms, evidence, string_of, serials, time_s)
     return replace(
         state,
         elapsed_s=0.0,
+        changed=np.zeros_like(state.changed),
         sums=np.zeros_like(state.sums),
         counts=np.zeros_like(state.counts),
         step_xy=np.where(usable, 0.0, state.step_xy),
         step_xx=np.where(usable, 0.0, state.step_xx),
     )
+
+
+def _frozen(
+    state: IntegrityState, first_k: FloatArray, second_k: FloatArray
+) -> tuple[IntegrityState, FloatArray]:
+    """(M, 2) how far a module has moved since each of its sensors last did [K], NaN where nobody can tell.
+
+    What the other sensor saw counts only as far as the observer saw it too: it may be the one that lies. A
+    sensor that stands still itself says nothing about the other.
+    """
+    surface = state.surface_degc[:, None]
+    other = surface + np.stack([second_k, first_k], axis=1)
+    model = np.broadcast_to(surface, other.shape)
+    fresh = state.changed | np.isnan(state.alive_model_degc)
+    by_model = FROZEN_MODEL_SHARE * (model - state.alive_model_degc)
+    by_other = other - state.alive_degc
+    both = np.sign(by_model) * np.maximum(np.minimum(np.abs(by_model), np.sign(by_model) * by_other), 0.0)
+    known = state.changed[:, ::-1] & np.isfinite(by_other)
+    moved = np.where(fresh, 0.0, np.where(known, both, by_model))
+    read = (state.counts[:2] > 0).T & np.isfinite(np.stack([first_k, second_k], axis=1))
+    return replace(
+        state,
+        alive_degc=np.where(fresh, other, state.alive_degc),
+        alive_model_degc=np.where(fresh, model, state.alive_model_degc),
+    ), np.where(read, moved, np.nan)
 
 
 def _ratio(state: IntegrityState) -> tuple[FloatArray, FloatArray, BoolArray]:

@@ -9,26 +9,11 @@ from typing import Final
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray, IntArray
-from reconf.estimation import cusum
 from reconf.estimation.constants import Constants
+from reconf.estimation.integrity_budget import thresholds_of
+from reconf.estimation.integrity_tests import TESTS
 from reconf.estimation.state import Finding
 
-BLOCK_S: Final = 30.0
-FALSE_ALARMS_PER_YEAR: Final = 0.1
-"""Of all tests of a site together."""
-DRIFT: Final = 0.5
-"""CUSUM reference value: quickest for shifts of one sigma (Siegmund 1985)."""
-TESTS: Final = (
-    "sensor_pair",
-    "observer",
-    "neighbours",
-    "resistance",
-    "cell_sum",
-    "string_current",
-    "quiet_current",
-    "counter",
-)
-PAIR, OBSERVER, NEIGHBOURS, RESISTANCE, CELL_SUM, STRING_CURRENT, QUIET_CURRENT, COUNTER = range(8)
 RATIO_PRIOR_STD_FRAC: Final = 0.8
 """Of a salvaged module nobody has measured: twice the resistance believed is an old module, not a lie."""
 RATIO_DEAF: Final = -0.7
@@ -44,6 +29,8 @@ class Untrue(IntFlag):
     MODULE_VOLTAGE = 8
     CELL_VOLTAGES = 16
     COUNTER = 32
+    CONVERTER_CURRENT = 64
+    """Of the module's string: marked at each of its modules."""
 
 
 BOTH_TEMPERATURES: Final = int(Untrue.TEMPERATURE_1 | Untrue.TEMPERATURE_2)
@@ -63,6 +50,8 @@ class Signals:
     """(M, C) as read, NaN where there is none."""
     string_current_a: FloatArray
     """Module current less trim less the string's consensus, NaN where it does not apply."""
+    converter_current_a: FloatArray
+    """Module current less trim less the current that the string's converter measures, NaN where none."""
     quiet_current_a: FloatArray
     """Module current less its learned offset where none can flow, else NaN."""
     current_a: FloatArray
@@ -81,17 +70,24 @@ class Signals:
 class IntegrityState:
     """Sums of the running block, scores, and what is latched."""
 
-    threshold: float
+    threshold: FloatArray
+    """(tests,) score at which each test alarms."""
     core_degc: FloatArray
     """(M,) free-running observer."""
     surface_degc: FloatArray
     last_degc: FloatArray
     """(M, 2) temperatures of the last tick, NaN where there were none: after a gap nothing is a jump."""
+    changed: BoolArray
+    """(M, 2) sensors whose reading has moved at all within the running block."""
+    alive_degc: FloatArray
+    """(M, 2) what the module's other sensor showed when this one last moved, NaN: never known."""
+    alive_model_degc: FloatArray
+    """(M, 2) the same of the free-running observer."""
     elapsed_s: float
     sums: FloatArray
-    """(7, M): T1 - model, T2 - model, cell sum, string current, quiet current, counter, |charge|."""
+    """(8, M): T1 - model, T2 - model, cell sum, string, converter, quiet current, counter, |charge|."""
     counts: FloatArray
-    """(7, M)"""
+    """(8, M)"""
     step_xy: FloatArray
     step_xx: FloatArray
     ratio_scale: FloatArray
@@ -110,13 +106,16 @@ class IntegrityState:
         """Nothing found, the observer at `temperature_degc` (M,), resistance `scale` (M,) as believed."""
         m, c = constants.mask.shape
         return cls(
-            threshold=threshold_of(m),
+            threshold=thresholds_of(m),
             core_degc=temperature_degc.copy(),
             surface_degc=temperature_degc.copy(),
             last_degc=np.full((m, 2), np.nan),
+            changed=np.zeros((m, 2), dtype=np.bool_),
+            alive_degc=np.full((m, 2), np.nan),
+            alive_model_degc=np.full((m, 2), np.nan),
             elapsed_s=0.0,
-            sums=np.zeros((7, m)),
-            counts=np.zeros((7, m)),
+            sums=np.zeros((8, m)),
+            counts=np.zeros((8, m)),
             step_xy=np.zeros(m),
             step_xx=np.zeros(m),
             ratio_scale=scale.copy(),
@@ -131,9 +130,3 @@ class IntegrityState:
         """(M,) where `sensor` is replaced."""
         marks: BoolArray = (self.untrue & int(sensor)) != 0
         return marks
-
-
-def threshold_of(modules: int) -> float:
-    """Score at which a test of a site of so many modules alarms."""
-    runs = cusum.run_length_for(FALSE_ALARMS_PER_YEAR, 2 * len(TESTS) * modules, BLOCK_S)
-    return cusum.threshold_for(DRIFT, runs)

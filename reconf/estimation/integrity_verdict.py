@@ -7,19 +7,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reconf.arrays import BoolArray, FloatArray
-from reconf.estimation.integrity_state import (
+from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.estimation.integrity_state import RATIO_DEAF, IntegrityState, Untrue
+from reconf.estimation.integrity_tests import (
     CELL_SUM,
+    CONVERTER_CURRENT,
+    FROZEN_1,
+    FROZEN_2,
     NEIGHBOURS,
     OBSERVER,
     PAIR,
     QUIET_CURRENT,
-    RATIO_DEAF,
     RESISTANCE,
     STRING_CURRENT,
     TESTS,
-    IntegrityState,
-    Untrue,
 )
 from reconf.estimation.state import Finding
 
@@ -35,7 +36,10 @@ class Evidence:
     ratio: FloatArray
     cell_sum_v: FloatArray
     string_a: FloatArray
+    converter_a: FloatArray
     quiet_a: FloatArray
+    frozen_k: FloatArray
+    """(M, 2)"""
     cell_voltage_v: FloatArray
     """(M, C)"""
 
@@ -49,6 +53,7 @@ def latch(
     state: IntegrityState,
     alarms: BoolArray,
     seen: Evidence,
+    string_of: IntArray,
     serials: tuple[str, ...],
     time_s: float,
 ) -> IntegrityState:
@@ -61,7 +66,9 @@ def latch(
         for subject, bit, cell, text in _judgement(int(test), int(m), seen):
             if cell >= 0 and cells[m, cell]:
                 continue
-            if cell < 0 and untrue[m] & int(bit):
+            # the converter is the string's: one of its modules bears the mark
+            rows = string_of == string_of[m] if bit is Untrue.CONVERTER_CURRENT else m
+            if cell < 0 and np.any(untrue[rows] & int(bit)):
                 continue
             if cell >= 0:
                 cells[m, cell] = True
@@ -100,10 +107,25 @@ def _judgement(test: int, m: int, seen: Evidence) -> Iterator[tuple[str, Untrue,
     elif test == STRING_CURRENT:
         text = f"{seen.string_a[m]:+.2f} A against the other modules of the string"
         yield ("current", Untrue.CURRENT, -1, text)
+    elif test == CONVERTER_CURRENT:
+        yield _converter(m, seen)
+    elif test in {FROZEN_1, FROZEN_2}:
+        sensor = test - FROZEN_1
+        text = f"the reading stands still while the module moved by {seen.frozen_k[m, sensor]:+.1f} K"
+        yield (*(t1, t2)[sensor], text)
     elif test == QUIET_CURRENT:
         yield ("current", Untrue.CURRENT, -1, f"{seen.quiet_a[m]:+.2f} A while bypassed without trim")
     else:
         yield ("charge_counter", Untrue.COUNTER, -1, "the counter stands still under current")
+
+
+def _converter(m: int, seen: Evidence) -> tuple[str, Untrue, int, str]:
+    """The module's sensor, unless it agrees with the others of its string: then the converter's."""
+    off = float(seen.converter_a[m])
+    text = f"{off:+.2f} A against the converter of the string"
+    if np.abs(seen.string_a[m]) < 0.5 * abs(off):
+        return ("converter_current", Untrue.CONVERTER_CURRENT, -1, f"modules of the string agree, {text}")
+    return ("current", Untrue.CURRENT, -1, text)
 
 
 def _temperatures(

@@ -29,6 +29,9 @@ def register(app: typer.Typer) -> None:
         budget: Annotated[
             float, typer.Option(help="CPU seconds after which the honest hours end where they are", min=1.0)
         ] = float("inf"),
+        checkpoint: Annotated[
+            Path | None, typer.Option(help="File of the honest hours: gone on from, written to as they pass")
+        ] = None,
         json: Annotated[str, typer.Option(help="Where the result goes; - for stdout")] = "-",
     ) -> None:
         """Lies of sensors found, and false alarms over honest hours of frequency containment."""
@@ -36,5 +39,7 @@ def register(app: typer.Typer) -> None:
 
         console = stderr()
         with input_errors():
-            result = run(hours, data, console.print, sites=sites, dt_s=tick, budget_s=budget)
+            result = run(
+                hours, data, console.print, sites=sites, dt_s=tick, budget_s=budget, checkpoint=checkpoint
+            )
         write_json(json, result)

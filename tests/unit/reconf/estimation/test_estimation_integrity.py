@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.bench.integrity import LIES, _operate, _scene, lies, upper95
+from edge.bench.integrity_honest import false_alarms, upper95
+from edge.bench.integrity_lies import LIES, lies
 from edge.bench.protect_site import bench_site
+from reconf.errors import DataFileError
 from reconf.estimation import cusum, integrity
 from reconf.estimation.constants import constants_of
+from reconf.estimation.integrity_state import IntegrityState, Signals
+from reconf.estimation.integrity_tests import BLOCK_S
 
 
 @pytest.mark.parametrize(("drift", "threshold"), [(0.5, 3.0), (0.5, 4.0), (0.25, 5.0)])
@@ -57,9 +61,25 @@ def test_lies_are_found_in_time_and_nobody_else_is_accused():
 
 
 def test_honest_hour_finds_nothing():
-    drive, duty = _scene(3, 10.0, None)
-    _operate(drive, duty, 3600.0)
-    assert drive.estimate.findings == ()
+    honest = false_alarms(1.0, dt_s=10.0)
+    assert honest.findings == []
+    assert honest.complete
+    assert honest.hours == pytest.approx(1.0)
+
+
+def test_honest_hours_go_on_from_their_checkpoint_to_the_last_bit(tmp_path):
+    file = tmp_path / "honest.checkpoint"
+    parts = 0
+    while True:
+        part = false_alarms(1.0, dt_s=10.0, budget_s=1e-9, file=file)
+        parts += 1
+        if part.complete:
+            break
+    assert parts == 4
+    whole = false_alarms(1.0, dt_s=10.0)
+    assert (part.coldest_degc, part.hottest_degc) == (whole.coldest_degc, whole.hottest_degc)
+    with pytest.raises(DataFileError, match="something else"):
+        false_alarms(2.0, dt_s=10.0, file=file)
 
 
 def _stepping(constants, state, ratio, blocks, current_ah=0.0):
@@ -67,23 +87,24 @@ def _stepping(constants, state, ratio, blocks, current_ah=0.0):
     m = constants.mask.shape[0]
     none, warm = np.full(m, np.nan), np.full((m, 2), 25.0)
     weight = 1e4
-    signals = integrity.Signals(
+    signals = Signals(
         temperature_degc=warm, model_degc=np.full(m, 25.0), cell_sum_v=none, cell_voltage_v=warm * np.nan,
-        string_current_a=none, quiet_current_a=none, current_a=np.full(m, 20.0), counter_ah=none,
+        string_current_a=none, converter_current_a=none, quiet_current_a=none,
+        current_a=np.full(m, 20.0), counter_ah=none,
         current_ah=np.full(m, current_ah), step_xy=ratio * weight * np.ones(m), step_xx=weight * np.ones(m),
         ambient_known=True,
     )  # fmt: skip
     serials = tuple(f"S{k}" for k in range(m))
     for k in range(blocks):
         state = integrity.watch(
-            constants, state, signals, np.zeros(m, dtype=np.intp), serials, 30.0 * k, integrity.BLOCK_S
+            constants, state, signals, np.zeros(m, dtype=np.intp), serials, 30.0 * k, BLOCK_S
         )
     return state
 
 
 def test_resistance_nobody_measured_is_learned_first_and_a_lie_is_found_against_what_was_learned():
     constants = constants_of(bench_site(4))
-    start = integrity.IntegrityState.start(constants, np.full(4, 25.0), np.full(4, 1.3))
+    start = IntegrityState.start(constants, np.full(4, 25.0), np.full(4, 1.3))
     learned = _stepping(constants, start, 2.6, 40)
     assert learned.findings == (), "twice the resistance believed is an old module"
     assert learned.ratio_scale == pytest.approx([2.6] * 4, rel=0.02)
@@ -96,5 +117,5 @@ def test_resistance_nobody_measured_is_learned_first_and_a_lie_is_found_against_
 
 def test_counter_that_was_not_looked_at_does_not_stand_still():
     constants = constants_of(bench_site(4))
-    state = integrity.IntegrityState.start(constants, np.full(4, 25.0), np.full(4, 1.3))
+    state = IntegrityState.start(constants, np.full(4, 25.0), np.full(4, 1.3))
     assert _stepping(constants, state, 1.3, 40, current_ah=0.15).findings == ()
