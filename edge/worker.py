@@ -85,6 +85,8 @@ class OptimizerWorker:
         self._awake = asyncio.Event()
         self._number = 0
         self._unanswered_since_s: float | None = None
+        self._ended = False
+        """The pipe has ended: the process is going, even where it can still be seen."""
         self._patience_s = self._deadline_s
         self.warm = False
         """Has answered: everything is compiled and loaded."""
@@ -193,7 +195,7 @@ class OptimizerWorker:
         )
         if hung:
             await self._restart("no answer")
-        elif self._process is None or not self._process.is_alive():
+        elif self._ended or self._process is None or not self._process.is_alive():
             await self._restart("process gone")
 
     async def _restart(self, why: str) -> None:
@@ -207,7 +209,7 @@ class OptimizerWorker:
 
     async def _start(self) -> None:
         self._awake.clear()
-        self.warm = False
+        self.warm = self._ended = False
         self._unanswered_since_s = None
         ours, theirs = self._context.Pipe(duplex=True)
         process = self._context.Process(
@@ -224,6 +226,7 @@ class OptimizerWorker:
             message = pipe.recv()
         except (EOFError, OSError):
             asyncio.get_running_loop().remove_reader(pipe.fileno())
+            self._ended = True
             self._answers.put_nowait(None)
             return
         if message is None:

@@ -1,18 +1,25 @@
-"""The optimizer's process: hangs, crashes, late answers. Real processes, short deadlines."""
+"""The optimizer's process: hangs, crashes, late answers. Real processes; their speed does not matter."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import multiprocessing as mp
 import os
 import signal
 import time
 from typing import Any
 
 import numpy as np
+import pytest
 
+import edge.worker
 from edge.clock import ScaledClock
 from edge.worker import OptimizerWorker
 from optimizer.result import AllocationInput, AllocationResult, Infeasible, Late, Request
+
+PATIENT_S = 60.0
+"""A deadline that only a worker which never answers misses."""
 
 
 def question(interval: int) -> AllocationInput:
@@ -28,10 +35,10 @@ def question(interval: int) -> AllocationInput:
 
 
 def behave(site: Any, asked: AllocationInput) -> AllocationResult:
-    """An allocator whose behaviour is the interval's number."""
+    """An allocator whose behaviour is the interval's number; the site is an event that lets it go on."""
     match asked.interval // 100:
         case 1:
-            time.sleep(0.6)  # late by a little
+            site.wait()  # late, until it is let go
         case 2:
             time.sleep(3600.0)  # hangs
         case 3:
@@ -43,13 +50,25 @@ def behave(site: Any, asked: AllocationInput) -> AllocationResult:
     return Infeasible(asked.interval, "answered")
 
 
-def worker(deadline_s: float = 0.3) -> OptimizerWorker:
-    nothing: Any = None
-    return OptimizerWorker(nothing, ScaledClock(), deadline_s=deadline_s, allocate=behave)
+def worker(deadline_s: float, site: Any = None) -> OptimizerWorker:
+    return OptimizerWorker(site, ScaledClock(), deadline_s=deadline_s, allocate=behave)
+
+
+async def answered(w: OptimizerWorker, first: int) -> list[AllocationResult]:
+    """Ask with rising numbers until an answer comes in time; all that was heard."""
+    heard: list[AllocationResult] = []
+    async with asyncio.timeout(PATIENT_S):
+        for number in itertools.count(first):
+            heard.append(await w.ask(question(number)))
+            if not isinstance(heard[-1], Late):
+                # an answer that came late must not be taken for this one
+                assert heard[-1] == Infeasible(number, "answered")
+                break
+    return heard
 
 
 async def test_answers_come_back_and_a_broken_solver_is_an_outcome() -> None:
-    async with worker() as w:
+    async with worker(PATIENT_S) as w:
         assert await w.wait_ready()
         assert await w.ask(question(1)) == Infeasible(1, "answered")
         broken = await w.ask(question(400))
@@ -60,54 +79,57 @@ async def test_answers_come_back_and_a_broken_solver_is_an_outcome() -> None:
     assert w.pid is None
 
 
-async def test_a_late_answer_is_thrown_away_and_never_taken_for_the_next() -> None:
-    async with worker() as w:
+async def test_a_late_answer_is_thrown_away_and_never_taken_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(edge.worker, "KILL_AFTER", 1e6)  # killing is another test's matter
+    go_on = mp.get_context("spawn").Event()
+    async with worker(0.3, go_on) as w:
         assert await w.wait_ready()
         late = await w.ask(question(100))
         assert isinstance(late, Late)
-        assert 0.25 < late.waited_s < 2.0
-        then = await w.ask(question(3))  # the worker is still at the old question
-        assert isinstance(then, Late) or then.interval == 3
-        await asyncio.sleep(0.6)
-        assert await w.ask(question(4)) == Infeasible(4, "answered")
-        # the second question may itself have come too late, behind the first
-        assert w.thrown_away == 1 + isinstance(then, Late)
+        assert late.waited_s >= 0.3
+        assert isinstance(await w.ask(question(3)), Late), "the worker is still at the old question"
+        assert w.thrown_away == 0
+        go_on.set()
+        heard = await answered(w, 4)
+        # the old answer, and those of questions that a busy machine made late in their turn
+        assert 1 <= w.thrown_away <= len(heard)
         assert w.restarts == 0
 
 
 async def test_a_hung_worker_is_killed_and_started_anew() -> None:
-    async with worker(deadline_s=0.2) as w:
+    async with worker(0.2) as w:
         assert await w.wait_ready()
         first = w.pid
         assert isinstance(await w.ask(question(200)), Late)
-        await asyncio.sleep(0.9)
-        assert isinstance(
-            await w.ask(question(5)), Late | Infeasible
-        )  # killed here; the new one is waking up
+        await asyncio.sleep(0.9)  # longer than the four deadlines it is given
+        # killed here; the new one is waking up
+        assert isinstance(await w.ask(question(5)), Late | Infeasible)
         assert w.restarts == 1
         assert await w.wait_ready()
         assert w.pid != first
-        assert await w.ask(question(6)) == Infeasible(6, "answered")
+        await answered(w, 6)
 
 
-async def test_a_crashed_worker_is_a_late_answer_at_once() -> None:
-    async with worker(deadline_s=5.0) as w:
+async def test_a_crashed_worker_is_a_late_answer_before_the_deadline() -> None:
+    async with worker(PATIENT_S) as w:
         assert await w.wait_ready()
         answer = await w.ask(question(300))
         assert isinstance(answer, Late)
-        assert answer.waited_s < 2.0
-        await w.ask(question(7))
-        assert await w.wait_ready()
-        assert await w.ask(question(8)) == Infeasible(8, "answered")
+        assert answer.waited_s < PATIENT_S
+        # the next question finds a new process, although the old one may not have been reaped yet
+        assert await w.ask(question(7)) == Infeasible(7, "answered")
         assert w.restarts == 1
 
 
 async def test_asking_never_blocks_the_loop() -> None:
-    async with worker(deadline_s=0.4) as w:
+    async with worker(0.4) as w:
         assert await w.wait_ready()
         task = asyncio.create_task(w.ask(question(200)))
-        worst, last = 0.0, time.perf_counter()
+        turns = 0
         while not task.done():
             await asyncio.sleep(0.005)
-            worst, last = max(worst, time.perf_counter() - last), time.perf_counter()
-        assert worst < 0.2
+            turns += 1
+        assert isinstance(task.result(), Late)
+        assert turns > 3, "the loop went on while the question was open"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -163,16 +163,17 @@ async def running(
     options: SouthboundOptions | None = None,
     real_baud: bool = False,
     time_scale: float = 1.0,
+    wall: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Rig]:
-    """The rig, with the twin's time passing."""
+    """The rig, with the twin's time passing by the clock that the southbound side goes by too."""
     bank = make_bank(site)
     seen: list[tuple[str, int, bytes]] = []
     server = TwinServer(bank, any_port=True, real_baud=real_baud, tap=lambda g, u, p: seen.append((g, u, p)))
     async with server:
         site = attached(site, server)
-        pacer = asyncio.create_task(Pacer(bank, time_scale, time.monotonic).run())
+        pacer = asyncio.create_task(Pacer(bank, time_scale, wall).run())
         try:
-            async with south_of(site, read_only=read_only, options=options) as south:
+            async with south_of(site, read_only=read_only, options=options, wall=wall) as south:
                 yield Rig(site, bank, server, south, seen)
         finally:
             pacer.cancel()
