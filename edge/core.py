@@ -46,6 +46,7 @@ from reconf.actuation import Receipt, SlotCommand, VerifiedCommand
 from reconf.arrays import BoolArray
 from reconf.captest.steer import steered
 from reconf.devices.rc1 import Rc1Status
+from reconf.estimation.constants import constants_of
 from reconf.estimation.filter import estimate as run_filter
 from reconf.estimation.filter import initial_state
 from reconf.estimation.state import Estimate
@@ -83,6 +84,7 @@ class ControlCore:
     def __init__(self, site: Site, saved: SavedCore | None = None) -> None:
         self.site = site
         self._saved = saved or SavedCore()
+        site.derived(constants_of)  # tables and compiled loops of the filter: not while a tick waits for them
         self._scheduler = Scheduler(site)
         self._sequencer = Sequencer(site)
         self._recorder = Recorder(site)

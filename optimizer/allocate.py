@@ -19,7 +19,7 @@ from optimizer.result import AllocationInput, AllocationResult, Inaccurate, Infe
 from optimizer.search import Budget, Found, budget_for, search
 from optimizer.solution import Solution, cost_of
 from optimizer.solve import deliverable, from_prices, solve
-from optimizer.structured import engine_for
+from reconf.compiled import engine_for
 from reconf.errors import SolverError
 from reconf.protection.envelope import Insertion
 from reconf.site import Site

@@ -1,32 +1,16 @@
 """Compiled loops of the structured solver: the same steps as `optimizer/structured.py`, string by string.
 
-Imported only for large sites. Compiled code is cached beside this file or, where that cannot be written, in
-the user's cache; where neither can, it is compiled once per process.
+Imported only where a problem is solved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-import numba
 import numpy as np
 
 from reconf.arrays import FloatArray, IntArray
+from reconf.compiled import compiled
 
 MAX_STEPS = 200
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def compiled(function: F) -> F:
-    """`numba.njit`, cached where a cache can be written."""
-    try:
-        made: Any = numba.njit(cache=True, fastmath=False, error_model="numpy")(function)
-    except RuntimeError:
-        # numba raises this when no cache folder is writable (a hardened service)
-        made = numba.njit(error_model="numpy")(function)
-    result: F = made
-    return result
 
 
 @compiled

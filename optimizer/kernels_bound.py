@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimizer.kernels import compiled
 from optimizer.kernels_dual import PRICE_MAX, ascend, dual, module_least, needed
 from reconf.arrays import FloatArray
+from reconf.compiled import compiled
 
 MAX_BRACKETS = 120
 LIMIT_EDGES = 24

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimizer.kernels import _string_price, compiled
+from optimizer.kernels import _string_price
 from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.compiled import compiled
 
 REL = 1e-9
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimizer.kernels import compiled
 from reconf.arrays import FloatArray
+from reconf.compiled import compiled
 
 CYCLES = 3
 LINE_STEPS = 30

@@ -15,9 +15,10 @@ from optimizer.model import Model
 from optimizer.result import AllocationInput
 from optimizer.share import share_by_weight
 from optimizer.solution import Solution, cost_of
-from optimizer.structured import Engine, engine_for, solve_fixed
+from optimizer.structured import solve_fixed
 from optimizer.trim import balanced, plan_trim
 from reconf.arrays import FloatArray
+from reconf.compiled import Engine, engine_for
 
 ROUNDS = 4
 """Alternations between string currents and trim currents; each lowers the cost."""

@@ -12,23 +12,13 @@ had; tests hold them against each other.
 
 from __future__ import annotations
 
-import importlib.util
-from typing import Literal
-
 import numpy as np
 
 from optimizer.fixed import Fixed, FixedSolution, objective, unserved_w
 from reconf.arrays import FloatArray
+from reconf.compiled import Engine, engine_for
 
-Engine = Literal["auto", "numpy", "compiled"]
 MAX_STEPS = 200
-
-
-def engine_for(engine: Engine) -> Literal["numpy", "compiled"]:
-    """The engine that `auto` means: compiled loops wherever numba can be imported."""
-    if engine == "auto":
-        return "compiled" if importlib.util.find_spec("numba") is not None else "numpy"
-    return engine
 
 
 def solve_fixed(fixed: Fixed, engine: Engine = "auto") -> FixedSolution:

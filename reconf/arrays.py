@@ -23,6 +23,19 @@ def frozen(array: NDArray[np.generic]) -> NDArray[np.generic]:
     return array
 
 
+def row_median(values: FloatArray) -> FloatArray:
+    """(M, 1) median of the known values of each row of (M, C), NaN where a row has none.
+
+    As `np.nanmedian`, which takes a hundred times as long over the few columns that a module has.
+    """
+    ordered = np.sort(values, axis=1)  # NaN last
+    count = (ordered == ordered).sum(axis=1)  # noqa: PLR0124  # a NaN is not itself
+    rows = np.arange(count.size)
+    below, above = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[1] - 1)
+    middle: FloatArray = (0.5 * (ordered[rows, below] + ordered[rows, above]))[:, None]
+    return middle
+
+
 def no_nan(values: FloatArray, instead: float = 0.0) -> FloatArray:
     """`values` with a number in place of NaN; infinities stay."""
     filled: FloatArray = np.where(np.isnan(values), instead, values)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from optimizer.fixed import Fixed, checked, violation
-from optimizer.structured import Engine, solve_fixed
+from optimizer.structured import solve_fixed
+from reconf.compiled import Engine
 
 LAYOUTS: tuple[tuple[int, ...], ...] = ((0, 1), (0, 12), (0, 16, 16, 40, 48))
 """Beginnings of strings: one module alone, one string, several with an empty one among them."""

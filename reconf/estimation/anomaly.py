@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from reconf.arrays import BoolArray, FloatArray
+from reconf.arrays import BoolArray, FloatArray, row_median
 from reconf.estimation.constants import Constants
 from reconf.estimation.memory import AnomalyState, GroupState, ResistanceState
 from reconf.estimation.state import Finding
@@ -123,11 +123,11 @@ def _leakage(
     slope = np.maximum(signals.slope_v, LEAK_MIN_SLOPE_V)
     error = np.where(constants.mask, signals.ocv_v, 0.0)
     # one capacity for all groups: a leak must not hide as a change of its group's own
-    common = np.nanmedian(np.where(constants.mask, groups.capacity_ah, np.nan), axis=1, keepdims=True)
+    common = row_median(np.where(constants.mask, groups.capacity_ah, np.nan))
     charge = (groups.soc_frac + error / slope) * common
     shown = np.where(constants.mask & usable[:, None], charge, np.nan)
     distance = np.zeros_like(charge)
-    distance[usable] = shown[usable] - np.nanmedian(shown[usable], axis=1, keepdims=True)
+    distance[usable] = shown[usable] - row_median(shown[usable])
     first = usable & (state.watched_s == 0.0)
     fast_keep = np.exp(-elapsed_s / FAST_S)
     # a young memory is a plain mean, so that its first value is no drift
@@ -155,7 +155,7 @@ def _resistance(
     time_s: float,
 ) -> AnomalyState:
     scale = np.where(constants.mask, resistance.scale, np.nan)
-    ratio = scale / np.nanmedian(scale, axis=1, keepdims=True)
+    ratio = scale / row_median(scale)
     sure = np.sqrt(resistance.var) / resistance.scale
     wrong = constants.mask & (ratio - 4.0 * sure > RESISTANCE_RATIO) & (sure < 0.05)
     text = "has {:.2f} times the resistance of the other groups: weld, tab or cell"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray, IntArray
-from reconf.cells.bank import CellBank
+from reconf.cells.bank import BankPoint, CellBank
+from reconf.compiled import engine_for
 from reconf.estimation.tuning import OCV_MODEL_STD_V, TUNING, Tuning
 from reconf.site import Site
 
@@ -36,6 +38,19 @@ class Constants:
     """SOC whose open-circuit voltage is `cell_max_v`, 1 at most."""
     ocv_std_v: FloatArray
     ambient_degc: float
+    engine: Literal["numpy", "compiled"]
+
+
+def curves(constants: Constants, soc_frac: FloatArray) -> BankPoint:
+    """`CellBank.at` for (M,) or (M, C) `soc_frac`, by the engine that `constants` name."""
+    bank = constants.bank
+    if constants.engine == "numpy":
+        return bank.at(soc_frac)
+    from reconf.estimation import kernels
+
+    grid = soc_frac.reshape(soc_frac.shape[0], -1)
+    found = kernels.curves_at(grid, bank.row, bank.table, bank.rated_capacity_ah)
+    return BankPoint(*found.reshape(-1, *soc_frac.shape))
 
 
 def pick(constants: Constants, values: FloatArray, group: IntArray) -> FloatArray:
@@ -51,7 +66,10 @@ def total(constants: Constants, values: FloatArray) -> FloatArray:
 
 
 def constants_of(site: Site) -> Constants:
-    """Build the tables; used through `Site.derived`."""
+    """Build the tables, and load the compiled loops before a tick needs them; used through `Site.derived`."""
+    engine = engine_for("auto")
+    if engine == "compiled":
+        from reconf.estimation import kernels_groups  # noqa: F401  # compiles, or loads what was compiled
     modules = site.modules
     bank = CellBank.of(modules)
     rated = np.array([m.rated_capacity_ah for m in modules])
@@ -73,4 +91,5 @@ def constants_of(site: Site) -> Constants:
         full_soc_frac=np.minimum(bank.soc_of_ocv(cell_max), 1.0),
         ocv_std_v=np.array([OCV_MODEL_STD_V[m.chemistry] for m in modules]),
         ambient_degc=site.thermal.ambient_degc,
+        engine=engine,
     )

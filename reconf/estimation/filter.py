@@ -11,7 +11,7 @@ from reconf.cells.bank import BankPoint
 from reconf.estimation import anomaly, circuit, groups, integrity, resistance, span
 from reconf.estimation import charge as counting
 from reconf.estimation.anomaly import ANOMALY_TESTS
-from reconf.estimation.constants import Constants, total
+from reconf.estimation.constants import Constants, curves, total
 from reconf.estimation.health import follow
 from reconf.estimation.integrity_state import Signals, Untrue
 from reconf.estimation.memory import FilterState
@@ -57,7 +57,7 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
         untrue_converter=state.integrity.is_untrue(Untrue.CONVERTER_CURRENT),
     )
     state = _predict(constants, replace(state, charge=counted), moved, image, dt_s)
-    point = constants.bank.at(state.groups.soc_frac)
+    point = curves(constants, state.groups.soc_frac)
     shift = _ocv_shift(constants, state, point)
     voltage, voltage_std = _cell_voltages(constants, state, image)
     state, steps, innovation = _correct(constants, state, point, shift, voltage, voltage_std, moved, dt_s)
@@ -82,7 +82,7 @@ def _predict(
     """Charge, polarisation and temperature to the time of this image."""
     soc = state.groups.soc_frac
     middle = total(constants, soc) / constants.bank.n_cells
-    point = constants.bank.at(middle)
+    point = curves(constants, middle)
     amps = moved.current_a
     # a doubt about the current is an offset: over its memory of ten minutes it adds up linearly
     charge_std = moved.current_std_a / 3600.0 * np.sqrt(dt_s * max(dt_s, 600.0))
@@ -196,7 +196,7 @@ def _correct(
         error_share=curve * curve / (curve * curve + left * left),
         capacity_floor_frac=_capacity_floor(constants, state, point),
     )
-    corrected, _ = groups.correct(constants, state.groups, point, measurement, dt_s)
+    corrected = groups.correct(constants, state.groups, point, measurement, dt_s)
     innovation = measurement.voltage_v - point.ocv_v
     return replace(state, groups=corrected, resistance=rho), steps, innovation
 

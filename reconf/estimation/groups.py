@@ -24,6 +24,9 @@ an extended Kalman filter in the sense of Plett, J. Power Sources 134 (2004) 277
   leave it alone;
 * *lost and found*: a voltage far outside all that is believed widens the SOC until the grid finds it;
 * *bounded innovations* (Huber): a wild reading moves the state no more than a 3 sigma one.
+
+Two engines with one interface: compiled loops (`reconf.estimation.kernels_groups`), and numpy where they
+cannot be had; tests hold them against each other.
 """
 
 from __future__ import annotations
@@ -37,13 +40,7 @@ from reconf.cells.bank import BankPoint
 from reconf.estimation import far
 from reconf.estimation.constants import Constants
 from reconf.estimation.memory import GroupState
-
-CHARGE_REACH = (-0.10, 1.05)
-"""SOC that a belief may hold: below lies copper, above the curve is so steep that nobody misses it."""
-OUT_OF_REACH = 5.0
-"""Deviations of noise and curve together: a voltage further off is no error of either."""
-SOC_REACH = (-0.05, 1.05)
-"""Sigma points stay where the cell model means something."""
+from reconf.estimation.tuning import CHARGE_REACH, OUT_OF_REACH, SOC_REACH
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +104,53 @@ def predict(
 
 def correct(
     constants: Constants, state: GroupState, point: BankPoint, measurement: Measurement, dt_s: float
-) -> tuple[GroupState, FloatArray]:
-    """Use the voltages; returns the new state and the innovation over its sigma (M, C), 0 where unused."""
+) -> GroupState:
+    """Use the voltages, by the engine that `constants` name."""
+    step = _correct_compiled if constants.engine == "compiled" else correct_numpy
+    return step(constants, state, point, measurement, dt_s)
+
+
+def _correct_compiled(
+    constants: Constants, state: GroupState, point: BankPoint, measurement: Measurement, dt_s: float
+) -> GroupState:
+    """`correct_numpy` in one pass (`reconf.estimation.kernels_groups`)."""
+    from reconf.estimation import kernels_groups
+
+    tuning = constants.tuning
+    numbers = {
+        kernels_groups.LOST_SIGMAS: tuning.lost_sigmas,
+        kernels_groups.LOST_STD: tuning.lost_std_frac_per_s * np.sqrt(dt_s),
+        kernels_groups.CURVE_FLOOR: tuning.curve_floor,
+        kernels_groups.BOUND: tuning.innovation_bound,
+        kernels_groups.SECANT: tuning.secant_std_frac,
+        kernels_groups.FLOOR: tuning.capacity_floor,
+        kernels_groups.LEAST: tuning.capacity_bounds_frac[0],
+        kernels_groups.MOST: tuning.capacity_bounds_frac[1],
+        kernels_groups.CURVE_BOUND: tuning.curve_bound,
+    }
+    after = state.stacked()
+    kernels_groups.correct(
+        after,
+        np.ascontiguousarray(point.ocv_v),
+        np.ascontiguousarray(point.slope_v),
+        np.ascontiguousarray(measurement.voltage_v),
+        np.ascontiguousarray(measurement.var_v2),
+        np.ascontiguousarray(measurement.use),
+        measurement.curve_std_v,
+        measurement.error_share,
+        measurement.capacity_floor_frac,
+        constants.rated_ah,
+        constants.bank.row,
+        constants.bank.table,
+        np.array([numbers[k] for k in range(len(numbers))]),
+    )
+    return GroupState(*after)
+
+
+def correct_numpy(
+    constants: Constants, state: GroupState, point: BankPoint, measurement: Measurement, dt_s: float
+) -> GroupState:
+    """Use the voltages, all groups at once."""
     std = state.soc_std_frac()
     share_q = _capacity_share(constants, state, measurement)
     unsure = far.choose(state, std, measurement.use)
@@ -164,7 +206,7 @@ def correct(
     )
     if lost.any():
         after = _search(constants, after, lost, dt_s)
-    return _bounded(constants, after, measurement.curve_std_v), residual * np.sqrt(weight)
+    return _bounded(constants, after, measurement.curve_std_v)
 
 
 def _search(constants: Constants, state: GroupState, lost: BoolArray, dt_s: float) -> GroupState:

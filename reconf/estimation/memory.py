@@ -38,6 +38,12 @@ class GroupState:
         soc: FloatArray = self.charge_ah / self.capacity_ah
         return soc
 
+    def stacked(self) -> FloatArray:
+        """(9, M, C) copy of all fields in their order."""
+        fields = (self.charge_ah, self.capacity_ah, self.ocv_error_v, self.var_rr, self.var_rq, self.var_re)
+        block: FloatArray = np.array((*fields, self.var_qq, self.var_qe, self.var_ee))
+        return block
+
     def soc_std_frac(self) -> FloatArray:
         """One sigma of `soc_frac`: gradient (1, -z)/Q of r/Q."""
         z = self.soc_frac

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconf.arrays import FloatArray, IntArray
-from reconf.estimation.constants import Constants, pick
+from reconf.estimation.constants import Constants, curves, pick
 from reconf.estimation.memory import FilterState
 
 CUT_REACH = (-0.05, 0.6)
@@ -76,7 +76,7 @@ def _improve_cut(
 ) -> FloatArray:
     """One damped Newton step on the cut-off condition; the curve is steep there and nearly straight."""
     bank, circuit = constants.bank, state.circuit
-    point = bank.at(cut_soc_frac)
+    point = curves(constants, cut_soc_frac)
     drop = rho * (
         point.r0_ohm * bank.r0_factor(circuit.core_degc) * state.charge.load_a
         + (point.r1_ohm + point.r2_ohm) * bank.rc_factor(circuit.core_degc) * state.charge.load_mean_a

@@ -18,6 +18,13 @@ OCV_MODEL_STD_V: Final[dict[Chemistry, float]] = {
 Aged NMC curves lie within 5 mV of the new one over SOC of *present* capacity (Lavigne et al., J. Power
 Sources 324 (2016) 694, doi 10.1016/j.jpowsour.2016.06.006)."""
 
+CHARGE_REACH: Final = (-0.10, 1.05)
+"""SOC that a belief may hold: below lies copper, above the curve is so steep that nobody misses it."""
+OUT_OF_REACH: Final = 5.0
+"""Deviations of noise and curve together: a voltage further off is no error of either."""
+SOC_REACH: Final = (-0.05, 1.05)
+"""Sigma points stay where the cell model means something."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tuning:

@@ -17,7 +17,8 @@ from optimizer.model import Model, build
 from optimizer.result import AllocationInput
 from optimizer.schedule_string import band_slots
 from optimizer.solution import loss_w
-from optimizer.structured import Engine, solve_fixed
+from optimizer.structured import solve_fixed
+from reconf.compiled import Engine
 from reconf.site import Chemistry
 
 

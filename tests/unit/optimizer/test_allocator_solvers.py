@@ -14,7 +14,8 @@ from edge.bench.allocate_hostile import KINDS, LAYOUTS, compare, drawn
 from optimizer.fixed import Fixed, checked, objective, violation
 from optimizer.problem import ReferenceProblem, second_opinion
 from optimizer.share import share_by_curves, string_curve
-from optimizer.structured import Engine, solve_fixed
+from optimizer.structured import solve_fixed
+from reconf.compiled import Engine
 from reconf.errors import ParameterError
 
 
