@@ -8,6 +8,7 @@ from edge.core_values import Event, TickView
 from reconf.actuation import Refused
 from reconf.protection.faults import FaultEvent
 from reconf.sequences import SequenceEvent
+from reconf.words import quantity
 
 TOLD = 3
 """Violations named in one refusal; the record holds all."""
@@ -18,7 +19,7 @@ def refusal_text(refused: Refused | None) -> str:
     if refused is None:
         return ""
     parts = [
-        f"{v.rule} on {v.subject} ({v.found:.4g} {v.unit}, allowed {v.allowed:.4g})"
+        f"{v.rule} on {v.subject} ({quantity(v.found, v.unit)}, allowed {quantity(v.allowed)})"
         for v in refused.violations[:TOLD]
     ]
     more = len(refused.violations) - TOLD

@@ -27,6 +27,7 @@ from reconf.devices.describe import bits_text
 from reconf.devices.profile import load_profile
 from reconf.devices.rm1 import Rm1Status
 from reconf.site import Site
+from reconf.words import quantity
 
 TRIM_FLOWS_S = 2.0
 """MODULE_CURRENT is a mean over the last second."""
@@ -46,7 +47,7 @@ def refusal(refused: Refused, subject: str = "") -> str:
     """Why a state was not let through, in one line; of one `subject` where that is named."""
     told = [v for v in refused.violations if v.subject == subject] or refused.violations
     return "; ".join(
-        f"{v.text} ({v.subject}: {v.found:.4g} against {v.allowed:.4g} {v.unit})" for v in told[:3]
+        f"{v.text} ({v.subject}: {quantity(v.found)} against {quantity(v.allowed, v.unit)})" for v in told[:3]
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray
+from reconf.words import quantity
 
 Severity = Literal["warn", "derate", "bypass", "open_string", "open_site"]
 Scope = Literal["module", "string", "site"]
@@ -219,9 +220,9 @@ def evidence(fault: str, value: float, bound: float, unit: str) -> str:
     """`4.262 V against 4.250 V`; for a bit, where it comes from."""
     if np.isnan(value):
         return CONCLUDED.get(fault, "reported by the device" if not unit else "")
-    if np.isnan(bound):
-        return f"{value:.4g} {unit}".strip()
-    return f"{value:.4g} {unit} against {bound:.4g} {unit}".strip()
+    endless = "nothing since the start" if unit == "s" else "without bound"
+    told = quantity(value, unit, endless=endless)
+    return told if np.isnan(bound) else f"{told} against {quantity(bound, unit)}"
 
 
 def step_machine(
