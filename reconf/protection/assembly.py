@@ -11,6 +11,7 @@ import numpy as np
 from reconf.arrays import FloatArray, no_nan
 from reconf.devices.rc1 import Rc1Status
 from reconf.protection.bounds import Constants
+from reconf.protection.branches import joining_difference_v, least_loop_resistance_ohm
 from reconf.protection.capability import StringLimits, capability
 from reconf.protection.currents import (
     AVERAGE_RULES,
@@ -27,6 +28,7 @@ from reconf.protection.insertion import InsertionRules, any_severe, severe
 from reconf.protection.observe import Observed
 from reconf.protection.reasons import FAULT_LIMITS, binding, fault_reason, ordered, reason
 from reconf.protection.state import OperatorLimits, ProtectionState
+from reconf.protection.voltage import RESISTANCE_SIGMAS
 from reconf.readings import SiteImage
 
 TELL_BELOW_FRAC: Final = 0.5
@@ -71,6 +73,23 @@ def string_limits(
     )
 
 
+def joining_v(constants: Constants, belief: Belief) -> FloatArray:
+    """(S,) largest voltage difference over which each string may be connected [V].
+
+    The inrush is held to the recommended discharge current of the module that bears least, in its worst
+    parallel branch, whichever way it flows: filling the converter's link takes milliseconds, which tabs,
+    wires and contacts feel and the anode does not. The string's resistance counts at its least.
+    """
+    rate = constants.limits["discharge_current_c", "max"].recommended
+    bears = rate * belief.capacity_ah / constants.branch_share
+    ohm = np.maximum(belief.r0_ohm - RESISTANCE_SIGMAS * belief.resistance_std_ohm, 0.0)
+    per_volt = np.where(belief.ocv_v > 0.0, ohm / np.maximum(belief.ocv_v, 1e-6), 0.0)
+    loop = least_loop_resistance_ohm(
+        constants.converters.voltage_min_v, constants.min_by_string(per_volt), constants.string_r_on_ohm
+    )
+    return joining_difference_v(constants.min_by_string(bears), loop)
+
+
 def assemble_envelope(
     constants: Constants,
     state: ProtectionState,
@@ -79,8 +98,9 @@ def assemble_envelope(
     strings: StringLimits,
     belief: Belief,
     operator: OperatorLimits,
+    auxiliary_w: float = 0.0,
 ) -> Envelope:
-    """The envelope of this tick."""
+    """The envelope of this tick; `auxiliary_w` of the cooling is taken off what the site can give."""
     site_open = any_severe(state.machines, "open_site")
     out = insertion.forbidden & ~insertion.forced
 
@@ -108,7 +128,7 @@ def assemble_envelope(
     )
     able = replace(
         able,
-        discharge_w=tuple(min(p, operator.max_discharge_w) for p in able.discharge_w),
+        discharge_w=tuple(min(max(p - auxiliary_w, 0.0), operator.max_discharge_w) for p in able.discharge_w),
         charge_w=tuple(min(p, operator.max_charge_w) for p in able.charge_w),
     )
     return Envelope(
@@ -133,6 +153,8 @@ def assemble_envelope(
         capability=able,
         charge_minutes_a=charge_minutes,
         plating_margin_v=plating_margin_v(belief, stacks.charge_now_a[PLATING]),
+        joining_difference_v=joining_v(constants, belief),
+        auxiliary_w=auxiliary_w,
         outputs=SiteOutputs(
             cooling_frac=1.0 if state.thermal.cooling_asked else 0.0, alarm=site_open, ventilate=_gas(state)
         ),

@@ -72,3 +72,19 @@ def joining_difference_v(current_limit_a: FloatArray, loop_resistance_ohm: Float
     """Largest voltage difference at which joining stays within `current_limit_a` [V]."""
     allowed: FloatArray = current_limit_a * loop_resistance_ohm
     return allowed
+
+
+def least_loop_resistance_ohm(
+    window_min_v: FloatArray, ohm_per_v: FloatArray, switches_ohm: FloatArray
+) -> FloatArray:
+    """Least resistance of a string whose inserted modules reach `window_min_v`, whichever they are [Ohm].
+
+    sum r_i = sum (r_i / U_i) U_i >= min (r_i / U_i) sum U_i.
+
+    Args:
+        window_min_v: (S,) voltage that any joining pattern has at least.
+        ohm_per_v: (S,) smallest resistance over open-circuit voltage of the string's modules.
+        switches_ohm: (S,) conducting switches of all positions.
+    """
+    least: FloatArray = window_min_v * ohm_per_v + switches_ohm
+    return least

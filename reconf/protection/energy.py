@@ -35,7 +35,8 @@ def available_energy_kwh(site: Site, estimate: Estimate, envelope: Envelope, pow
     """Energy [kWh, at the bus, magnitude] the site can hold `power_w` for; discharge positive.
 
     0 where the site cannot give that power at all. Strings share the power in proportion to the charge they
-    can move, so that they end together.
+    can move, so that they end together. The site's cooling, while it runs, is served as well: what it takes
+    is not given; when charging it is fed from outside and counts for nothing.
     """
     constants = site.derived(build_constants)
     sign = -1.0 if power_w < 0.0 else 1.0
@@ -51,10 +52,12 @@ def available_energy_kwh(site: Site, estimate: Estimate, envelope: Envelope, pow
         return 0.0
     if abs(power_w) < VANISHING_W:
         return total_wh / 1000.0
-    power = abs(power_w) * stored_wh / total_wh
+    asked_w = abs(power_w)
+    burden_w = asked_w + (envelope.auxiliary_w if sign > 0.0 else 0.0)
+    power = burden_w * stored_wh / total_wh
     ohm = np.nan_to_num(estimate.resistance_ohm)
     run_h = longest_run_h(constants, r, mean_v, ohm, limit, power, sign, envelope)
-    return float((run_h * power).sum()) / 1000.0
+    return float((run_h * power).sum()) / 1000.0 * asked_w / burden_w
 
 
 def _mean_ocv_v(constants: Constants, estimate: Estimate, charge_ah: FloatArray, sign: float) -> FloatArray:

@@ -122,3 +122,8 @@ class Envelope:
     nothing computes it."""
     plating_margin_v: FloatArray | None = None
     """(M,) anode potential against lithium at the present charge current; None where nothing computes it."""
+    joining_difference_v: FloatArray | None = None
+    """(S,) largest difference between string and converter over which the contactor may close, so that the
+    inrush stays inside what the modules bear; None where nothing computes it."""
+    auxiliary_w: float = 0.0
+    """Taken by the site's own cooling as it is asked for now."""

@@ -39,7 +39,7 @@ from reconf.protection.state import (
     initial_protection,
 )
 from reconf.protection.suspicion import suspected
-from reconf.protection.thermal import ThermalState, Warmth, horizons_s, look_ahead
+from reconf.protection.thermal import ThermalState, Warmth, auxiliary_w, horizons_s, look_ahead
 from reconf.readings import SiteImage
 from reconf.site import Site, ThermalSpec
 
@@ -135,7 +135,16 @@ def protect(
     if events or estimate.findings != state.findings:
         after = replace(after, statuses=after.present())
     strings = string_limits(constants, machines, image, seen)
-    return after, assemble_envelope(constants, after, insertion, stacks, strings, tick.belief, operator)
+    return after, assemble_envelope(
+        constants,
+        after,
+        insertion,
+        stacks,
+        strings,
+        tick.belief,
+        operator,
+        auxiliary_w(site.thermal, thermal),
+    )
 
 
 @dataclass(frozen=True, slots=True)

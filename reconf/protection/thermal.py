@@ -145,6 +145,11 @@ class Warmth:
     """(3, M) of `horizons_s`."""
 
 
+def auxiliary_w(spec: ThermalSpec, state: ThermalState) -> float:
+    """Power that the cooling system takes, as asked for or still running down [W]."""
+    return spec.cooling_power_w * max(state.level_frac, 1.0 if state.cooling_asked else 0.0)
+
+
 def conductance_w_per_k(bank: CellBank, spec: ThermalSpec, level_frac: float) -> FloatArray:
     """(M,) surface to surroundings; full cooling multiplies the resistance by the site's factor."""
     gain = 1.0 + level_frac * (1.0 / spec.cooling_resistance_factor_frac - 1.0)

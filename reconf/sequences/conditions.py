@@ -72,6 +72,8 @@ class View:
     """An operator cleared the welded contactor."""
     pattern_found: BoolArray
     """The joining pattern meets the window."""
+    joining_v: FloatArray | None
+    """Largest difference over which the contactor may close (envelope); None: not computed."""
     at_risk: BoolArray
     """Joined, and without the modules that are silent now the window cannot be reached."""
     wall_s: float
@@ -135,12 +137,19 @@ def conditions(v: View) -> Mapping[str, BoolArray]:
 
 
 def plausible(v: View) -> BoolArray:
-    """(S,) the converter sees the sum of the inserted modules' own voltages, inside its window."""
+    """(S,) the converter sees the sum of the inserted modules' own voltages, inside its window.
+
+    How near is near: within what the sensors may be wrong by, and never so far that the inrush of closing
+    over the difference would be more than the modules bear.
+    """
     t, strings, modules = v.tables, v.image.strings, v.image.modules
     each = np.where(v.pattern & modules.voltage_v.good, modules.voltage_v.value, 0.0)
     expected = t.sum_by_string(each)
     unseen = t.any_by_string(v.pattern & ~modules.voltage_v.good)
     seen = np.where(strings.voltage_v.good, strings.voltage_v.value, np.inf)
-    near = np.abs(seen - expected) <= PLAUSIBLE_FRAC * expected + PLAUSIBLE_V
+    apart = PLAUSIBLE_FRAC * expected + PLAUSIBLE_V
+    if v.joining_v is not None:
+        apart = np.minimum(apart, v.joining_v)  # NaN stays NaN: nothing is near enough
+    near = np.abs(seen - expected) <= apart
     mask: BoolArray = near & ~unseen & (seen >= t.voltage_min_v) & (seen <= t.voltage_max_v)
     return mask

@@ -216,6 +216,7 @@ class Sequencer:
             start=state.starting,
             weld_cleared=np.zeros(t.n_strings, dtype=np.bool_) if cleared is None else cleared,
             pattern_found=found | ~choosing,
+            joining_v=envelope.joining_difference_v,
             at_risk=at_risk,
             wall_s=inputs.wall_s,
         )

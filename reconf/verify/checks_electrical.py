@@ -71,14 +71,14 @@ def _directions(c: Context) -> tuple[_Direction, _Direction]:
         _Direction(
             "discharge",
             e.discharge_now_a,
-            t.discharge_max_a,
+            t.discharge_max_a * c.aged_frac,
             asked & (c.after.current_high_a > 0.0),
             before & (c.before.current_high_a > 0.0),
         ),
         _Direction(
             "charge",
             e.charge_now_a,
-            t.charge_max_a,
+            t.charge_max_a * c.aged_frac,
             asked & (c.after.current_low_a < 0.0),
             before & (c.before.current_low_a < 0.0),
         ),

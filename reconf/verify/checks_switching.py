@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reconf.arrays import BoolArray
+from reconf.arrays import BoolArray, FloatArray
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.protection.envelope import Insertion
@@ -21,6 +21,8 @@ TOUCH_V = 60.0
 INSULATION = frozenset({"insulation_ohm", "insulation_device_fault"})
 CONNECT_TOLERANCE_FRAC = 0.01
 CONNECT_TOLERANCE_V = 1.0
+LEAST_OHM = 1e-6
+"""No loop has less: a resistance that is not known is no reason to divide by 0."""
 
 
 def check_trim(found: Findings, c: Context) -> None:
@@ -77,6 +79,22 @@ def _check_site_inputs(found: Findings, c: Context, close: BoolArray) -> None:
     found.at_least("insulation", seen, lowest, close & live, t.names)
 
 
+def _check_inrush(found: Findings, c: Context, close: BoolArray, seen_v: FloatArray) -> None:
+    """The current that closing would drive, were the converter's sensor right and the modules off, or so.
+
+    The link is precharged to what the converter takes for the string's voltage. Where the modules' own sum
+    lies elsewhere, the main contact closes over the difference: at its largest, over the string's least
+    resistance, it has to stay inside the safety tier of the (discharge) current of every module that may be
+    inserted. Either way it flows for milliseconds: tabs, wires and contacts bear it, no lithium plates.
+    """
+    t, inside = c.tables, c.after
+    apart = np.maximum(seen_v - inside.voltage_low_v, inside.voltage_high_v - seen_v)
+    loop = t.sum_by_string(np.where(inside.surely, c.source.r_low_ohm, 0.0)) + t.string_r_on_ohm
+    inrush = apart / np.maximum(loop, LEAST_OHM)
+    bears = t.min_by_string(t.discharge_max_a * c.aged_frac, inside.maybe)
+    found.at_most("connect_inrush", inrush, bears, close, t.names)
+
+
 def check_closing(found: Findings, c: Context) -> None:
     """A contactor closes unloaded, onto a voltage that is understood, with modules that were read back."""
     t, p, strings = c.tables, c.proposed, c.image.strings
@@ -94,6 +112,7 @@ def check_closing(found: Findings, c: Context) -> None:
     slack = CONNECT_TOLERANCE_FRAC * np.abs(c.after.voltage_high_v) + CONNECT_TOLERANCE_V
     found.at_least("connect_voltage", seen, c.after.voltage_low_v - slack, close, t.names)
     found.at_most("connect_voltage", seen, c.after.voltage_high_v + slack, close, t.names)
+    _check_inrush(found, c, close, seen)
     loaded = (p.mode != 0) | (p.power_w != 0.0)
     found.flags("close_unloaded", close & loaded, t.names)
     shown = c.image.modules.answered & ((c.image.modules.status & int(Rm1Status.INSERTED)) != 0)

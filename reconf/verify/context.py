@@ -81,6 +81,8 @@ class Context:
     """(S,) the command asks nothing new and only less of the string: never refused."""
     running: BoolArray
     """(S,) the converter would run."""
+    aged_frac: FloatArray
+    """(M,) share of its rated currents that a module still bears: that of its charge that is left."""
 
 
 def resting(
@@ -151,6 +153,7 @@ def build_context(
         read_closed=strings.answered & is_closed,
         resting=resting(in_force, proposed, tables.string_of, read_open),
         running=proposed.mode != ConverterMode.OFF,
+        aged_frac=np.clip(np.fmin(estimate.capacity_ah / tables.rated_capacity_ah, 1.0), 0.0, 1.0),
     )
 
 

@@ -130,7 +130,14 @@ HAZARDS: tuple[Hazard, ...] = (
         3,
         2,
         ("contactor_welded", "contactor_mismatch", "contactor_opened", "string_voltage_implausible"),
-        ("welded", "contactor_mismatch", "connect_voltage", "close_unloaded", "close_settled"),
+        (
+            "welded",
+            "contactor_mismatch",
+            "connect_voltage",
+            "connect_inrush",
+            "close_unloaded",
+            "close_settled",
+        ),
         "JOINED is reached only from PRECHARGE on a contactor that was read closed",
         "RC1 precharge with its own time-out; string fuse",
         (
@@ -138,6 +145,8 @@ HAZARDS: tuple[Hazard, ...] = (
             "test_a_live_link_behind_an_open_contactor_forbids_closing",
             "test_a_contactor_that_opened_unasked_stays_open_until_somebody_clears_it",
             "test_a_command_that_takes_a_contactor_for_closed_does_not_close_it_again",
+            "test_only_a_computed_inrush_may_flow_on_closing",
+            "test_no_closing_that_verify_accepts_drives_more_than_a_module_bears",
         ),
     ),
     Hazard(

@@ -58,6 +58,7 @@ _ROWS = (
     Rule("welded", "V", "the contactor would close although the link is live behind an open contactor"),
     Rule("contactor_mismatch", "1", "the contactor would close although it does not follow its command"),
     Rule("connect_voltage", "V", "the contactor would close though string and module voltages disagree"),
+    Rule("connect_inrush", "A", "closing over the voltage difference would drive more than a module bears"),
     Rule("close_unloaded", "1", "the contactor would close with the converter running or power asked"),
     Rule("close_settled", "1", "the contactor would close before the inserted modules were read back"),
     Rule("power_before_closed", "1", "power would be asked before the contactor was read back closed"),

@@ -34,7 +34,7 @@ class Tables:
     charge_temperature_min_degc: FloatArray
     charge_temperature_max_degc: FloatArray
     discharge_max_a: FloatArray
-    """Safety tier of the current, from the rated capacity."""
+    """Safety tier of the current, from the rated capacity; `Context.aged_frac` of it is left."""
     charge_max_a: FloatArray
     string_r_on_ohm: FloatArray
     """Sum of the conducting switches: every position has exactly one, inserted or not."""

@@ -247,3 +247,34 @@ def test_a_stuck_switch_counts_as_what_it_shows():
     answer = verify(SITE, seen, estimate(SITE), envelope(SITE), before, asked, dt_s=1.0, history=history)
     assert isinstance(answer, Refused)
     assert "window_min" in {v.rule for v in answer.violations}
+
+
+@given(seed=seeds)
+@settings(max_examples=200, deadline=None)
+def test_no_closing_that_verify_accepts_drives_more_than_a_module_bears(seed):
+    """The true string anywhere within what is believed, the link precharged to what the converter sees."""
+    rng = np.random.default_rng(seed)
+    inserted = rng.random(M) < 0.8
+    r0, aged = rng.uniform(0.0005, 0.02, M), rng.uniform(20.0, 60.0, M)
+    true_v = MODULE_V * rng.uniform(0.95, 1.05, M)
+    seen = image(SITE, inserted, closed=False, module_v=true_v * (1.0 + rng.uniform(-0.002, 0.002, M)))
+    sums = seen.strings.voltage_v.value + rng.normal(0.0, 2.0, S)
+    seen = replace(seen, strings=replace(seen.strings, voltage_v=replace(seen.strings.voltage_v, value=sums)))
+    before = command(SITE, inserted=inserted, mode=0, contactor=False, limit_a=0.0)
+    closes = rng.random(S) < 0.7
+    answer = verify(
+        SITE,
+        seen,
+        estimate(SITE, r0_ohm=r0, ocv_v=true_v, capacity_ah=aged),
+        envelope(SITE),
+        before,
+        replace(before, contactor=closes),
+        dt_s=1.0,
+    )
+    if isinstance(answer, Refused):
+        return
+    t = build_tables(SITE)
+    loop = t.sum_by_string(np.where(inserted, 0.85 * r0, 0.0)) + t.string_r_on_ohm
+    inrush = np.abs(sums - t.sum_by_string(np.where(inserted, true_v, 0.0))) / loop
+    bears = t.min_by_string(3.0 * aged, inserted)
+    assert (inrush[closes] <= bears[closes] + 1e-6).all()

@@ -12,6 +12,16 @@ from guard_site import envelope, guard_site
 
 from reconf.sequences import Phase, SiteMode
 
+
+class HalfAVoltMore(Nodes):
+    """Converters whose sensors show more than the modules' sum."""
+
+    def read(self, quiet_m, quiet_s):
+        seen = super().read(quiet_m, quiet_s)
+        volts = seen.strings.voltage_v
+        return replace(seen, strings=replace(seen.strings, voltage_v=replace(volts, value=volts.value + 0.5)))
+
+
 JOINING = ["CLEARING", "INSERTING", "PRECHARGE", "JOINED"]
 LEAVING = ["JOINED", "RAMP_DOWN", "OPENING", "BYPASSING", "OPEN"]
 
@@ -306,3 +316,15 @@ def test_an_emergency_stop_during_maintenance_leaves_the_lock_and_a_clear_leads_
     loop.run(6)
     assert loop.state.mode is SiteMode.OFF
     assert not loop.nodes.closed.any()
+
+
+@pytest.mark.parametrize(("allowed_v", "joins"), [(2.0, True), (0.3, False), (float("nan"), False)])
+def test_a_string_joins_only_within_the_difference_that_protection_allows(allowed_v, joins):
+    site = guard_site()
+    loop = Loop(site, HalfAVoltMore(site))
+    within = replace(envelope(site), joining_difference_v=np.full(2, allowed_v))
+    loop.tick(envelope_=within, request=SiteMode.RUN)
+    for _ in range(14):
+        loop.tick(envelope_=within)
+    assert loop.state.joined.all() == joins
+    assert bool(loop.nodes.closed.any()) == joins

@@ -1,5 +1,7 @@
 """Available energy against brute force, and the capability against the twin."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from edge.bench.protect_site import bench_site, true_estimate
 from reconf.protection.bounds import build_constants
 from reconf.protection.energy import CURRENT_SHARES, _run_h
 from reconf.protection.protect import available_energy_kwh, initial_protection, protect
+from reconf.site import ThermalSpec
 from reconf.twin.plant import Plant
 from reconf.twin.plant_state import PlantInputs
 from reconf.twin.truth import draw_truth
@@ -95,3 +98,30 @@ def test_the_power_promised_for_a_minute_is_given():
             trial.step(5.0)
         best = max(best, float(trial.true.bus_power_w[0]))
     assert best >= 0.97 * promised
+
+
+def test_what_the_cooling_takes_is_neither_promised_nor_counted():
+    """The same readings with a fan that takes nothing and with one that takes 900 W, both asked for."""
+    site, plant, estimate, _ = world()
+    image = plant.observe(np.random.default_rng(0), 0, 0.0)
+    surface = replace(image.modules.temperature_degc, value=np.full((24, 2), 47.0))
+    image = replace(image, modules=replace(image.modules, temperature_degc=surface))
+    hot = replace(estimate, temperature_degc=np.full(24, 47.0), temperature_high_degc=np.full(24, 47.5))
+    looked = {}
+    for taken_w in (0.0, 900.0):
+        fan = replace(site, thermal=ThermalSpec(ambient_degc=45.0, cooling="fan", cooling_power_w=taken_w))
+        looked[taken_w] = protect(fan, initial_protection(fan), image, hot, 1.0)[1]
+        assert looked[taken_w].outputs.cooling_frac == 1.0
+    free, paid = looked[0.0], looked[900.0]
+    assert free.capability.discharge_w[0] > 900.0
+    assert paid.auxiliary_w == 900.0
+    assert paid.capability.discharge_w == pytest.approx(
+        [max(p - 900.0, 0.0) for p in free.capability.discharge_w]
+    )
+    assert paid.capability.charge_w == free.capability.charge_w
+    power_w = 0.25 * free.capability.discharge_w[0]
+    without = available_energy_kwh(site, hot, free, power_w)
+    with_fan = available_energy_kwh(site, hot, paid, power_w)
+    both = available_energy_kwh(site, hot, free, power_w + 900.0)
+    assert with_fan == pytest.approx(both * power_w / (power_w + 900.0))
+    assert with_fan < without

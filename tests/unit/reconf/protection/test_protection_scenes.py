@@ -1,6 +1,7 @@
 """One tick at a time on the twin's images: what is raised, what it forbids, how it is cleared."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from edge.bench.protect_site import bench_site, true_estimate
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.protection.assembly import PLATING
+from reconf.protection.bounds import build_constants
 from reconf.protection.envelope import Insertion
 from reconf.protection.plating import charge_limit_a
 from reconf.protection.protect import (
@@ -20,6 +22,7 @@ from reconf.protection.protect import (
     initial_protection,
     protect,
 )
+from reconf.protection.voltage import RESISTANCE_SIGMAS
 from reconf.readings import Channel, Quality, SiteInputs
 from reconf.site import InputsSpec, ThermalSpec
 from reconf.twin.plant import Plant
@@ -661,3 +664,25 @@ def test_what_may_stand_for_minutes_is_within_the_limit_it_leads_to(soc, degc):
     able = envelope.capability
     assert able.charge_w[-1] <= able.charge_w[0] * (1.0 + 1e-9)
     assert (envelope.plating_margin_v > 0.0).all()
+
+
+def test_the_joining_difference_is_what_the_weakest_module_bears_over_the_least_resistance():
+    world = World()
+    envelope = world.look()
+    constants = world.site.derived(build_constants)
+    estimate = true_estimate(world.plant)
+    allowed = envelope.joining_difference_v[0]
+    # any set of modules that reaches the window has at least this resistance
+    ohm = np.maximum(estimate.r0_ohm - RESISTANCE_SIGMAS * estimate.resistance_std_ohm, 0.0)
+    volts, window = estimate.ocv_v, constants.converters.voltage_min_v[0]
+    for size in range(1, 9):
+        for chosen in combinations(range(8), size):
+            if volts[list(chosen)].sum() >= window:
+                loop = ohm[list(chosen)].sum() + constants.string_r_on_ohm[0]
+                for m in chosen:
+                    assert allowed / loop <= 2.5 * estimate.capacity_ah[m] + 1e-9
+    # doubt about the resistance and age narrow it, missing numbers leave none
+    doubted = world.look(change=lambda e: replace(e, resistance_std_ohm=4.0 * e.resistance_std_ohm))
+    assert doubted.joining_difference_v[0] < allowed
+    aged = world.look(change=lambda e: replace(e, capacity_ah=0.7 * e.capacity_ah))
+    assert aged.joining_difference_v[0] == pytest.approx(0.7 * allowed)
