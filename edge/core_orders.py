@@ -31,6 +31,7 @@ from edge.setpoint import PowerCommand, command_power, withdraw
 from reconf.estimation.filter import clear_findings
 from reconf.protection.envelope import Envelope
 from reconf.protection.protect import ClearRefused, clear_fault
+from reconf.protection.state import not_present
 from reconf.protection.suspicion import FINDING_FAULTS, SENSOR, TESTS_OF, fault_of
 from reconf.sequences import SiteMode
 from reconf.site import Site
@@ -194,7 +195,8 @@ def _believe(state: CoreState, order: ClearFault) -> tuple[CoreState, Answer]:
     found = () if memory is None else memory.integrity.findings + memory.anomaly.findings
     named = {f.serial for f in found if fault_of(f) == order.fault and order.subject in {None, f.serial}}
     if memory is None or not named:
-        return state, _no("not_cleared", f"{order.fault} is not present there")
+        told = not_present(order.fault, order.subject, "module", state.protection.statuses)
+        return state, _no("not_cleared", told)
     for serial in sorted(named):
         memory = clear_findings(
             memory, serial, sensors=order.fault == SENSOR, cells=TESTS_OF.get(order.fault, frozenset())

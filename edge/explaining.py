@@ -67,4 +67,4 @@ def situation(site: Site, record: IntervalRecord) -> Situation | None:
     view = core.view
     if view is None:
         return None
-    return Situation(view.envelope, view.estimate, view.book.plan, view.in_force.inserted)
+    return Situation(view.envelope, view.estimate, view.book.plan, view.in_force.inserted, view.mode)

@@ -10,6 +10,7 @@ import numpy as np
 from optimizer.result import AllocationInput, Binding, Inaccurate, Infeasible, Late, Plan, Request
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope, Insertion, Reason
+from reconf.sequences import SiteMode
 from reconf.site import Site
 
 MIN_COST_W = 1.0
@@ -25,6 +26,20 @@ class Situation:
     estimate: Estimate
     plan: Plan | None
     inserted: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    mode: SiteMode
+
+
+LEFT = "every string is left, so every module is bypassed, whatever its own state"
+MODE_TEXTS = {
+    SiteMode.OFF: f"The site is off: {LEFT}. `reconf mode run` starts it.",
+    SiteMode.PRECHARGE: "The strings are joining the bus: nothing carries power yet, and no plan decides.",
+    SiteMode.STANDBY: "The site is in standby: strings are connected and the converters rest, so no power is "
+    "planned and no module is in or out for the sake of power. `reconf mode run` starts it.",
+    SiteMode.MAINTENANCE: f"Maintenance is taken: {LEFT}. `reconf maintenance release` ends it.",
+    SiteMode.FAULT: f"A fault has opened the site: {LEFT}. `reconf maintenance status` names it.",
+    SiteMode.ESTOP: f"Emergency stop: {LEFT}. It is cleared on site.",
+}
+"""What each mode other than run means for the modules."""
 
 
 def explain_module(site: Site, now: Situation, serial: str) -> list[str]:
@@ -39,6 +54,7 @@ def explain_module(site: Site, now: Situation, serial: str) -> list[str]:
     i = topology.serials.index(serial)
     string = site.strings[int(topology.string_of[i])]
     said = [_state_sentence(now, i, serial, string.name)]
+    said += [MODE_TEXTS[now.mode]] if now.mode in MODE_TEXTS else []
     said += _plan_sentences(now, i, serial, int(topology.string_of[i]), string.name)
     said += [_reason_sentence(r) for r in now.envelope.reasons if r.subject == serial]
     for fault in now.envelope.faults:
@@ -76,7 +92,7 @@ def _without_limits(site: Site, now: Situation, i: int) -> list[str]:
     bound = plan is not None and any(
         b.subject == serial and b.constraint in ("ineligible", "module_average") for b in plan.bindings
     )
-    if plan is None or plan.power_asked_w == 0.0 or not (kept_out or bound):
+    if now.mode is not SiteMode.RUN or plan is None or plan.power_asked_w == 0.0 or not (kept_out or bound):
         return []
     one = np.arange(topology.n_modules) == i
     free = replace(
@@ -129,6 +145,8 @@ def _plan_sentences(now: Situation, i: int, serial: str, s: int, string: str) ->
         return ["Protection forbids to insert it; the reasons follow."]
     if insertion == Insertion.FORCED:
         return ["It must stay inserted: its switch cannot be trusted to bypass it."]
+    if now.mode is not SiteMode.RUN:
+        return []
     plan = now.plan
     if plan is None:
         return ["No plan is in force."]
@@ -211,7 +229,9 @@ def explain_site(site: Site, now: Situation) -> list[str]:
     plan = now.plan
     count = int(now.inserted.sum())
     said = [f"{count} of {now.inserted.size} modules are inserted."]
-    if plan is None:
+    if now.mode in MODE_TEXTS:
+        said.append(MODE_TEXTS[now.mode])
+    elif plan is None:
         said.append("No plan is in force.")
     else:
         said.append(

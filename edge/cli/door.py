@@ -11,18 +11,15 @@ import typer
 
 from edge.onsite.client import DoorError, ask
 from edge.onsite.messages import SOCKET_NAME, Reply
-from edge.state_dir import state_folder
+from edge.state_dir import daemon_folder, state_folder
 from reconf.config import load_site
-from reconf.errors import ConfigError
+from reconf.errors import ConfigError, StoreError
 from reconf.shipped import find_site_file
 
 EXIT_REFUSED = 1
 EXIT_WRONG = 2
 EXIT_NO_DAEMON = 3
 """0 done, 1 refused, 2 wrong file or arguments, 3 no daemon answers."""
-
-SERVICE = Path("/var/lib/reconf")
-"""State directory of the systemd unit, asked where the default one has no daemon."""
 
 SiteFile = Annotated[Path, typer.Option("--site", help="site file, or the name of a shipped one")]
 StateDir = Annotated[
@@ -39,10 +36,10 @@ def folder_of(site: Path, state_dir: Path | None) -> tuple[str, Path]:
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(EXIT_WRONG) from error
-    folder = state_folder(name, state_dir)
-    if state_dir is None and not (folder / SOCKET_NAME).exists() and (SERVICE / SOCKET_NAME).exists():
-        folder = SERVICE
-    return name, folder
+    try:
+        return name, daemon_folder(name, state_dir, SOCKET_NAME)
+    except StoreError:
+        return name, state_folder(name)  # whoever asks there is told that nobody answers
 
 
 def ask_door(site: str, folder: Path, action: str, args: dict[str, Any], by: str) -> Reply:

@@ -63,10 +63,14 @@ def issue(
 def signer(
     name: Annotated[str, typer.Argument(help="issuer of commands")],
     folder: Folder,
+    role: Annotated[
+        str, typer.Option(help="observer, operator, or engineer (signs re-binning plans, capacity tests)")
+    ] = "operator",
 ) -> None:
-    """Make an Ed25519 key to sign commands with; prints the public half for the site file."""
+    """Make an Ed25519 key to sign commands with; prints the public half and the role for the site file."""
     import base64
     import os
+    from typing import get_args
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import (
@@ -76,6 +80,12 @@ def signer(
         PublicFormat,
     )
 
+    from edge.northbound.actions import Role
+
+    roles = get_args(Role)
+    if role not in roles:
+        print(f"role {role!r}: one of {', '.join(roles)}", file=sys.stderr)
+        raise typer.Exit(EXIT_WRONG_FILE)
     path = folder / f"{name}.sign.pem"
     key = Ed25519PrivateKey.generate()
     try:
@@ -87,4 +97,4 @@ def signer(
         raise typer.Exit(EXIT_WRONG_FILE) from error
     public = base64.b64encode(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
     print(path)
-    print(f"issuers: [{{name: {name}, role: operator, public_key: {public}}}]")
+    print(f"issuers: [{{name: {name}, role: {role}, public_key: {public}}}]")

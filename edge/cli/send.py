@@ -20,6 +20,11 @@ from reconf.site import Site
 EXIT_REFUSED = 1
 EXIT_NO_REPLY = 3
 """0 accepted or done, 1 refused, 2 wrong file or arguments, 3 no reply or no broker."""
+MODES = (
+    "mode: standby or run; off is asked for on site (`reconf mode off`), and so is maintenance "
+    "(`reconf maintenance take`)"
+)
+"""What can be asked for from afar, and where the rest is to be had."""
 
 
 def register(app: typer.Typer) -> None:
@@ -115,7 +120,11 @@ def make_command(
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or action}: {e['msg']}" for e in error.errors()]
         allowed = ", ".join(ARGS[action].model_fields) or "none"
+        if action == "set_mode" and "mode" in fields:
+            raise ConfigError(MODES) from error
         raise ConfigError(f"{'; '.join(lines)} (arguments of {action}: {allowed})") from error
+    if action == "set_mode" and fields["mode"] == "maintenance":
+        raise ConfigError(MODES)
     now = now or datetime.now(UTC)
     command: dict[str, Any] = {
         "id": str(uuid4()),

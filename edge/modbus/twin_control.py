@@ -34,7 +34,9 @@ def obey(server: TwinServer, ledger: Ledger, order: Order) -> dict[str, Any]:
         raise ConfigError(f"unknown order {name!r}; there are {', '.join(sorted(ACTIONS))}")
     try:
         return action(server, ledger, order)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except KeyError as error:
+        raise ConfigError(f"order {name!r} lacks {error}, or there is none of that name") from error
+    except (IndexError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"order {name!r}: {error!r}") from error
 
 
@@ -106,7 +108,11 @@ def _string(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
 
 def _plant(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
     """Set a physical fault: a field of `PlantFaults`, an index, a value."""
-    array = getattr(server.bank.plant.faults, str(order["fault"]))
+    faults = server.bank.plant.faults
+    known = [f.name for f in fields(faults)]
+    if order["fault"] not in known:
+        raise ConfigError(f"the plant has no fault {order['fault']!r}; there are {', '.join(known)}")
+    array = getattr(faults, str(order["fault"]))
     array[tuple(order["index"]) if isinstance(order["index"], list) else int(order["index"])] = order["value"]
     return {"ok": True}
 
@@ -128,8 +134,10 @@ def _restart(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
 
 def _input(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
     """Set a signal of site I/O: `{"do": "input", "signal": "gas_alarm", "value": 1}`; null: no value."""
-    value = order["value"]
-    server.bank.io.set(str(order["signal"]), None if value is None else float(value))
+    value, signal, io = order["value"], order["signal"], server.bank.io
+    if signal not in io.signals:
+        raise ConfigError(f"there is no signal {signal!r}; there are {', '.join(sorted(io.signals))}")
+    io.set(signal, None if value is None else float(value))
     return {"ok": True}
 
 

@@ -156,7 +156,7 @@ async def watch(
         names = ", ".join(site.strings[s].name for s in np.flatnonzero(closed))
         raise ConfigError(
             f"string {names}: the contactor reads closed. Leave the string first "
-            "(`reconf send set_mode mode=off`, or its emergency stop); nothing was written"
+            "(`reconf mode off`, or `reconf stop`); nothing was written"
         )
     fed = _fed_by_others(images)
     if fed:

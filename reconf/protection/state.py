@@ -207,6 +207,10 @@ def initial_protection(site: Site, saved: Sequence[SavedFault] | None = None) ->
     return replace(state, statuses=state.present())
 
 
+PRESENT_MAX = 8
+"""Most faults that a refused clear names."""
+
+
 def clear_fault(
     state: ProtectionState, fault: str, subject: str | None = None, *, on_site: bool = False
 ) -> Cleared | ClearRefused:
@@ -217,10 +221,12 @@ def clear_fault(
     """
     scope = next((s for s in SCOPES if fault in row_index(s)), None)
     if scope is None:
-        return ClearRefused(f"there is no fault {fault!r}")
+        return ClearRefused(f"there is no fault {fault!r}; {_present_words(state.statuses)}")
     f = row_index(scope)[fault]
     row, machine, names = fault_rows(scope)[f], state.machines[scope], state.subjects[scope]
     chosen = np.array([subject is None or name == subject for name in names]) & machine.present[f]
+    if not chosen.any():
+        return ClearRefused(not_present(fault, subject, scope, state.statuses))
     refusal = _refusal(row, names, chosen, machine.active[f], on_site=on_site)
     if refusal is not None:
         return ClearRefused(refusal)
@@ -248,8 +254,6 @@ def _refusal(
     row: FaultRow, names: tuple[str, ...], chosen: BoolArray, active: BoolArray, *, on_site: bool
 ) -> str | None:
     """Why the latch of `row` may not be reset on the `chosen` subjects, or None."""
-    if not chosen.any():
-        return f"{row.fault} is not present there"
     if row.latching == "lockout":
         return f"{row.fault} is never cleared: {row.action}"
     if (chosen & active).any():
@@ -258,3 +262,15 @@ def _refusal(
     if row.severity == "open_site" and not on_site:
         return f"{row.fault} is cleared on site only: {row.action}"
     return None
+
+
+def not_present(fault: str, subject: str | None, scope: str, statuses: Sequence[FaultStatus]) -> str:
+    """Where a fault was looked for in vain, and what could be meant instead."""
+    where = f"on any {scope}" if subject is None and scope != "site" else f"on {subject or 'the site'}"
+    return f"{fault} is not present {where}; {_present_words(statuses)}"
+
+
+def _present_words(statuses: Sequence[FaultStatus]) -> str:
+    present = sorted({f"{s.fault} on {s.subject}" for s in statuses})
+    more = f" and {len(present) - PRESENT_MAX} more" if len(present) > PRESENT_MAX else ""
+    return f"present are {', '.join(present[:PRESENT_MAX])}{more}" if present else "no fault is present"

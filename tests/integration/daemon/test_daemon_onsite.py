@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from edge.cli import maintenance as cli
 from edge.cli import onsite as cli_onsite
+from edge.cli.explain import _mode_now
 from edge.clock import ScaledClock
 from edge.core_values import ClearFault, SetMode
 from edge.northbound.actions import SetPower
@@ -173,6 +174,8 @@ async def test_stop_clear_and_mode_from_the_command_line(tmp_path, monkeypatch) 
             return got.exit_code, got.output
 
         await until(made, lambda _: True)
+        mode, silence = await asyncio.to_thread(_mode_now, tmp_path, twin.site.name)
+        assert (mode, silence) == (SiteMode.OFF, "")
         assert (await run("mode", "sideways"))[0] == 2
         code, out = await run("mode", "run")
         assert code == 0, out
@@ -187,6 +190,9 @@ async def test_stop_clear_and_mode_from_the_command_line(tmp_path, monkeypatch) 
         assert code == 0
         assert last_json(out)["accepted"]
         await until(made, lambda v: v.mode is SiteMode.OFF)
+    mode, silence = _mode_now(tmp_path, twin.site.name)
+    assert mode is None
+    assert "no daemon" in silence
 
 
 async def test_garbage_strangers_and_silence_do_not_touch_control(tmp_path, monkeypatch) -> None:

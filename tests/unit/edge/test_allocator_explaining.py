@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,6 +18,7 @@ from edge.record_codec import encode
 from edge.store.history import JournalEntry
 from optimizer.explain import explain_module, explain_site
 from reconf.errors import DataFileError
+from reconf.sequences import SiteMode
 from reconf.site import Chemistry
 from reconf.twin.plant import Plant
 
@@ -45,6 +47,16 @@ def test_a_stored_record_is_explained_in_a_fresh_process() -> None:
     assert "charged" in told[0]
     assert len(told) >= 2
     assert np.isfinite(now.plan.gap_frac)
+    for mode, word in (
+        (SiteMode.OFF, "is off"),
+        (SiteMode.STANDBY, "in standby"),
+        (SiteMode.FAULT, "opened"),
+    ):
+        rest = replace(now, mode=mode)
+        assert any(word in s for s in explain_module(fresh, rest, fresh.topology.serials[2]))
+        assert any(word in s for s in explain_site(fresh, rest))
+        # a plan of before does not decide what a site at rest does
+        assert not any("planned 3" in s for s in explain_site(fresh, rest))
 
 
 def test_picks_the_last_whole_record_up_to_a_time() -> None:

@@ -17,6 +17,7 @@ from optimizer.solution import cost_of
 from optimizer.solve import deliverable, solve
 from optimizer.trim import common_level_ah
 from reconf.protection.envelope import Insertion, Reason
+from reconf.sequences import SiteMode
 from reconf.site import Site
 
 
@@ -125,7 +126,7 @@ def test_explanation_names_the_limit_that_keeps_a_module_out() -> None:
     envelope = replace(asked.envelope, discharge_now_a=now, insertion=np.zeros(24, dtype=np.uint8))
     asked = replace(asked, envelope=envelope, request=request)
     plan = planned(site, asked)
-    moment = Situation(envelope, asked.estimate, plan, plan.duty_frac > 0.5)
+    moment = Situation(envelope, asked.estimate, plan, plan.duty_frac > 0.5, SiteMode.RUN)
     serial = site.topology.serials[5]
     said = " ".join(explain_module(site, moment, serial))
     assert "3.0 A at most" in said
@@ -153,7 +154,7 @@ def test_explanation_of_a_module_kept_out_says_what_its_absence_costs() -> None:
     asked = replace(asked, envelope=envelope, request=replace(asked.request, power_w=12_000.0))
     plan = planned(site, asked)
     said = explain_module(
-        site, Situation(envelope, asked.estimate, plan, plan.duty_frac > 0.5), reason.subject
+        site, Situation(envelope, asked.estimate, plan, plan.duty_frac > 0.5, SiteMode.RUN), reason.subject
     )
     assert "Protection forbids to insert it; the reasons follow." in said
     assert any("it is too warm. What lifts it: a cooler module." in s for s in said)

@@ -188,7 +188,17 @@ def test_latched_fault_is_refused_while_it_persists_then_cleared():
 
 @pytest.mark.parametrize(("fault", "subject"), [("no_such", None), ("cell_overvoltage", "nobody")])
 def test_clearing_what_is_not_there_is_refused(fault, subject):
-    assert isinstance(clear_fault(World().state, fault, subject), ClearRefused)
+    refused = clear_fault(World().state, fault, subject)
+    assert isinstance(refused, ClearRefused)
+    assert "no fault is present" in refused.reason
+    world = World()
+    world.look(cell(4.26))
+    refused = clear_fault(world.state, fault, subject)
+    assert isinstance(refused, ClearRefused)
+    assert f"present are cell_overvoltage on {S2}" in refused.reason
+    elsewhere = clear_fault(world.state, "cell_undervoltage")
+    assert isinstance(elsewhere, ClearRefused)
+    assert "cell_undervoltage is not present on any module" in elsewhere.reason
 
 
 def test_a_tripped_node_stays_out_until_its_own_latch_is_cleared():
