@@ -91,10 +91,10 @@ async def field_of(site: Site, time_scale: float = 1.0, soc_frac: float = 0.6) -
     """The twin's time passes while this is open."""
     bank = make_bank(site, soc_frac=soc_frac)
     seen: list[Write] = []
-    strings = {s.converter.gateway: k for k, s in enumerate(site.strings)}
+    strings = {s.converter.gateway: k for k, s in enumerate(site.strings)}  # not those of site I/O alone
 
     def tap(gateway: str, unit: int, pdu: bytes) -> None:
-        if pdu[0] not in (6, 16):
+        if pdu[0] not in (6, 16) or gateway not in strings:
             return
         address = int.from_bytes(pdu[1:3], "big")
         data = pdu[3:5] if pdu[0] == 6 else pdu[6:]

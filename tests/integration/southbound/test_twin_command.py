@@ -31,7 +31,7 @@ def order(process: subprocess.Popen[str], **what: object) -> dict[str, object]:
     return json.loads(process.stdout.readline())
 
 
-@pytest.mark.parametrize("name", ["demo", "leaf_yard"])
+@pytest.mark.parametrize("name", ["demo", "leaf_yard", "container"])
 async def test_serves_a_shipped_site_until_sigterm(name: str, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.json"
     process = start("--site", name, "--any-port", "--time-scale", "50", "--control", "--ledger", str(ledger))

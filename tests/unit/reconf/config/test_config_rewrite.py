@@ -101,6 +101,6 @@ def test_what_would_be_no_site_is_refused():
 
 
 def test_shipped_sites_survive_a_round_trip():
-    for name in ("demo", "leaf_yard"):
+    for name in ("demo", "leaf_yard", "container"):
         text = Path(find_site_file(name)).read_text()
         assert with_modules(text, name, {}) == text

@@ -15,6 +15,7 @@ from edge.northbound.actions import ARGS
 from reconf.config import SiteFileError, load_site, parse_site, site_schema
 from reconf.config.document import reference
 from reconf.config.model import ACTIONS
+from reconf.devices.site_io import INPUT_SIGNALS, OUTPUT_SIGNALS
 from reconf.errors import ConfigError
 from reconf.shipped import find_site_file
 from reconf.site import Chemistry
@@ -59,7 +60,7 @@ def test_a_good_file_is_understood() -> None:
     assert site.mqtt.protocol == "5"
 
 
-@pytest.mark.parametrize("name", ["demo", "leaf_yard"])
+@pytest.mark.parametrize("name", ["demo", "leaf_yard", "container"])
 def test_shipped_files_load_and_satisfy_their_schema(name: str) -> None:
     site = load_site(name)
     raw = YAML(typ="safe", pure=True).load(find_site_file(name).read_text())
@@ -89,6 +90,19 @@ def test_leaf_yard_is_as_promised() -> None:
     assert len(site.modules) == 96
     assert np.all(site.topology.n_cells == 2)
     assert site.timing.tick_s == 2.0
+
+
+def test_container_has_every_signal_and_output_wired() -> None:
+    site = load_site("container")
+    assert {p.signal for u in site.io for p in u.inputs} == set(INPUT_SIGNALS)
+    assert {p.signal for u in site.io for p in u.outputs} == set(OUTPUT_SIGNALS)
+    loops = {p.signal for u in site.io for p in u.inputs if p.active_low}
+    assert loops == {"emergency_stop", "gas_alarm", "smoke_alarm", "fire_alarm"}, "a broken wire is an alarm"
+    assert site.inputs.insulation_monitor
+    assert site.thermal.cooling == "fan"
+    assert site.thermal.cooling_power_w > 0.0
+    panel = {u.gateway for u in site.io}
+    assert not panel & {p.gateway for s in site.strings for p in s.positions}, "it has a line of its own"
 
 
 def test_duplicate_serial_is_found_across_strings() -> None:
