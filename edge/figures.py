@@ -16,6 +16,18 @@ RECENT_TICKS = 2_000
 """Ticks whose times are told one by one, so that a window of a run can be looked at."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """Wall times [s] at which the stages of one tick were over."""
+
+    began_s: float
+    read_s: float
+    decided_s: float
+    acted_s: float
+    """Watchdog times and latches written, before commands."""
+    written_s: float
+
+
 @dataclass(slots=True)
 class Figures:
     """What the daemon measures of itself."""
@@ -26,6 +38,8 @@ class Figures:
     write_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
     solve_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5_000))
     """Round trip to the worker."""
+    stamps: deque[Stamps] = field(default_factory=lambda: deque(maxlen=100))
+    """Stages of the last ticks."""
     ticks: int = 0
     overruns: int = 0
     """Ticks that were skipped because the one before took too long."""

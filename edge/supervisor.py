@@ -27,11 +27,12 @@ from edge.core_values import (
     TickInput,
     TickOutcome,
 )
-from edge.figures import Figures
+from edge.figures import Figures, Stamps
 from edge.interval import serves
 from edge.parts import Parts
 from edge.remote import Remote
 from edge.roll import RollCall
+from edge.rubbish import Rubbish
 from edge.telling import Telling
 from optimizer.result import AllocationInput, AllocationResult, Plan, Request
 from reconf.actuation import VerifiedCommand
@@ -83,6 +84,7 @@ class Daemon:
         self._tick_number = 0
         self._last_control_s: float | None = None
         self._telling = Telling(parts, self.figures)
+        self._rubbish = Rubbish()
         self.remote = Remote(self)
 
     @property
@@ -114,6 +116,10 @@ class Daemon:
 
     async def run(self) -> None:
         """Until stopped and left. The parts are entered and left by whoever made them."""
+        with self._rubbish.held():
+            await self._run()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(self._helper("keeper", self.parts.keeper.run))]
             helpers.append(group.create_task(self._helper("heartbeats", self._heartbeats)))
@@ -219,9 +225,10 @@ class Daemon:
         )
         self._tick_number += 1
         self._last_control_s = now_s
-        core_s = clock.wall_s()
+        core_s = acted_s = clock.wall_s()
         if not parts.read_only:
             await self._act(outcome)
+            acted_s = clock.wall_s()
             await self._write(outcome.step)
         self._beats = self.core.heartbeats
         self._completed_s = clock.wall_s()
@@ -230,12 +237,14 @@ class Daemon:
         self.figures.read_ms.append(1e3 * (read_s - began_s))
         self.figures.core_ms.append(1e3 * (core_s - read_s))
         self.figures.write_ms.append(1e3 * (self._completed_s - core_s))
+        self.figures.stamps.append(Stamps(began_s, read_s, core_s, acted_s, self._completed_s))
         if outcome.question is not None:
             self._ask(outcome.question, outcome.view.book.plan)
         elif self.figures.ticks == 1:
             self._warm_up(outcome)
         self._telling.tick(outcome, self.core.state)
         self.remote.follow_up()
+        self._rubbish.after_tick()
 
     async def _act(self, outcome: TickOutcome) -> None:
         """Watchdog times and latches, before any command."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from edge.core_values import ClearFault, SetMode
+from edge.figures import Stamps
 from edge.modbus.pacer import Pacer
 from edge.modbus.server import TwinServer
 from edge.setpoint import PowerCommand
@@ -52,6 +54,8 @@ RECOVER_TICKS = 60.0
 START_S = 90.0
 SEEN_TICKS = 2
 """Ticks after which everybody knows of a strike."""
+WORST = 10
+"""Trials whose stages are told."""
 RC1_LIMIT = RC1_MODE + CURRENT_LIMIT_COLUMN
 
 
@@ -114,6 +118,27 @@ class _Watch:
     bank: NodeBank
     open: dict[int, _Strike] = field(default_factory=dict)
     """By string."""
+    stamps: deque[Stamps] = field(default_factory=deque)
+    """Stages of the daemon's last ticks."""
+    stages: list[dict[str, float]] = field(default_factory=list)
+    """Where the time of each answered trial went [ms]."""
+
+    def note_stages(self, strike: _Strike) -> None:
+        """Split an answered trial into the stages of the tick that answered it."""
+        tick = next((t for t in self.stamps if t.began_s <= strike.answered_s <= t.written_s), None)
+        if tick is None:
+            return
+        seen_s = max(tick.began_s, strike.shown_s)
+        self.stages.append(
+            {
+                "reaction_ms": 1e3 * (strike.answered_s - strike.shown_s),
+                "waited_ms": 1e3 * (seen_s - strike.shown_s),
+                "read_ms": 1e3 * (tick.read_s - seen_s),
+                "decided_ms": 1e3 * (tick.decided_s - tick.read_s),
+                "latches_ms": 1e3 * (tick.acted_s - tick.decided_s),
+                "written_ms": 1e3 * (strike.answered_s - tick.acted_s),
+            }
+        )
 
     def after_step(self) -> None:
         """Time has passed in the twin: which strikes can be seen now?"""
@@ -163,13 +188,14 @@ async def measure(
             running = asyncio.create_task(made.run())
             try:
                 await _in_power(made)
+                watch.stamps = made.figures.stamps
                 found = await _all_trials(made, watch, trials, rng, note)
             finally:
                 made.stop()
                 await asyncio.wait({running}, timeout=60.0)
                 running.cancel()
                 pacing.cancel()
-    return figures(found, made, tick_s)
+    return figures(found, made, tick_s) | {"worst": worst(watch.stages, tick_s)}
 
 
 def figures(found: list[float], made: Daemon, tick_s: float) -> dict[str, Any]:
@@ -188,6 +214,19 @@ def figures(found: list[float], made: Daemon, tick_s: float) -> dict[str, Any]:
         "tick_work_ms_p99": _percentile(np.array(made.figures.tick_ms), 99.0),
         "overruns": made.figures.overruns,
     }
+
+
+def worst(stages: list[dict[str, float]], tick_s: float, at_most: int = WORST) -> list[dict[str, float]]:
+    """The slowest trials by what the tick that answered them did, the waiting for that tick taken off first.
+
+    Waiting is at most one tick where ticks are punctual; `late_ms` is what it was more than that.
+    """
+    slowest = sorted(stages, key=lambda s: s["reaction_ms"], reverse=True)[:at_most]
+    return [
+        {name: round(ms, 1) for name, ms in s.items()}
+        | {"late_ms": round(max(s["waited_ms"] - 1e3 * tick_s, 0.0), 1)}
+        for s in slowest
+    ]
 
 
 def _percentile(values: np.ndarray, share: float) -> float | None:
@@ -269,6 +308,8 @@ async def _trial(made: Daemon, watch: _Watch, string: int, rng: np.random.Genera
     await _until(made, lambda: made.figures.ticks >= ticks + SEEN_TICKS, RECOVER_TICKS * tick_s)
     if strike.void:
         return float("nan")
+    if strike.done.is_set():
+        watch.note_stages(strike)
     return strike.answered_s - strike.shown_s if strike.done.is_set() else float("inf")
 
 
