@@ -44,7 +44,7 @@ def solve(model: Model, asked: AllocationInput, engine: Engine = "auto") -> Solu
     padded = Padded.of(model)
     best = solve_currents(model, padded, np.zeros(model.n_modules), engine)
     if asked.request.balance and model.power_w == 0.0:
-        return _near(model, padded, plan_trim(model, padded, asked, best.through_a), best, engine)
+        return _near(model, padded, plan_trim(model, padded, asked, best.through_a, engine), best, engine)
     return _trimmed(model, padded, asked, best, engine)
 
 
@@ -54,7 +54,7 @@ def _trimmed(
     """Alternate trim and currents while the cost falls."""
     value = cost_of(model, best).total_w
     for _ in range(ROUNDS):
-        trim = plan_trim(model, padded, asked, best.through_a)
+        trim = plan_trim(model, padded, asked, best.through_a, engine)
         if not trim.any() or np.array_equal(trim, best.trim_a):
             break
         tried = _near(model, padded, trim, best, engine)
@@ -113,7 +113,7 @@ def _settled(
     """Trim and through-charge currents by turns with the string currents held."""
     value = cost_of(model, held).total_w
     for _ in range(ROUNDS):
-        trim = plan_trim(model, padded, asked, held.through_a)
+        trim = plan_trim(model, padded, asked, held.through_a, engine)
         tried = at_currents(model, held.current_a, trim, held.deliverable_w, engine)
         tried_value = cost_of(model, tried).total_w
         if tried_value > value - TRIM_GAIN_FRAC * abs(value):

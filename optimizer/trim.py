@@ -17,6 +17,7 @@ from optimizer.currents import Padded
 from optimizer.model import Model
 from optimizer.result import AllocationInput
 from reconf.arrays import BoolArray, FloatArray
+from reconf.compiled import Engine, engine_for
 
 STEPS = 60
 MIN_TRIM_A = 0.05
@@ -25,7 +26,7 @@ REST_HOURS = 1.0
 """Time in which balancing at rest means to move what is stranded."""
 
 
-def trim_currents(model: Model, padded: Padded, through_a: FloatArray) -> FloatArray:
+def trim_currents(model: Model, padded: Padded, through_a: FloatArray, engine: Engine = "auto") -> FloatArray:
     """(M,) trim currents, out of the module positive, balanced on every string's bus."""
     able = model.used[model.string_of]
     give = np.where(able, model.trim_give_a, 0.0)
@@ -38,7 +39,8 @@ def trim_currents(model: Model, padded: Padded, through_a: FloatArray) -> FloatA
         + model.weight_w_per_a2 * (through_a - model.target_a)
     )
     stiff = 2.0 * model.resistance_ohm + model.weight_w_per_a2
-    trim = _balanced(padded, pull, stiff, model.emf_v, model.trim_efficiency_frac, give, take)
+    fast = engine_for(engine) == "compiled"
+    trim = _balanced(padded, pull, stiff, model.emf_v, model.trim_efficiency_frac, give, take, fast=fast)
     return _without_trifles(model, trim)
 
 
@@ -50,11 +52,30 @@ def _balanced(
     eta: FloatArray,
     give: FloatArray,
     take: FloatArray,
+    *,
+    fast: bool,
 ) -> FloatArray:
     """Bisect theta per string until what goes onto the trim bus comes off it."""
     h, k, u, e, g, d = (
         padded.take(x, b) for x, b in zip((pull, stiff, volts, eta, give, take), _BLANK, strict=True)
     )
+
+    low = ((h - k * d) / u).min(axis=1) - 1.0
+    high = ((h + k * g + (1.0 - e) * u) / (e * u)).max(axis=1) + 1.0
+    if fast:
+        from optimizer import kernels_trim
+
+        t: FloatArray = kernels_trim.bisected(h, k, u, e, g, d, low, high, STEPS)
+    else:
+        t = _bisected(h, k, u, e, g, d, low, high)
+    return padded.flat(_rebalanced(t, u, e))
+
+
+def _bisected(
+    h: FloatArray, k: FloatArray, u: FloatArray, e: FloatArray, g: FloatArray, d: FloatArray,
+    low: FloatArray, high: FloatArray,
+) -> FloatArray:  # fmt: skip
+    """Trim (S, N) at the price of each string at which its bus balances; (S, N) and (S,)."""
 
     def respond(theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         level = theta[:, None]
@@ -63,14 +84,11 @@ def _balanced(
         t = out + into
         return t, (u * (e * out + into)).sum(axis=1)
 
-    low = ((h - k * d) / u).min(axis=1) - 1.0
-    high = ((h + k * g + (1.0 - e) * u) / (e * u)).max(axis=1) + 1.0
     for _ in range(STEPS):
         middle = 0.5 * (low + high)
         _, excess = respond(middle)
         low, high = np.where(excess < 0.0, middle, low), np.where(excess < 0.0, high, middle)
-    t, excess = respond(0.5 * (low + high))
-    return padded.flat(_rebalanced(t, u, e))
+    return respond(0.5 * (low + high))[0]
 
 
 _BLANK = (0.0, 1.0, 1.0, 1.0, 0.0, 0.0)
@@ -146,8 +164,10 @@ def _is_rest(model: Model, asked: AllocationInput) -> bool:
     return asked.request.balance and model.power_w == 0.0
 
 
-def plan_trim(model: Model, padded: Padded, asked: AllocationInput, through_a: FloatArray) -> FloatArray:
+def plan_trim(
+    model: Model, padded: Padded, asked: AllocationInput, through_a: FloatArray, engine: Engine = "auto"
+) -> FloatArray:
     """The trim of this interval, at rest or under way."""
     if _is_rest(model, asked):
         return rest_trim(model, padded, asked)
-    return trim_currents(model, padded, through_a)
+    return trim_currents(model, padded, through_a, engine)

@@ -113,14 +113,16 @@ def _switch(
     target: SlotCommand,
 ) -> list[SlotCommand]:
     """Step 2, cut into as many parts as the window needs; each string by its own order, in step."""
+    comes = target.inserted & ~lowered.inserted
+    goes = ~target.inserted & lowered.inserted
+    if not (comes | goes).any():
+        return [_with_switches(lowered, target, np.ones(t.n_modules, dtype=np.bool_))]
     source = sources(t, image, estimate)
     low = np.fmax(t.voltage_min_v, envelope.string_voltage_min_v)
     high = np.fmin(t.voltage_max_v, envelope.string_voltage_max_v)
     # a window that is left already may be left as far, never further (as verify judges it)
     now = exposure(t, source, lowered.inserted, lowered.inserted, (lowered,))
     low, high = np.minimum(low, now.voltage_low_v), np.maximum(high, now.voltage_high_v)
-    comes = target.inserted & ~lowered.inserted
-    goes = ~target.inserted & lowered.inserted
 
     def fits(first: BoolArray, second: BoolArray) -> BoolArray:
         """(S,) every subset of the writes of `first`, then of `second`, keeps the window."""
@@ -132,12 +134,13 @@ def _switch(
         return fine
 
     # a string that stands below its window already may be led out of there: by insertions first
-    standing = exposure(t, source, lowered.inserted, lowered.inserted, (lowered,))
-    low = np.fmin(low, standing.voltage_low_v)
+    low = np.fmin(low, now.voltage_low_v)
     nothing = np.zeros(t.n_modules, dtype=np.bool_)
     status = image.strings.status & int(Rc1Status.CONTACTOR_CLOSED | Rc1Status.PRECHARGING)
     open_ = image.strings.answered & (status == 0) & ~lowered.contactor
     at_once = open_ | fits(comes | goes, nothing)
+    if at_once.all():
+        return [_with_switches(lowered, target, np.ones(t.n_modules, dtype=np.bool_))]
     in_first = ~at_once & fits(comes, goes)
     out_first = ~at_once & ~in_first & fits(goes, comes)
     rank = _part(t, comes, goes, source.u_low_v)
@@ -147,18 +150,17 @@ def _switch(
         default=rank,
     )
     parts = int(part[comes | goes].max(initial=0)) + 1
-    steps: list[SlotCommand] = []
-    for number in range(parts):
-        done = part <= number
-        steps.append(
-            replace(
-                lowered,
-                inserted=np.where(done, target.inserted, lowered.inserted),
-                duty_mode=np.where(done, target.duty_mode, lowered.duty_mode),
-                duty_frac=np.where(done, target.duty_frac, lowered.duty_frac),
-            )
-        )
-    return steps
+    return [_with_switches(lowered, target, part <= number) for number in range(parts)]
+
+
+def _with_switches(lowered: SlotCommand, target: SlotCommand, done: BoolArray) -> SlotCommand:
+    """`lowered` with the switches of `target` on the modules `done`."""
+    return replace(
+        lowered,
+        inserted=np.where(done, target.inserted, lowered.inserted),
+        duty_mode=np.where(done, target.duty_mode, lowered.duty_mode),
+        duty_frac=np.where(done, target.duty_frac, lowered.duty_frac),
+    )
 
 
 def _part(t: Tables, comes: BoolArray, goes: BoolArray, volts: FloatArray) -> IntArray:

@@ -230,7 +230,10 @@ class Sequencer:
         phase = state.phase.copy()
         waiting = np.ones(phase.size, dtype=np.bool_)
         events: list[SequenceEvent] = []
+        present = frozenset(state.phase.tolist())
         for row in PHASE_TABLE:
+            if row.source not in present:
+                continue
             moves = waiting & (state.phase == row.source) & masks[row.when]
             phase[moves] = row.target
             waiting &= ~moves

@@ -16,6 +16,7 @@ from reconf.verify.tables import Tables
 BY_MODULE = ("inserted", "duty_mode", "duty_frac", "trim_current_a")
 STALE_TICKS = 1.5
 """A converter's readings older than this many ticks only allow less to be asked of it."""
+MODES = np.array([int(mode) for mode in ConverterMode])
 LATCHES = int(Rc1Status.WATCHDOG_EXPIRED | Rc1Status.HARDWARE_FAULT | Rc1Status.EMERGENCY_STOP)
 
 
@@ -35,7 +36,7 @@ def check_values(found: Findings, tables: Tables, command: SlotCommand) -> None:
     duty = command.duty_frac
     odd = (duty < 0.0) | (duty > 1.0) | (command.duty_mode & (command.inserted != (duty > 0.0)))
     found.flags("duty_range", odd, tables.serials)
-    known = np.isin(command.mode, [int(mode) for mode in ConverterMode])
+    known = (command.mode[:, None] == MODES).any(axis=1)
     found.flags("mode_value", ~known, tables.names)
     found.flags("negative_limit", command.current_limit_a < 0.0, tables.names)
 

@@ -111,6 +111,16 @@ def solve_current_a(
     return np.where(possible, current, np.where(power_string_w > 0.0, np.inf, -np.inf))
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One state to expose: who is in, and which of the commands at hand may stand in a register."""
+
+    surely: BoolArray
+    maybe: BoolArray
+    commands: tuple[int, ...]
+    """Places in the list of commands, the newest last."""
+
+
 def exposure(
     tables: Tables,
     source: Sources,
@@ -122,57 +132,112 @@ def exposure(
 
     Every bound is a sum of each module's own extreme, so the 2^M subsets need no enumeration.
     """
-    limit = np.maximum.reduce([c.current_limit_a for c in commands])
-    trim_high = np.maximum.reduce([c.trim_current_a for c in commands])
-    trim_low = np.minimum.reduce([c.trim_current_a for c in commands])
-    drop = np.where(trim_high > 0.0, source.r_high_ohm, source.r_low_ohm) * trim_high
-    emf_low = np.maximum(tables.sum_by_string(np.where(surely, source.u_low_v - drop, 0.0)), 0.0)
-    r_high = tables.sum_by_string(np.where(maybe, source.r_high_ohm, 0.0)) + tables.string_r_on_ohm
-    r_low = tables.sum_by_string(np.where(surely, source.r_low_ohm, 0.0)) + tables.string_r_on_ohm
-    lows, highs = [np.zeros(tables.n_strings)], [np.zeros(tables.n_strings)]
-    for command in commands:
-        running = command.mode != ConverterMode.OFF
-        free = command.mode == ConverterMode.BUS_VOLTAGE
-        # most current flows from the lowest voltage: discharging over the highest resistance (it pulls the
-        # voltage down), charging over the lowest (it lifts it least)
-        for resistance in (r_high, r_low):
-            flow = solve_current_a(tables, emf_low, resistance, command.power_w)
-            flow = np.where(running, np.clip(flow, -limit, limit), 0.0)
-            lows.append(np.where(free, -limit, flow))
-            highs.append(np.where(free, limit, flow))
-    current_low, current_high = np.minimum.reduce(lows), np.maximum.reduce(highs)
-    return Exposure(
-        surely=surely,
-        maybe=maybe,
-        trim_a=trim_high,
-        mode=np.maximum.reduce([c.mode for c in commands]).astype(np.float64),
-        power_w=commands[-1].power_w,
-        limit_a=limit,
-        current_low_a=current_low,
-        current_high_a=current_high,
-        voltage_low_v=_string_voltage(tables, source, surely, maybe, current_high, trim_high, low=True),
-        voltage_high_v=_string_voltage(tables, source, surely, maybe, current_low, trim_low, low=False),
+    return exposures(tables, source, (Case(surely, maybe, tuple(range(len(commands)))),), commands)[0]
+
+
+def exposures(
+    tables: Tables, source: Sources, cases: tuple[Case, ...], commands: tuple[SlotCommand, ...]
+) -> tuple[Exposure, ...]:
+    """`exposure` of K cases at once: on small sites the time goes into calls, not into numbers.
+
+    Letters in shapes: K cases, C commands; 2 for the two resistances, or for low and high.
+    """
+    surely, maybe = np.array([c.surely for c in cases]), np.array([c.maybe for c in cases])
+    takes = np.array([[i in c.commands for i in range(len(commands))] for c in cases])[
+        :, :, None
+    ]  # (K, C, 1)
+    trims = np.array([c.trim_current_a for c in commands])
+    limits = np.array([c.current_limit_a for c in commands])
+    limit = np.where(takes, limits, -np.inf).max(axis=1)
+    trim = np.stack(
+        (np.where(takes, trims, np.inf).min(axis=1), np.where(takes, trims, -np.inf).max(axis=1))
+    )  # (2, K, M): low, high
+    drop = np.where(trim[1] > 0.0, source.r_high_ohm, source.r_low_ohm) * trim[1]
+    emf, r_high, r_low = _sums(
+        tables,
+        np.stack(
+            (
+                np.where(surely, source.u_low_v - drop, 0.0),
+                np.where(maybe, source.r_high_ohm, 0.0),
+                np.where(surely, source.r_low_ohm, 0.0),
+            )
+        ),
+    )
+    ohm = np.stack((r_high, r_low), axis=1) + tables.string_r_on_ohm  # (K, 2, S)
+    low, high = _flows(tables, np.maximum(emf, 0.0), ohm, limit, takes, commands)
+    volts = _string_voltages(tables, source, surely, maybe, np.stack((high, low)), trim[::-1])
+    return tuple(
+        Exposure(
+            surely=case.surely,
+            maybe=case.maybe,
+            trim_a=trim[1, k],
+            mode=np.maximum.reduce([commands[i].mode for i in case.commands]).astype(np.float64),
+            power_w=commands[case.commands[-1]].power_w,
+            limit_a=limit[k],
+            current_low_a=low[k],
+            current_high_a=high[k],
+            voltage_low_v=volts[0, k],
+            voltage_high_v=volts[1, k],
+        )
+        for k, case in enumerate(cases)
     )
 
 
-def _string_voltage(
+def _sums(tables: Tables, values: FloatArray) -> FloatArray:
+    """Sum (..., M) over each string -> (..., S), each in site order."""
+    rows = values.size // tables.n_modules
+    place = np.arange(rows)[:, None] * tables.n_strings + tables.string_of
+    sums = np.bincount(place.ravel(), weights=values.ravel(), minlength=rows * tables.n_strings)
+    return sums.astype(np.float64).reshape(*values.shape[:-1], tables.n_strings)
+
+
+def _flows(
+    tables: Tables,
+    emf_v: FloatArray,
+    resistance_ohm: FloatArray,
+    limit_a: FloatArray,
+    takes: BoolArray,
+    commands: tuple[SlotCommand, ...],
+) -> tuple[FloatArray, FloatArray]:
+    """Lowest and highest string current (K, S) [A] over the commands of each case, 0 among them.
+
+    Most current flows from the lowest voltage: discharging over the highest resistance (it pulls the voltage
+    down), charging over the lowest (it lifts it least). `emf_v` and `limit_a` (K, S), `resistance_ohm`
+    (K, 2, S), `takes` (K, C, 1).
+    """
+    power = np.array([c.power_w for c in commands])
+    mode = np.array([c.mode for c in commands])
+    limit = limit_a[:, None, None, :]
+    flow = solve_current_a(tables, emf_v[:, None, None, :], resistance_ohm[:, :, None, :], power)
+    running = takes & (mode != ConverterMode.OFF)
+    flow = np.where(running[:, None], np.minimum(np.maximum(flow, -limit), limit), 0.0)
+    free = takes & (mode == ConverterMode.BUS_VOLTAGE)
+    low = np.where(free[:, None], -limit, flow).min(axis=(1, 2))
+    high = np.where(free[:, None], limit, flow).max(axis=(1, 2))
+    return np.minimum(low, 0.0), np.maximum(high, 0.0)
+
+
+def _string_voltages(
     tables: Tables,
     source: Sources,
     surely: BoolArray,
     maybe: BoolArray,
     current_a: FloatArray,
     trim_a: FloatArray,
-    *,
-    low: bool,
 ) -> FloatArray:
-    """Lowest or highest string voltage (S,) [V] at a string current, over all subsets."""
-    module_current = current_a[tables.string_of] + trim_a
-    if low:
-        drop = module_current * np.where(module_current > 0.0, source.r_high_ohm, source.r_low_ohm)
-        each = source.u_low_v - drop
-        taken = np.where(each > 0.0, surely, maybe)
-    else:
-        drop = module_current * np.where(module_current > 0.0, source.r_low_ohm, source.r_high_ohm)
-        each = source.u_high_v - drop
-        taken = np.where(each > 0.0, maybe, surely)
-    return tables.sum_by_string(np.where(taken, each, 0.0)) - current_a * tables.string_r_on_ohm
+    """Lowest and highest string voltage (2, K, S) [V] over all subsets.
+
+    The lowest comes with the highest string current and trims, the highest with the lowest: both (2, K, ...)
+    in that order.
+    """
+    module_current = current_a[:, :, tables.string_of] + trim_a
+    out = module_current > 0.0
+    low = source.u_low_v - module_current[0] * np.where(out[0], source.r_high_ohm, source.r_low_ohm)
+    high = source.u_high_v - module_current[1] * np.where(out[1], source.r_low_ohm, source.r_high_ohm)
+    each = np.stack(
+        (
+            np.where(np.where(low > 0.0, surely, maybe), low, 0.0),
+            np.where(np.where(high > 0.0, maybe, surely), high, 0.0),
+        )
+    )
+    return _sums(tables, each) - current_a * tables.string_r_on_ohm

@@ -13,7 +13,7 @@ from reconf.devices.rm1 import Rm1Status
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope
 from reconf.readings import SiteImage
-from reconf.verify.circuit import Exposure, Sources, exposure, inserted_bounds, sources
+from reconf.verify.circuit import Case, Exposure, Sources, exposures, inserted_bounds
 from reconf.verify.tables import Tables
 
 
@@ -124,16 +124,26 @@ def build_context(
     proposed: SlotCommand,
     history: History,
     dt_s: float,
+    source: Sources,
 ) -> Context:
-    """Compute what the rules need."""
+    """Compute what the rules need; `source` of the same image and estimate."""
     strings = image.strings
     is_closed = (strings.status & int(Rc1Status.CONTACTOR_CLOSED)) != 0
     precharging = (strings.status & int(Rc1Status.PRECHARGING)) != 0
     read_open = strings.answered & ~is_closed & ~precharging
     unsure = _unsure(image, in_force, history)
-    source = sources(tables, image, estimate)
     surely_a, maybe_a = inserted_bounds(in_force, image, unsure)
     surely_b, maybe_b = inserted_bounds(proposed, image, unsure)
+    before, after, between = exposures(
+        tables,
+        source,
+        (
+            Case(surely_a, maybe_a, (0,)),
+            Case(surely_b, maybe_b, (1,)),
+            Case(surely_a & surely_b, maybe_a | maybe_b, (0, 1)),
+        ),
+        (in_force, proposed),
+    )
     return Context(
         tables=tables,
         image=image,
@@ -145,9 +155,9 @@ def build_context(
         dt_s=dt_s,
         hold_s=history.hold_s or dt_s,
         source=source,
-        before=exposure(tables, source, surely_a, maybe_a, (in_force,)),
-        after=exposure(tables, source, surely_b, maybe_b, (proposed,)),
-        between=exposure(tables, source, surely_a & surely_b, maybe_a | maybe_b, (in_force, proposed)),
+        before=before,
+        after=after,
+        between=between,
         fresh=strings.answered,
         closed=~read_open,
         read_closed=strings.answered & is_closed,

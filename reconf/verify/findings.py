@@ -36,6 +36,8 @@ class Findings:
         self, rule: str, found: FloatArray, allowed: FloatArray, where: BoolArray, subjects: Sequence[str]
     ) -> None:
         """`found` <= `allowed` wherever `where`; a NaN on either side breaks the rule."""
+        if not where.any():
+            return
         size = np.abs(allowed)
         broken = where & ~(found <= allowed + _slack(size))
         self._compare(rule, found, allowed, broken, subjects)
@@ -45,6 +47,8 @@ class Findings:
         self, rule: str, found: FloatArray, allowed: FloatArray, where: BoolArray, subjects: Sequence[str]
     ) -> None:
         """`found` >= `allowed` wherever `where`; a NaN on either side breaks the rule."""
+        if not where.any():
+            return
         size = np.abs(allowed)
         broken = where & ~(found >= allowed - _slack(size))
         self._compare(rule, found, allowed, broken, subjects)
@@ -60,8 +64,9 @@ class Findings:
     def _note(self, distance: FloatArray, size: FloatArray, where: BoolArray) -> None:
         """Keep the smallest distance to a limit that is one, relative to the limit's `size`."""
         real = where & np.isfinite(distance) & (size > 0.0)
-        nearest = float(np.divide(distance, size, where=real, out=np.full(size.shape, np.inf)).min())
-        self.margin_frac = min(self.margin_frac, max(nearest, 0.0))
+        if real.any():
+            nearest = float((distance[real] / size[real]).min())
+            self.margin_frac = min(self.margin_frac, max(nearest, 0.0))
 
     def _add(self, rule: str, subject: str, found: float, allowed: float) -> None:
         row = RULES[rule]

@@ -14,6 +14,7 @@ from reconf.site import Site
 from reconf.verify.checks_electrical import check_cells, check_converter, check_modules, check_window
 from reconf.verify.checks_permission import check_bus, check_permission, check_shape, check_values
 from reconf.verify.checks_switching import check_closing, check_switches, check_trim, closing
+from reconf.verify.circuit import Sources, sources
 from reconf.verify.context import History, build_context
 from reconf.verify.findings import Findings
 from reconf.verify.outputs import safe_outputs
@@ -50,8 +51,24 @@ def verify(
         dt_s: control time between ticks [s].
         history: what cannot be seen in the image; None: nothing was switched lately.
     """
+    outcome = verify_steps(site, image, estimate, envelope, in_force, (proposed,), dt_s=dt_s, history=history)
+    return outcome if isinstance(outcome, Refused) else outcome[0]
+
+
+def _one(
+    site: Site,
+    image: SiteImage,
+    estimate: Estimate,
+    envelope: Envelope,
+    in_force: SlotCommand,
+    proposed: SlotCommand,
+    *,
+    dt_s: float,
+    history: History,
+    source: Sources,
+) -> VerifiedCommand | Refused:
+    """`verify` of one step, with the `sources` of this image and estimate."""
     tables = site.derived(build_tables)
-    history = history or History()
     found = Findings()
     check_shape(found, tables, proposed)
     if not found.violations:
@@ -63,7 +80,7 @@ def verify(
     most = np.ceil(site.timing.interval_s / max(slots_s, site.timing.tick_s)) + 1.0
     # readings may be NaN or inf: comparisons with them fail on purpose, and are not worth a warning
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        c = build_context(tables, image, estimate, envelope, in_force, proposed, history, dt_s)
+        c = build_context(tables, image, estimate, envelope, in_force, proposed, history, dt_s, source)
         check_permission(found, c)
         check_bus(found, c)
         check_window(found, c)
@@ -101,9 +118,13 @@ def verify_steps(
     first that is not confirmed.
     """
     history = history or History()
+    with np.errstate(invalid="ignore", over="ignore"):
+        source = sources(site.derived(build_tables), image, estimate)
     passed: list[VerifiedCommand] = []
     for step in steps:
-        outcome = verify(site, image, estimate, envelope, in_force, step, dt_s=dt_s, history=history)
+        outcome = _one(
+            site, image, estimate, envelope, in_force, step, dt_s=dt_s, history=history, source=source
+        )
         if isinstance(outcome, Refused):
             return outcome
         passed.append(outcome)

@@ -16,7 +16,7 @@ from reconf.readings import Channel
 from reconf.sequences import hold_zero
 from reconf.switching import stage
 from reconf.verify import History, verify, verify_steps
-from reconf.verify.circuit import exposure, solve_current_a, sources
+from reconf.verify.circuit import Case, exposure, exposures, solve_current_a, sources
 from reconf.verify.tables import build_tables
 
 SITE = guard_site()
@@ -181,6 +181,31 @@ def test_sums_of_extremes_bound_every_subset_of_unfinished_writes(seed):
             assert (reach.voltage_high_v <= both.voltage_high_v + 1e-9).all()
             assert (reach.current_high_a <= both.current_high_a + 1e-9).all()
             assert (reach.current_low_a >= both.current_low_a - 1e-9).all()
+
+
+@given(seed=seeds)
+@settings(max_examples=25, deadline=None)
+def test_several_exposures_at_once_are_each_what_they_are_alone(seed):
+    rng = np.random.default_rng(seed)
+    t = SITE.derived(build_tables)
+    source = sources(t, image(SITE, rng.random(M) < 0.7), estimate(SITE, r0_ohm=rng.uniform(0.005, 0.03, M)))
+    commands = tuple(
+        replace(
+            SlotCommand.safe(M, S),
+            inserted=rng.random(M) < 0.7,
+            trim_current_a=rng.normal(0.0, 2.0, M),
+            mode=rng.integers(0, 3, S),
+            power_w=rng.uniform(-6000.0, 6000.0, S),
+            current_limit_a=rng.uniform(0.0, 60.0, S),
+        )
+        for _ in range(2)
+    )
+    places = ((0,), (1,), (0, 1))
+    cases = tuple(Case(rng.random(M) < 0.6, rng.random(M) < 0.9, p) for p in places)
+    for case, found in zip(cases, exposures(t, source, cases, commands), strict=True):
+        alone = exposure(t, source, case.surely, case.maybe, tuple(commands[i] for i in case.commands))
+        for name in found.__dataclass_fields__:
+            assert np.array_equal(getattr(found, name), getattr(alone, name)), name
 
 
 @given(seed=seeds)

@@ -106,3 +106,14 @@ def test_under_way_trim_saves_more_than_it_burns_or_stays_off(seed: int) -> None
     assert with_trim <= without * (1.0 + 1e-9)
     if found.trim_a.any():
         assert with_trim < without
+
+
+@pytest.mark.parametrize("modules", [5, 8, 12, 15, 24])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_compiled_and_plain_trim_agree_to_the_last_bit(modules: int, seed: int) -> None:
+    site, asked = draw_case(3 * modules, 3, seed)
+    model = build(site, asked)
+    through = np.random.default_rng(seed).uniform(0.0, 30.0, model.n_modules)
+    plain = trim_currents(model, Padded.of(model), through, "numpy")
+    assert plain.any()
+    assert np.array_equal(plain, trim_currents(model, Padded.of(model), through, "compiled"))
