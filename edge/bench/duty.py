@@ -33,8 +33,9 @@ SAMPLE_S: Final = 10.0
 """Of the duty within a step of the clairvoyant's."""
 PHYSICS_STEP_S: Final = 20.0
 """Longest step of the twin."""
-
-
+CHECKPOINT_FORM: Final = 2
+SAY_EVERY_S: Final = 30.0
+"""Of processor time; a day at ticks of one second takes many minutes."""
 PIECE_S: Final = DAY_S
 """Control time of a piece: each is compared with a clairvoyant who starts from the state the pack is really
 in, and a checkpoint is written at its end."""
@@ -81,7 +82,7 @@ def run(
         asked: what is to be run.
         checkpoint: file to go on from, and to write to; without one the run is in memory only.
         cpu_budget_s: processor time after which the run stops at the end of a piece (a day).
-        log: told of each piece's end.
+        log: told at each piece's end, and meanwhile every half minute of processor time.
 
     Returns:
         `violations` (steps in which the true state passed a safety tier), `energy_ratio_to_clairvoyant`, and
@@ -91,16 +92,17 @@ def run(
     site = _site(asked.modules, asked.tick_s, cooling=asked.cooling)
     truth = draw_truth(site, np.random.default_rng(asked.seed))
     duty = _duty(asked.name, _energy_wh(site, truth), asked.data)
-    campaign = resume(checkpoint, repr(asked)) or _begin(site, truth, asked, duty)
+    campaign = resume(checkpoint, checkpoint_key(asked)) or _begin(site, truth, asked, duty)
     loop = campaign.loop
     loop.profile = lambda now_s: duty.power_w(asked.start_s + now_s)
     end_s = DAY_S * min(duty.days if asked.days is None else asked.days, duty.days)
     while loop.plant.time_s < end_s - 0.5 * asked.tick_s:
         until_s = min(end_s, loop.plant.time_s + PIECE_S)
-        _piece(campaign, duty, asked.start_s, until_s)
+        _piece(campaign, duty, asked.start_s, until_s, lambda: log(_standing(campaign, duty, end_s)))
+        campaign.put_by()
         if checkpoint is not None:
             store(checkpoint, campaign)
-        log(f"{duty.name}: day {loop.plant.time_s / DAY_S:.2f}, violations {loop.plant.violations.steps}")
+        log(_standing(campaign, duty, end_s))
         if time.process_time() - began_s >= cpu_budget_s:
             break
     return _told(campaign, asked, duty, end_s)
@@ -115,7 +117,21 @@ def _begin(site: Site, truth: Truth, asked: Asked, duty: Duty) -> Campaign:
     step_s = min(asked.tick_s, PHYSICS_STEP_S)
     loop = Loop(site, truth, lambda _: 0.0, seed=asked.seed, plant=plant, physics_step_s=step_s)
     loop.start()
-    return Campaign(key=repr(asked), loop=loop)
+    return Campaign(key=checkpoint_key(asked), loop=loop)
+
+
+def checkpoint_key(asked: Asked) -> str:
+    """What a checkpoint is of, and in which form it is written."""
+    return f"{CHECKPOINT_FORM} {asked!r}"
+
+
+def _standing(campaign: Campaign, duty: Duty, end_s: float) -> str:
+    """Where the run stands, in a line."""
+    plant, ticks = campaign.loop.plant, campaign.ticks + len(campaign.loop.tick_ms)
+    return (
+        f"{duty.name}: day {plant.time_s / DAY_S:.2f} of {end_s / DAY_S:.2f}, {ticks} ticks, "
+        f"violations {plant.violations.steps}"
+    )
 
 
 def _energy_wh(site: Site, truth: Truth) -> float:
@@ -128,7 +144,7 @@ def _energy_wh(site: Site, truth: Truth) -> float:
 
 def _told(campaign: Campaign, asked: Asked, duty: Duty, end_s: float) -> dict[str, Any]:
     """The figures so far."""
-    plant, loop = campaign.loop.plant, campaign.loop
+    plant = campaign.loop.plant
     ratio = campaign.given_wh / campaign.bound_wh if campaign.bound_wh > 0.0 else 1.0
     return {
         "duty": duty.name,
@@ -145,21 +161,28 @@ def _told(campaign: Campaign, asked: Asked, duty: Duty, end_s: float) -> dict[st
         "hottest_core_degc": campaign.hottest_degc,
         "coldest_core_degc": campaign.coldest_degc,
         "cooling_switches": campaign.cooling_switches,
-        "ticks": len(loop.tick_ms),
-        "ms_per_tick": float(np.median(loop.tick_ms)),
+        "ticks": campaign.ticks,
+        "ms_per_tick": float(np.median(campaign.piece_ms)),
+        "events": dict(campaign.events),
+        "rungs": dict(campaign.rungs),
     }
 
 
-def _piece(campaign: Campaign, duty: Duty, start_s: float, until_s: float) -> None:
+def _piece(campaign: Campaign, duty: Duty, start_s: float, until_s: float, say: Callable[[], None]) -> None:
     """Run up to `until_s` and book the clairvoyant's energy for the same piece."""
     loop, plant = campaign.loop, campaign.loop.plant
     from_s = plant.time_s
     limit = min(table["temperature_degc", "max"].operating for table in plant.site.limits.values())
     module = mean_module(plant, limit)
     before_j = float(plant.energy.bus_out_j.sum())
+    said_s = time.process_time()
     while plant.time_s < until_s - 1e-6:
+        if time.process_time() - said_s >= SAY_EVERY_S:
+            said_s = time.process_time()
+            say()
         plant.ambient_degc = duty.ambient_degc(start_s + plant.time_s)
         outcome = loop.step()
+        campaign.rungs[outcome.view.rung.name.lower()] += 1
         fan = outcome.view.envelope.outputs.cooling_frac
         campaign.cooling_switches += fan != plant.inputs.cooling_frac
         plant.apply(replace(plant.inputs, cooling_frac=fan))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from edge.bench import checkpoint
 from edge.bench.closed_loop import Loop
@@ -21,6 +24,24 @@ class Campaign:
     hottest_degc: float = float("-inf")
     coldest_degc: float = float("inf")
     cooling_switches: int = 0
+    ticks: int = 0
+    """Of the pieces that are done."""
+    piece_ms: list[float] = field(default_factory=list)
+    """Median of the core's tick in each piece: a year of single ticks would fill the checkpoint."""
+    events: Counter[str] = field(default_factory=Counter)
+    """How many of each kind."""
+    rungs: Counter[str] = field(default_factory=Counter)
+    """Ticks on each rung of the failure ladder."""
+
+    def put_by(self) -> None:
+        """Count what the loop has gathered since the last piece, and let go of it."""
+        loop = self.loop
+        self.ticks += len(loop.tick_ms)
+        if loop.tick_ms:
+            self.piece_ms.append(float(np.median(loop.tick_ms)))
+        self.events.update(event.kind for event in loop.events)
+        for gathered in (loop.tick_ms, loop.solve_ms, loop.events):
+            gathered.clear()
 
 
 def resume(path: Path | None, key: str) -> Campaign | None:

@@ -151,12 +151,25 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch)
     assert part["complete"]
     assert part["delivered_kwh"] == whole["delivered_kwh"]
     assert part["ticks"] == whole["ticks"]
-    assert resume(file, repr(asked)) is not None
+    kept = resume(file, duty_bench.checkpoint_key(asked))
+    assert kept is not None
+    # a year's single ticks and events are counted, not kept
+    assert [*kept.loop.tick_ms, *kept.loop.solve_ms, *kept.loop.events] == []
+    assert part["events"] == whole["events"]
+    assert sum(part["rungs"].values()) == part["ticks"] == 30
     with pytest.raises(DataFileError, match="something else"):
         run(Asked("desert"), checkpoint=file)
     file.write_bytes(b"no pickle")
     with pytest.raises(DataFileError, match="no checkpoint"):
         run(asked, checkpoint=file)
+
+
+def test_progress_is_told_within_a_piece(monkeypatch):
+    monkeypatch.setattr(duty_bench, "SAY_EVERY_S", 0.0)
+    said = []
+    run(Asked("cold", hour=7.0, days=600.0 / 86400.0, modules=4), log=said.append)
+    assert len(said) == 11
+    assert said[-1].startswith("cold: day 0.01 of 0.01, 10 ticks, violations 0")
 
 
 def test_duties_are_listed():
