@@ -3,7 +3,7 @@
 Writes of one change arrive one by one and some may not. Three steps in general (fewer where nothing is due):
 
 1. *lower*: power and current limit of each string to the smaller of before and after (0 where the direction
-   turns), trims likewise, switches as they are;
+   turns), switches as they are; trims too, but those of a string with one that is no longer allowed stop;
 2. *switch*: the insertions and bypasses. Where the window has no room for all of them in any order, first
    those that come in, or first those that go, whichever has room; else in halves;
 3. *raise*: everything as asked.
@@ -80,10 +80,11 @@ def _lower(t: Tables, envelope: Envelope, before: SlotCommand, after: SlotComman
     power = _toward_zero(before.power_w, after.power_w)
     # a converter starts, or takes the bus, only in the last step; it stops in the first
     starts = (after.mode != before.mode) & (after.mode != 0)
-    # trims of a string balance only all together: they stay until the last step, or stop
+    # trims of a string balance only all together: they stay until the last step or, where one of them is
+    # no longer allowed, stop at once (no step may carry it on)
     trim = before.trim_current_a
     over = (trim > envelope.trim_give_a) | (-trim > envelope.trim_take_a)
-    keep = np.where((switching & t.any_by_string(over))[t.string_of], 0.0, trim)
+    keep = np.where(t.any_by_string(over)[t.string_of], 0.0, trim)
     return replace(
         before,
         trim_current_a=keep,
