@@ -16,7 +16,7 @@ from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.protection.bounds import TIER_OF, Bounds, Constants
 from reconf.protection.faults import Conditions, RuleNumbers, Scope, fault_rows
-from reconf.protection.observe import Observed
+from reconf.protection.observe import Observed, believed
 from reconf.readings import SiteImage
 
 COLD_CHARGE_A = 0.5
@@ -180,6 +180,8 @@ def module_signals(
 
     was_low = before.cell_min_v < lowest.safety
     exposed = (seen.cell_min_v < rules.copper_exposure_v) | (seen.cell_zero & was_low)
+    above = constants.limits["charge_temperature_degc", "max"]
+    charging_hot = (seen.current_a < -COLD_CHARGE_A) & (seen.temperature_max_degc > above.safety)
     charging_cold = (seen.current_a < -COLD_CHARGE_A) & (seen.temperature_min_degc < cold.safety)
     connected = ((after.string_status & int(Rc1Status.CONTACTOR_CLOSED)) != 0)[constants.topology.string_of]
     with np.errstate(invalid="ignore"):
@@ -191,6 +193,9 @@ def module_signals(
         "copper_exposure": Signal(exposed, ~exposed & fresh, seen.cell_min_v, rules.copper_exposure_v),
         "cold_charge": Signal(
             charging_cold, seen.current_a > -COLD_CHARGE_A, seen.temperature_min_degc, cold.safety
+        ),
+        "hot_charge": Signal(
+            charging_hot, seen.current_a > -COLD_CHARGE_A, seen.temperature_max_degc, above.safety
         ),
         "thermal_runaway": Signal(
             runaway, rate_k_per_s < 0.1 * rules.runaway_rate_k_per_s, rate_k_per_s, rules.runaway_rate_k_per_s
@@ -210,10 +215,30 @@ def module_signals(
     }
 
 
-def string_values(constants: Constants, seen: Observed) -> dict[tuple[str, str], FloatArray]:
-    """Measured values that string rows are held against."""
+def soc_signal(constants: Constants, low_frac: FloatArray, high_frac: FloatArray) -> Signal:
+    """Row soc_implausible: the weakest group below, or the strongest above, what charge can be."""
+    least, most = constants.limits["soc_frac", "min"], constants.limits["soc_frac", "max"]
+    below, above = least.safety - low_frac, high_frac - most.safety
+    return Signal(
+        raised=(below > 0.0) | (above > 0.0),
+        released=(below < -least.hysteresis) & (above < -most.hysteresis),
+        value=np.where(below > above, low_frac, high_frac),
+        bound=np.where(below > above, least.safety, most.safety),
+    )
+
+
+def string_values(
+    constants: Constants, seen: Observed, image: SiteImage
+) -> dict[tuple[str, str], FloatArray]:
+    """Measured values that string rows are held against; a converter that does not run has no window."""
+    converter, strings = constants.converters, image.strings
+    running = (strings.status & int(Rc1Status.RUNNING)) != 0
+    volts = seen.string_voltage_v
+    inside = np.minimum(volts - converter.voltage_min_v, converter.voltage_max_v - volts)
     return {
-        ("string_current_frac", "max"): np.abs(seen.string_current_a) / constants.converters.current_rating_a,
+        ("string_current_frac", "max"): np.abs(seen.string_current_a) / converter.current_rating_a,
+        ("string_power_frac", "max"): np.abs(believed(strings.power_w)) / converter.power_rating_w,
+        ("string_voltage_margin_frac", "min"): np.where(running, inside / converter.voltage_max_v, np.inf),
         ("heatsink_temperature_degc", "max"): seen.heatsink_degc,
     }
 

@@ -167,6 +167,8 @@ def _modules(
     signals = conditions.module_signals(
         constants, tick.seen, tick.image, state.trend, trend, rate, trusted, tick.stale_s, rule_numbers()
     ) | {fault: conditions.Signal(mark, ~mark) for fault, mark in marks.items()}
+    belief = tick.belief
+    signals["soc_implausible"] = conditions.soc_signal(constants, belief.soc_low_frac, belief.soc_high_frac)
     values = conditions.module_values(tick.seen, tick.belief.capacity_ah)
     now = conditions.assemble("module", constants.limits, values, signals, constants.n_modules)
     return _advance("module", tick, state, now)
@@ -182,7 +184,7 @@ def _strings(tick: _Tick, state: ProtectionState, insertion: InsertionRules) -> 
         constants, tick.seen, tick.image, state.trend, reach_v, cannot_leave, tick.stale_s, rule_numbers(),
         tick.operator.opened_unasked,
     )  # fmt: skip
-    values = conditions.string_values(constants, tick.seen)
+    values = conditions.string_values(constants, tick.seen, tick.image)
     now = conditions.assemble("string", constants.site_limits, values, signals, constants.n_strings)
     return _advance("string", tick, state, now)
 

@@ -12,6 +12,8 @@ from reconf.devices.rm1 import Rm1Status
 from reconf.protection.assembly import PLATING
 from reconf.protection.bounds import build_constants
 from reconf.protection.envelope import Insertion
+from reconf.protection.faults import SCOPES, fault_rows
+from reconf.protection.limits import default_limits, site_limits
 from reconf.protection.plating import charge_limit_a
 from reconf.protection.protect import (
     Cleared,
@@ -24,7 +26,7 @@ from reconf.protection.protect import (
 )
 from reconf.protection.voltage import RESISTANCE_SIGMAS
 from reconf.readings import Channel, Quality, SiteInputs
-from reconf.site import InputsSpec, ThermalSpec
+from reconf.site import Chemistry, InputsSpec, ThermalSpec
 from reconf.twin.plant import Plant
 from reconf.twin.plant_state import PlantInputs
 from reconf.twin.truth import draw_truth
@@ -696,3 +698,92 @@ def test_the_joining_difference_is_what_the_weakest_module_bears_over_the_least_
     assert doubted.joining_difference_v[0] < allowed
     aged = world.look(change=lambda e: replace(e, capacity_ah=0.7 * e.capacity_ah))
     assert aged.joining_difference_v[0] == pytest.approx(0.7 * allowed)
+
+
+def charging(image, degc_now):
+    amperes = with_value(image.modules.current_a, 2, -10.0)
+    return degc(degc_now)(modules(image, current_a=amperes))
+
+
+@pytest.mark.parametrize(("degc_now", "fault"), [(-21.0, "cold_charge"), (50.5, "hot_charge"), (25.0, None)])
+def test_charge_outside_its_temperatures_takes_the_module_out_and_latches(degc_now, fault):
+    world = World()
+    for _ in range(4):
+        world.look(lambda image: charging(image, degc_now))
+    here = {f for f, subject in world.present if subject == S2 and f.endswith("_charge")}
+    assert here == ({fault} if fault else set())
+    if fault:
+        assert world.envelope.insertion[2] == Insertion.FORBIDDEN
+        assert isinstance(clear_fault(world.state, fault, S2), ClearRefused)
+        world.repeat(12)
+        assert isinstance(clear_fault(world.state, fault, S2), Cleared)
+
+
+@pytest.mark.parametrize(("name", "value"), [("soc_weakest_frac", -0.12), ("soc_strongest_frac", 1.12)])
+def test_an_impossible_charge_is_told_and_bypasses_nobody(name, value):
+    world = World()
+    at = np.arange(8) == 2
+
+    def bent(estimate):
+        return replace(estimate, **{name: np.where(at, value, getattr(estimate, name))})
+
+    world.repeat(20, change=bent)
+    assert ("soc_implausible", S2) not in world.present, "debounced"
+    world.repeat(15, change=bent)
+    assert ("soc_implausible", S2) in world.present
+    assert world.envelope.insertion[2] == Insertion.ALLOWED
+    world.repeat(40)
+    assert ("soc_implausible", S2) not in world.present
+
+
+@pytest.mark.parametrize(
+    ("quantity", "share", "fault"),
+    [
+        ("power_w", 1.15, "string_over_power"),
+        ("power_w", -1.15, "string_over_power"),
+        ("power_w", 1.05, None),
+        ("voltage_v", 1.03, "string_voltage_outside"),
+        ("voltage_v", 1.01, None),
+    ],
+)
+def test_power_and_voltage_past_the_safety_tier_leave_the_string(quantity, share, fault):
+    world = World()
+    converter = world.site.strings[0].converter
+    size = converter.power_rating_w if quantity == "power_w" else converter.voltage_max_v
+
+    def bent(image, status=int(Rc1Status.CONTACTOR_CLOSED | Rc1Status.RUNNING)):
+        middle = 0.5 * (converter.voltage_min_v + converter.voltage_max_v)
+        image = strings(image, voltage_v=with_value(image.strings.voltage_v, 0, middle))
+        channel = with_value(getattr(image.strings, quantity), 0, share * size)
+        return strings(image, status=np.array([status]), **{quantity: channel})
+
+    world.look(bent)
+    assert world.envelope.string_usable[0], "debounced"
+    world.repeat(7, bent)
+    told = {f for f, subject in world.present if f in {"string_over_power", "string_voltage_outside"}}
+    assert told == ({fault} if fault else set())
+    assert world.envelope.string_usable[0] == (fault is None)
+    if fault == "string_voltage_outside":  # a converter that does not run has no window
+        world.repeat(35, lambda image: bent(image, int(Rc1Status.CONTACTOR_CLOSED)))
+        assert fault not in {f for f, _ in world.present}
+
+
+def test_every_row_of_the_limit_tables_has_a_consequence_past_its_safety_tier():
+    """By a fault row that names it, or by one of the rules in code, each shown by a test above."""
+    named = {row.limit[:2] for scope in SCOPES for row in fault_rows(scope) if row.limit is not None}
+    safety = {
+        row.limit[:2]
+        for scope in SCOPES
+        for row in fault_rows(scope)
+        if row.limit is not None and row.limit[2] == "safety"
+    }
+    in_code = {
+        ("charge_temperature_degc", "min"): "cold_charge",
+        ("charge_temperature_degc", "max"): "hot_charge",
+        ("soc_frac", "min"): "soc_implausible",
+        ("soc_frac", "max"): "soc_implausible",
+    }
+    assert named - safety == set(), "a limit with an alarm but no consequence"
+    for table in (*(default_limits(c) for c in Chemistry), site_limits()):
+        assert set(table) <= safety | set(in_code)
+    assert {row.fault for scope in SCOPES for row in fault_rows(scope)} >= set(in_code.values())
