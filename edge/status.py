@@ -29,6 +29,7 @@ from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.estimation.health import forecast_now
 from reconf.estimation.state import Estimate
+from reconf.estimation.told import told_soc_std_frac
 from reconf.protection.energy import available_energy_kwh
 from reconf.protection.envelope import Reason
 from reconf.readings import Channel, Quality
@@ -231,7 +232,7 @@ def module_payload(site: Site, view: TickView, stamp: Stamp, m: int) -> ModulePa
         cell_voltage_max_v=number(estimate.cell_voltage_max_v[m]),
         trim_current_a=reading(modules.trim_current_a, m),
         soc_frac=number(estimate.soc_frac[m]),
-        soc_std_frac=number(estimate.soc_std_frac[m]),
+        soc_std_frac=number(told_soc_std_frac(site, estimate.soc_std_frac)[m]),
         capacity_ah=number(estimate.capacity_ah[m]),
         capacity_std_ah=number(estimate.capacity_std_ah[m]),
         remaining_ah=number(estimate.remaining_ah[m]),

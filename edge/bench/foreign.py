@@ -10,7 +10,7 @@ power of C/4 with a memory of two minutes), or `rest`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -23,8 +23,10 @@ from reconf.cells.bank import CellBank
 from reconf.cells.model import CURVES, SOC_NODES, soc_grid
 from reconf.devices.rm1 import Rm1Status
 from reconf.estimation.filter import estimate, initial_state
+from reconf.estimation.health import SIGMAS_90
 from reconf.estimation.memory import FilterState
 from reconf.estimation.state import Estimate
+from reconf.estimation.told import told_soc_std_frac
 from reconf.readings import Channel, SiteImage
 from reconf.site import Chemistry, Site
 from reconf.twin.observe import observe
@@ -194,41 +196,80 @@ def _seen(image: SiteImage, inserted: BoolArray) -> SiteImage:
     return replace(image, modules=modules, strings=strings)
 
 
-def case(
-    chemistry: Chemistry, duty: Duty, *, seed: int = 0, hours: float = 5.0, **how: Any
-) -> dict[str, Any]:
-    """One run: errors of the last two fifths, bounds that no capacity passed."""
+@dataclass(slots=True)
+class Late:
+    """Errors of SOC in the last two fifths of a run, and what was told of them."""
+
+    error: list[FloatArray]
+    std: list[FloatArray]
+    """The filter's own deviation."""
+    told: list[FloatArray]
+    """What it is told as."""
+    drive: ForeignRun
+    prior: FloatArray
+    """Error of the capacity believed at the start, over the rated one."""
+
+
+def follow(chemistry: Chemistry, duty: Duty, seed: int, hours: float = 5.0, **how: Any) -> Late:
+    """One run of `hours`."""
     drive = start(chemistry, seed, **how)
     steps = round(hours * 3600.0 / drive.dt_s)
-    _, prior = drive.errors()
-    late = []
+    late = Late([], [], [], drive, drive.errors()[1])
     for k in range(steps):
         drive.step(duty)
         if k >= 0.6 * steps:
-            late.append(drive.errors()[0])
-    soc, (_, capacity) = np.array(late), drive.errors()
-    sigma = drive.estimate.capacity_std_ah / RATED_AH
+            late.error.append(drive.errors()[0])
+            late.std.append(drive.estimate.soc_std_frac)
+            late.told.append(told_soc_std_frac(drive.site, drive.estimate.soc_std_frac))
+    return late
+
+
+def case(chemistry: Chemistry, duty: Duty, seeds: Iterable[int] = (0,), **how: Any) -> dict[str, Any]:
+    """Errors of the last two fifths, share of them in the intervals, bounds that no capacity passed."""
+    runs = [follow(chemistry, duty, seed, **how) for seed in seeds]
+    soc, std, told = (
+        np.concatenate([np.array(getattr(r, name)).ravel() for r in runs])
+        for name in ("error", "std", "told")
+    )
+    prior = np.concatenate([r.prior for r in runs])
+    capacity = np.concatenate([r.drive.errors()[1] for r in runs])
+    sigma = np.concatenate([r.drive.estimate.capacity_std_ah for r in runs]) / RATED_AH
+    lowest = [(r.drive.lowest_ah / true_values(r.drive.plant)[1]).min() for r in runs]
+    highest = [(r.drive.highest_ah / RATED_AH).max() for r in runs]
 
     def percent(values: FloatArray) -> float:
         return round(100.0 * float(np.sqrt(np.mean(values**2))), 2)
 
+    def inside(deviation: FloatArray) -> float:
+        return round(float((np.abs(soc) <= SIGMAS_90 * deviation).mean()), 3)
+
     return {
         "soc_rmse_percent": percent(soc),
         "soc_worst_percent": round(100.0 * float(np.abs(soc).max()), 2),
+        "soc_std_percent": round(100.0 * float(std.mean()), 2),
+        "soc_coverage90_own": inside(std),
+        "soc_coverage90_told": inside(told),
+        "soc_std_told_percent": round(100.0 * float(told.mean()), 2),
         "capacity_rms_percent_before": percent(prior),
         "capacity_rms_percent": percent(capacity),
         "capacity_error_over_sigma": round(float(np.sqrt(np.mean((capacity / sigma) ** 2))), 2),
-        "capacity_lowest_of_true": round(float((drive.lowest_ah / true_values(drive.plant)[1]).min()), 3),
-        "capacity_highest_of_rated": round(float((drive.highest_ah / RATED_AH).max()), 3),
+        "capacity_lowest_of_true": round(float(min(lowest)), 3),
+        "capacity_highest_of_rated": round(float(max(highest)), 3),
     }
 
 
-def run(say: Callable[[str], None], chemistries: tuple[Chemistry, ...]) -> dict[str, Any]:
+def run(
+    say: Callable[[str], None],
+    chemistries: tuple[Chemistry, ...],
+    seeds: Iterable[int] = (0,),
+    tick_s: float = 10.0,
+) -> dict[str, Any]:
     """All duties after a minute of rest."""
-    result: dict[str, Any] = {}
+    drawn = tuple(seeds)
+    result: dict[str, Any] = {"seeds": list(drawn), "tick_s": tick_s, "wanted_coverage90": 0.85}
     for chemistry in chemistries:
         for duty in DUTIES:
-            found = case(chemistry, duty)
+            found = case(chemistry, duty, drawn, dt_s=tick_s)
             result[f"{chemistry}_{duty}"] = found
             say(f"foreign {chemistry} {duty}: {found}")
     return result

@@ -3,7 +3,9 @@
 A Gaussian prior in SOC times the likelihood of the voltage on a grid of SOC nodes gives mean and deviation
 (a point-mass filter in the one direction that the voltage sees; Bucy and Senne 1971, doi
 10.1016/0005-1098(71)90121-X). Charge and capacity follow by regression on SOC; what the curve's own error
-had in it stays as the covariance of SOC and error, so that the same voltage is not counted again.
+had in it stays as the covariance of SOC and error, so that the same voltage is not counted again. On a
+plateau that covariance says little, as the voltage tells of the error at any SOC; there the deviation that
+the voltage alone leaves is a floor to which the gain fades: read a thousand times, it says no more than once.
 """
 
 from __future__ import annotations
@@ -55,31 +57,48 @@ def correct(
     far: Far,
     voltage_v: FloatArray,
     var_v2: FloatArray,
+    curve_std_v: FloatArray,
     capacity_share: FloatArray,
 ) -> GroupState:
     """Use `voltage_v` (M, C, an OCV at 25 degC, new) with white variance `var_v2` for the groups in `far`.
 
-    `capacity_share` (M, C) is how much of the gain on capacity is used.
+    `curve_std_v` (M,) is how far that voltage and the curve may be apart besides, `capacity_share` (M, C) how
+    much of the gain on capacity is used.
     """
     at = (far.rows, far.columns)
     z, std = state.soc_frac[at], state.soc_std_frac()[at]
     var_e = state.var_ee[at]
-    sigma_v = np.sqrt(var_e + var_v2[at])
+    sigma_v = np.sqrt(np.maximum(var_e, curve_std_v[far.rows] ** 2) + var_v2[at])
     low = np.maximum(z - REACH_STD * std, SOC_LOW)
     high = np.maximum(np.minimum(z + REACH_STD * std, SOC_HIGH), low + 0.01)
     nodes = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, NODES)
     curve = ocv_of_rows(bank, far.rows, nodes)
     misfit = voltage_v[at][:, None] - state.ocv_error_v[at][:, None] - curve
-    cost = (misfit / sigma_v[:, None]) ** 2 + ((nodes - z[:, None]) / std[:, None]) ** 2
-    weight = np.exp(-0.5 * (cost - cost.min(axis=1, keepdims=True)))
-    weight /= weight.sum(axis=1, keepdims=True)
+    cost = (misfit / sigma_v[:, None]) ** 2
+    alone = _spread(nodes, _weight(cost))
+    weight = _weight(cost + ((nodes - z[:, None]) / std[:, None]) ** 2)
     centre = (weight * nodes).sum(axis=1)
-    spread = np.sqrt((weight * (nodes - centre[:, None]) ** 2).sum(axis=1) + 1e-6)
-    spread = np.minimum(spread, std)
+    spread = np.minimum(_spread(nodes, weight), std)
+    share = np.clip(1.0 - (alone / std) ** 2, 0.0, 1.0)
     error = var_e / sigma_v**2 * (weight * misfit).sum(axis=1)
     informed = 1.0 - (spread / std) ** 2
     cov_ze = -informed * var_e * spread / sigma_v
-    return _moved(state, at, centre - z, std**2 - spread**2, cov_ze, error, capacity_share[at])
+    less = share * (2.0 - share) * (std**2 - spread**2)
+    return _moved(state, at, share * (centre - z), less, cov_ze, error, capacity_share[at])
+
+
+def _weight(cost: FloatArray) -> FloatArray:
+    """(K, NODES) probability of every node."""
+    weight = np.exp(-0.5 * (cost - cost.min(axis=1, keepdims=True)))
+    normed: FloatArray = weight / weight.sum(axis=1, keepdims=True)
+    return normed
+
+
+def _spread(nodes: FloatArray, weight: FloatArray) -> FloatArray:
+    """(K,) deviation of SOC."""
+    centre = (weight * nodes).sum(axis=1, keepdims=True)
+    spread: FloatArray = np.sqrt((weight * (nodes - centre) ** 2).sum(axis=1) + 1e-6)
+    return spread
 
 
 def _moved(

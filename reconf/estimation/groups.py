@@ -156,7 +156,15 @@ def correct_numpy(
     unsure = far.choose(state, std, measurement.use)
     use = measurement.use
     if unsure.rows.size:
-        state = far.correct(constants.bank, state, unsure, measurement.voltage_v, measurement.var_v2, share_q)
+        state = far.correct(
+            constants.bank,
+            state,
+            unsure,
+            measurement.voltage_v,
+            measurement.var_v2,
+            measurement.curve_std_v,
+            share_q,
+        )
         use = use.copy()
         use[unsure.rows, unsure.columns] = False
         std = state.soc_std_frac()

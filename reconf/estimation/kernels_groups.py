@@ -43,34 +43,44 @@ def _seen(x: Group, std: float) -> bool:
 
 
 @compiled
+def _mean_and_spread(nodes: FloatArray, weight: FloatArray) -> tuple[float, float]:
+    """Of SOC by weights, which are made probabilities."""
+    weight /= weight.sum()
+    centre = (weight * nodes).sum()
+    return centre, np.sqrt((weight * (nodes - centre) ** 2).sum() + 1e-6)
+
+
+@compiled
 def _likelihood(
     z: float, std: float, sigma: float, voltage: float, table: FloatArray, row: int
-) -> tuple[float, float, float]:
-    """Mean and deviation of SOC, and mean misfit, by the point-mass filter."""
-    nodes, misfit, weight = np.empty(NODES), np.empty(NODES), np.empty(NODES)
+) -> tuple[float, float, float, float]:
+    """Mean and deviation of SOC, mean misfit, and the deviation that the voltage alone leaves."""
+    nodes, misfit, cost = np.empty(NODES), np.empty(NODES), np.empty(NODES)
     low = max(z - REACH_STD * std, SOC_LOW)
     width = max(min(z + REACH_STD * std, SOC_HIGH), low + 0.01) - low
     for k in range(NODES):
         nodes[k] = low + width * (k / (NODES - 1.0))
         misfit[k] = voltage - ocv_at(table, row, nodes[k])
-        weight[k] = (misfit[k] / sigma) ** 2 + ((nodes[k] - z) / std) ** 2
-    weight = np.exp(-0.5 * (weight - weight.min()))
-    weight /= weight.sum()
-    centre = (weight * nodes).sum()
-    spread = np.sqrt((weight * (nodes - centre) ** 2).sum() + 1e-6)
-    return centre, min(spread, std), (weight * misfit).sum()
+        cost[k] = (misfit[k] / sigma) ** 2
+    _, alone = _mean_and_spread(nodes, np.exp(-0.5 * (cost - cost.min())))
+    cost += ((nodes - z) / std) ** 2
+    weight = np.exp(-0.5 * (cost - cost.min()))
+    centre, spread = _mean_and_spread(nodes, weight)
+    return centre, min(spread, std), (weight * misfit).sum(), alone
 
 
 @compiled
 def _correct_far(
-    x: Group, std: float, voltage: float, var: float, share_q: float, table: FloatArray, row: int
-) -> Group:
+    x: Group, std: float, voltage: float, var: float, curve_std: float, share_q: float, table: FloatArray,
+    row: int,
+) -> Group:  # fmt: skip
     """`reconf.estimation.far.correct` of one group."""
     r, q, e, rr, rq, _, qq, _, ee = x
-    z, sigma = r / q, np.sqrt(ee + var)
-    centre, spread, missed = _likelihood(z, std, sigma, voltage - e, table, row)
+    z, sigma = r / q, np.sqrt(max(ee, curve_std**2) + var)
+    centre, spread, missed, alone = _likelihood(z, std, sigma, voltage - e, table, row)
+    share = _clip(1.0 - (alone / std) ** 2, 0.0, 1.0)
     cov_ze = -(1.0 - (spread / std) ** 2) * ee * spread / sigma
-    less, step = std**2 - spread**2, centre - z
+    less, step = share * (2.0 - share) * (std**2 - spread**2), share * (centre - z)
     g_r = (rr - z * rq) / q / std**2
     g_q = (rq - z * qq) / q / std**2
     k_q = share_q * g_q
@@ -194,7 +204,7 @@ def _linearise_all(
 @compiled
 def _correct_far_ones(
     state: FloatArray, m: int, voltage: FloatArray, var: FloatArray, var_z: FloatArray, share_q: FloatArray,
-    near: BoolArray, table: FloatArray, row: int, secant_std: float,
+    near: BoolArray, curve_std: float, table: FloatArray, row: int, secant_std: float,
 ) -> bool:  # fmt: skip
     """Groups of module `m` that are far off, in place; whether one is left that asks for a secant."""
     wide = False
@@ -202,7 +212,7 @@ def _correct_far_ones(
         x = _load(state, m, c)
         std = np.sqrt(var_z[c]) / x[1]
         if near[c] and std > FAR_STD_FRAC and not _seen(x, std):
-            x = _correct_far(x, std, voltage[m, c], var[m, c], share_q[c], table, row)
+            x = _correct_far(x, std, voltage[m, c], var[m, c], curve_std, share_q[c], table, row)
             _store(state, m, c, x)
             var_z[c], near[c] = _soc_var(x), False
         wide |= near[c] and var_z[c] > (secant_std * x[1]) ** 2
@@ -250,7 +260,9 @@ def correct(
             line[0, c], line[1, c], line[2, c] = ocv[m, c], slope[m, c], 0.0
         # rare, and so kept out of the loops that run always
         if far:
-            wide = _correct_far_ones(state, m, voltage, var, var_z, share_q, near, table, row[m], n[SECANT])
+            wide = _correct_far_ones(
+                state, m, voltage, var, var_z, share_q, near, curve_std[m], table, row[m], n[SECANT]
+            )
         if wide:
             _linearise_all(state, m, var_z, line, table, row[m])
         for c in range(groups):

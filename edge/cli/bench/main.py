@@ -13,6 +13,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     "bus": ("edge.cli.bench.bus", "DC bus held by an RC1: slot changes, load steps, loss of the master"),
     "estimate": ("edge.cli.bench.estimate", "time and memory of the state filter"),
     "soc": ("edge.cli.bench.soc", "SOC and capacity errors on the Leaf logs and the twin"),
+    "foreign": ("edge.cli.bench.foreign", "the state filter beside cells that are not its model's"),
     "integrity": ("edge.cli.bench.integrity", "lies found, false alarms"),
     "soh": ("edge.cli.bench.soh", "state of health from pulses, cell-disjoint"),
     "protect": ("edge.cli.bench.protect", "time of protect and verify"),

@@ -14,6 +14,7 @@ from edge.cli.main import app
 from edge.inventory.life import expected_life
 from edge.inventory.passport import passport
 from edge.inventory.store import Inventory
+from edge.report import life_rows
 from edge.store import Store
 from reconf.estimation.filter import initial_state
 from reconf.twin.plant import Plant
@@ -77,3 +78,20 @@ def test_passport_tells_how_long_a_module_may_last(places):
 
 def test_a_module_nobody_measured_has_no_expected_life(places):
     assert json.loads(run("show", places / "lot.sqlite", "M00007"))["expectedLifetime"] is None
+
+
+def test_the_report_of_a_lot_tells_how_long_its_modules_may_last(places):
+    run("update", places / "lot.sqlite", "--state-dir", places / "state", "--yes")
+    head, *rows = life_rows([card_of(places, s) for s in ("M00007", "M00003")])
+    assert head[0] == "serial"
+    assert {row[0] for row in rows} == {"M00003", "M00007"}
+    years = [float(row[3]) for row in rows]
+    assert years == sorted(years)
+    for row, at in zip(rows, years, strict=True):
+        low, high = row[4].split(" .. ")
+        assert float(low) < at
+        assert high.startswith("over") or float(high) > at
+
+
+def test_of_modules_nobody_measured_the_report_foretells_nothing(places):
+    assert life_rows([card_of(places, "M00007")]) == []
