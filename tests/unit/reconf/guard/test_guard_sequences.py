@@ -328,3 +328,31 @@ def test_a_string_joins_only_within_the_difference_that_protection_allows(allowe
         loop.tick(envelope_=within)
     assert loop.state.joined.all() == joins
     assert bool(loop.nodes.closed.any()) == joins
+
+
+def test_a_converter_that_takes_no_writes_for_two_ticks_gets_no_heartbeat_and_the_others_go_on():
+    loop = running()
+    deaf = np.array([True, False])
+    beats = [bool(loop.tick(lost_s=deaf, power_w=1400.0 - k).actions.heartbeat_strings[0]) for k in range(4)]
+    assert not any(beats[2:])
+    for _ in range(6):
+        loop.tick(lost_s=deaf, power_w=1300.0)
+    assert loop.nodes.closed.tolist() == [False, True], "its own watchdog opens it"
+    assert loop.nodes.power_w[1] == 1300.0
+    assert loop.nodes.shorted == 0
+
+
+@pytest.mark.parametrize(("count", "left"), [(1, False), (4, True)])
+def test_modules_that_take_no_writes_are_out_and_their_string_is_left_only_where_its_window_fails(
+    count, left
+):
+    loop = running()
+    deaf = np.arange(12) < count
+    allowed = envelope(loop.site, insertion=np.where(deaf, 1, 0).astype(np.uint8))
+    for _ in range(3):
+        loop.tick(lost_m=deaf, envelope_=allowed)
+    assert loop.outcome.actions.modules_out[:count].all()
+    for _ in range(8):
+        loop.tick(lost_m=deaf, envelope_=allowed)
+    assert loop.nodes.closed.tolist() == [not left, True]
+    assert loop.nodes.shorted == 0
