@@ -7,7 +7,8 @@ run through faster than a real one, its days are not). What a real site has besi
 * the ambient sensor is off by up to 1 K and noisy, the air at a module differs from it by its place in the
   rack, racks warm their neighbours, cooling differs from module to module by 10 %;
 * current, cell voltage and temperature sensors have the gains and offsets that `draw_truth` gives them;
-* one answer in a thousand is missed, some modules are out for a quarter of an hour, half the strings trim.
+* one answer in a thousand is missed, some modules are out for a quarter of an hour, strings trim at
+  times.
 
 A run writes a checkpoint every `PIECE_S` of each site's time and goes on from it to the last bit.
 """
@@ -39,6 +40,8 @@ MISSED_FRAC = 1e-3
 """Answers that do not come."""
 AWAY_FRAC = 0.25
 """Strings with a module out, at any time."""
+TRIMMING_FRAC = 0.25
+"""Of the time in which half the strings trim."""
 TRIM_A = 2.0
 NEIGHBOUR_FRAC = 0.1
 """Heat conductance between neighbours over that to the air."""
@@ -213,7 +216,7 @@ def _piece(campaign: Campaign, seconds: float) -> None:
     chosen = topology.start[:-1] + rng.integers(topology.n_modules // strings, size=strings)
     away[chosen[rng.random(strings) < AWAY_FRAC]] = True
     trim = TRIM_A * rng.uniform(-1.0, 1.0, topology.n_modules)
-    trimming = (rng.random(strings) < 0.5)[topology.string_of]
+    trimming = (rng.random(strings) < 0.5)[topology.string_of] & (rng.random() < TRIMMING_FRAC)
     drive.away, drive.trim_a = away, np.where(trimming & ~away, trim, 0.0)
     end_s = drive.plant.time_s + seconds - 0.5 * drive.dt_s
     while drive.plant.time_s < end_s:

@@ -105,7 +105,8 @@ def measure(
     steady = (sensed | string_ok) & ~switched & (np.abs(current - state.current_a) <= bound)
     counted = _count(constants, state, readings, current, dt_s, untrue | untrue_counter)
     after = _learn_bias(constants, counted, image, site, dt_s, switched, untrue)
-    whole = readings.current_a.usable & readings.answered & ~switched & (duty > 0.999)
+    # a sensor judged untrue has no voice, else all others learn its gain
+    whole = sensed & ~switched & (duty > 0.999)
     # nodes are read one after the other: one read before a change of power agrees with none read after it
     consensus, enough = _consensus(site, constants, own - trim, whole & steady)
     quiet = (after.quiet_s >= 2.0 * dt_s) & (after.quiet_s > 2.0) & readings.current_a.usable

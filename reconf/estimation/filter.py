@@ -256,6 +256,7 @@ def _watch(
         model_degc=state.integrity.surface_degc,
         cell_sum_v=np.where(known, summed - whole.value, np.nan),
         cell_voltage_v=cells.value,
+        module_voltage_v=whole.value,
         string_current_a=moved.string_gap_a,
         converter_current_a=moved.converter_gap_a,
         quiet_current_a=moved.quiet_gap_a,

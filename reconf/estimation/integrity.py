@@ -14,7 +14,7 @@
 | `converter_current` | the same against the converter of its string | the current, or the converter's |
 | `quiet_current` | a current where none can flow | the module current |
 | `counter` | a charge counter that stands still under current | the counter |
-| `frozen` | how far the other sensor (or the observer) has moved since one last did | that sensor |
+| `frozen` | how far a module has moved since a sensor last did (temperatures, voltages) | that sensor |
 
 Each residual is averaged over a block of 30 s, its bounded systematic part (the allowance) taken off, and
 divided by its standard deviation; `reconf.estimation.integrity_budget` turns the wanted number of false
@@ -33,7 +33,7 @@ from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.estimation import cusum
 from reconf.estimation.constants import Constants
 from reconf.estimation.integrity_state import RATIO_DEAF, IntegrityState, Signals, Untrue
-from reconf.estimation.integrity_tests import BLOCK_S, COUNTER, DRIFT, FROZEN_1, FROZEN_2
+from reconf.estimation.integrity_tests import BLOCK_S, COUNTER, DRIFT, FROZEN_1, FROZEN_2, FROZEN_VOLTAGE
 from reconf.estimation.integrity_verdict import Evidence, latch
 from reconf.estimation.state import Finding
 
@@ -45,6 +45,8 @@ RATIO_ALLOWANCE_FRAC: Final = 0.12
 RATIO_STD_FRAC: Final = 0.03
 FROZEN_ALLOWANCE_K: Final = 1.3
 """A sensor of 1 K resolution shows nothing of a move of 1 K, and the two of a module move not quite alike."""
+FROZEN_MOVE_V: Final = 0.010
+"""A block in which the mean voltage of a module's cells moves by this leaves no reading where it was."""
 FROZEN_STD_K: Final = 0.5
 FROZEN_MODEL_SHARE: Final = 0.65
 """Of a move of the observer that is surely one of the module (the rest its heating may be wrong by)."""
@@ -74,10 +76,16 @@ def watch(
         ]
     )
     seen = np.isfinite(values)
+    voltages = np.column_stack([signals.cell_voltage_v, signals.module_voltage_v])
+    known_v = np.isfinite(signals.cell_voltage_v)
+    level_v = np.where(known_v, signals.cell_voltage_v, 0.0).sum(axis=1) / np.maximum(known_v.sum(axis=1), 1)
     state = replace(
         state,
         # a comparison with NaN is False: after a gap nothing is known to have moved
         changed=state.changed | (np.abs(signals.temperature_degc - state.last_degc) > 0.0),
+        changed_v=state.changed_v | (np.abs(voltages - state.last_v) > 0.0),
+        last_v=voltages,
+        level_v=np.stack([np.minimum(state.level_v[0], level_v), np.maximum(state.level_v[1], level_v)]),
         last_degc=signals.temperature_degc,
         elapsed_s=state.elapsed_s + dt_s,
         sums=state.sums + np.where(seen, values, 0.0),
@@ -122,13 +130,18 @@ def _mean(state: IntegrityState, row: int) -> FloatArray:
 
 def _string_median(values: FloatArray, string_of: IntArray) -> FloatArray:
     """(M,) median of each module's string, NaN where fewer than four are known."""
-    result = np.full(values.shape, np.nan)
-    for s in range(int(string_of[-1]) + 1 if string_of.size else 0):
-        # strings, not modules, and once a block
-        rows = string_of == s
-        known = values[rows & np.isfinite(values)]
-        if known.size >= 4:
-            result[rows] = np.median(known)
+    if not values.size:
+        return np.full(values.shape, np.nan)
+    # by string, then by value, what is unknown last
+    ordered = values[np.lexsort((values, string_of))]
+    length = np.bincount(string_of)
+    known = np.bincount(string_of[np.isfinite(values)], minlength=length.size)
+    start = np.cumsum(length) - length
+    enough = known >= 4
+    low = np.where(enough, start + (known - 1) // 2, 0)
+    high = np.where(enough, start + known // 2, 0)
+    median = np.where(enough, 0.5 * (ordered[low] + ordered[high]), np.nan)
+    result: FloatArray = median[string_of]
     return result
 
 
@@ -158,6 +171,7 @@ def _judge(
     charge = np.maximum(state.sums[7], 1e-9)
     ratio, ratio_std, usable = _ratio(state)
     state, frozen = _frozen(state, first, second)
+    still = _still_voltages(state)
     off_current = 0.02 * size + 0.004 * rated
     samples = np.stack(
         [
@@ -172,6 +186,7 @@ def _judge(
             np.where(charge > 0.002 * rated, np.where(state.sums[6] < 0.02 * charge, 3.0, -1.0), np.nan),
             cusum.beyond(frozen[:, 0], FROZEN_ALLOWANCE_K, FROZEN_STD_K),
             cusum.beyond(frozen[:, 1], FROZEN_ALLOWANCE_K, FROZEN_STD_K),
+            np.where(np.ptp(state.level_v, axis=0) > FROZEN_MOVE_V, np.where(still >= 0, 8.0, -8.0), np.nan),
         ]
     )
     samples = np.clip(samples, -8.0, 8.0)
@@ -182,7 +197,8 @@ def _judge(
     scores[FROZEN_2][:, state.changed[:, 1]] = 0.0
     state = _learn_ratio(replace(state, scores=scores), ratio, usable)
     over = scores > state.threshold[:, None, None]
-    over[COUNTER, 1] = False  # a counter that moves is no finding
+    # what moves is no finding
+    over[[COUNTER, FROZEN_VOLTAGE], 1] = False
     alarms: BoolArray = np.asarray(over.any(axis=1), dtype=np.bool_)
     if alarms.any():
         evidence = Evidence(
@@ -196,6 +212,7 @@ def _judge(
             _mean(state, 4),
             _mean(state, 5),
             frozen,
+            still,
             signals.cell_voltage_v,
         )
         state = latch(state, alarms, evidence, string_of, serials, time_s)
@@ -203,6 +220,8 @@ def _judge(
         state,
         elapsed_s=0.0,
         changed=np.zeros_like(state.changed),
+        changed_v=np.zeros_like(state.changed_v),
+        level_v=np.stack([np.full(rated.shape, np.inf), np.full(rated.shape, -np.inf)]),
         sums=np.zeros_like(state.sums),
         counts=np.zeros_like(state.counts),
         step_xy=np.where(usable, 0.0, state.step_xy),
@@ -233,6 +252,14 @@ def _frozen(
         alive_degc=np.where(fresh, other, state.alive_degc),
         alive_model_degc=np.where(fresh, model, state.alive_model_degc),
     ), np.where(read, moved, np.nan)
+
+
+def _still_voltages(state: IntegrityState) -> IntArray:
+    """(M,) first voltage whose reading stood still over the block, C for the module's, -1 where none did."""
+    judged = np.column_stack([state.untrue_cells, state.is_untrue(Untrue.MODULE_VOLTAGE)])
+    still = np.isfinite(state.last_v) & ~state.changed_v & ~judged
+    result: IntArray = np.where(still.any(axis=1), still.argmax(axis=1), -1)
+    return result
 
 
 def _ratio(state: IntegrityState) -> tuple[FloatArray, FloatArray, BoolArray]:

@@ -42,7 +42,7 @@ SHARES: Final = (
     Share("converter_current", 0.1, 2),
     Share("quiet_current", 0.1, 2),
     Share("counter", 0.1, 1),
-    Share("frozen", 0.1, 4),
+    Share("frozen", 0.1, 5),
 )
 """Alike: a factor of ten in a share moves its threshold by a tenth, and no lie is the likelier one."""
 

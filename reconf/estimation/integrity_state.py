@@ -48,6 +48,8 @@ class Signals:
     """Sum of the cells less the module voltage, NaN where either is missing or the current just moved."""
     cell_voltage_v: FloatArray
     """(M, C) as read, NaN where there is none."""
+    module_voltage_v: FloatArray
+    """As read, NaN where there is none."""
     string_current_a: FloatArray
     """Module current less trim less the string's consensus, NaN where it does not apply."""
     converter_current_a: FloatArray
@@ -83,6 +85,12 @@ class IntegrityState:
     """(M, 2) what the module's other sensor showed when this one last moved, NaN: never known."""
     alive_model_degc: FloatArray
     """(M, 2) the same of the free-running observer."""
+    last_v: FloatArray
+    """(M, C + 1) voltages of the last tick, the module's last."""
+    changed_v: BoolArray
+    """(M, C + 1) voltages whose reading has moved at all within the running block."""
+    level_v: FloatArray
+    """(2, M) lowest and highest mean voltage of a module's cells within it."""
     elapsed_s: float
     sums: FloatArray
     """(8, M): T1 - model, T2 - model, cell sum, string, converter, quiet current, counter, |charge|."""
@@ -113,6 +121,9 @@ class IntegrityState:
             changed=np.zeros((m, 2), dtype=np.bool_),
             alive_degc=np.full((m, 2), np.nan),
             alive_model_degc=np.full((m, 2), np.nan),
+            last_v=np.full((m, c + 1), np.nan),
+            changed_v=np.zeros((m, c + 1), dtype=np.bool_),
+            level_v=np.stack([np.full(m, np.inf), np.full(m, -np.inf)]),
             elapsed_s=0.0,
             sums=np.zeros((8, m)),
             counts=np.zeros((8, m)),

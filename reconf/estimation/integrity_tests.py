@@ -19,8 +19,9 @@ TESTS: Final = (
     "counter",
     "frozen",
     "frozen",
+    "frozen",
 )
-"""By row of the scores; `frozen` has one row for each temperature sensor."""
+"""By row of the scores; `frozen` has one row for each temperature sensor and one for the voltages."""
 (
     PAIR,
     OBSERVER,
@@ -33,4 +34,5 @@ TESTS: Final = (
     COUNTER,
     FROZEN_1,
     FROZEN_2,
-) = range(11)
+    FROZEN_VOLTAGE,
+) = range(12)

@@ -14,6 +14,7 @@ from reconf.estimation.integrity_tests import (
     CONVERTER_CURRENT,
     FROZEN_1,
     FROZEN_2,
+    FROZEN_VOLTAGE,
     NEIGHBOURS,
     OBSERVER,
     PAIR,
@@ -40,6 +41,8 @@ class Evidence:
     quiet_a: FloatArray
     frozen_k: FloatArray
     """(M, 2)"""
+    still: IntArray
+    """(M,) voltage that stands still, C for the module's, -1 for none."""
     cell_voltage_v: FloatArray
     """(M, C)"""
 
@@ -109,14 +112,30 @@ def _judgement(test: int, m: int, seen: Evidence) -> Iterator[tuple[str, Untrue,
         yield ("current", Untrue.CURRENT, -1, text)
     elif test == CONVERTER_CURRENT:
         yield _converter(m, seen)
-    elif test in {FROZEN_1, FROZEN_2}:
-        sensor = test - FROZEN_1
-        text = f"the reading stands still while the module moved by {seen.frozen_k[m, sensor]:+.1f} K"
-        yield (*(t1, t2)[sensor], text)
+    elif test in {FROZEN_1, FROZEN_2, FROZEN_VOLTAGE}:
+        yield from _still(test, m, seen, (t1, t2))
     elif test == QUIET_CURRENT:
         yield ("current", Untrue.CURRENT, -1, f"{seen.quiet_a[m]:+.2f} A while bypassed without trim")
     else:
         yield ("charge_counter", Untrue.COUNTER, -1, "the counter stands still under current")
+
+
+def _still(
+    test: int, m: int, seen: Evidence, sensors: tuple[tuple[str, Untrue, int], tuple[str, Untrue, int]]
+) -> Iterator[tuple[str, Untrue, int, str]]:
+    """The temperature or the voltage (of a cell, or the module's own) that stands still."""
+    if test != FROZEN_VOLTAGE:
+        moved_k = seen.frozen_k[m, test - FROZEN_1]
+        yield (
+            *sensors[test - FROZEN_1],
+            f"the reading stands still while the module moved by {moved_k:+.1f} K",
+        )
+        return
+    k, text = int(seen.still[m]), "the reading stands still while the cells of the module move"
+    if k == seen.cell_voltage_v.shape[1]:
+        yield ("module_voltage", Untrue.MODULE_VOLTAGE, -1, text)
+    elif k >= 0:
+        yield (f"cell_voltage_{k + 1}", Untrue.CELL_VOLTAGES, k, text)
 
 
 def _converter(m: int, seen: Evidence) -> tuple[str, Untrue, int, str]:

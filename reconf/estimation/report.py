@@ -17,6 +17,10 @@ OBSERVER_DOUBT_K = 2.5
 """Free-running observer against a true sensor, with the ambient measured, without heat."""
 AMBIENT_DOUBT_K = 15.0
 """The same where the ambient is a number from the site file."""
+AGREE_K = 1.0
+"""Two true sensors of a module are seldom further apart: offsets of 0.3 K and noise."""
+ALONE_DOUBT_K = 1.0
+"""What a sensor is believed to be off by at most where no other confirms it."""
 STALE_TICKS = 2.0
 """Readings that were missed once are still believed, however long the tick took."""
 RISE_DOUBT_FRAC = 0.35
@@ -101,8 +105,10 @@ def temperature_bounds(
     """Lowest and highest temperature (M,) that true sensors, observers and their doubts allow.
 
     Both sensors bound it as long as they are believed, so that one lying sensor moves no limit the wrong
-    way. The free-running observer bounds it as far as it is sure itself, which limits what two lying
-    sensors can do before they are found; after that it stands alone with all of its doubt.
+    way. A sensor whose fellow is missing, untrue or contradicts it stands alone, and is believed with its own
+    doubt: what a lie takes away is the second opinion, and no limit is the wider for that. The free-running
+    observer bounds it as far as it is sure itself, which limits what two lying sensors can do before they
+    are found; after that it stands alone with all of its doubt.
     """
     value, usable = believed_temperatures(image, state)
     inside, free = state.circuit, state.integrity
@@ -113,8 +119,15 @@ def temperature_bounds(
     blind = ~usable.any(axis=1)
     free_low = np.minimum(free.core_degc, free.surface_degc)
     free_high = np.maximum(free.core_degc, free.surface_degc)
-    low = np.minimum(inside.core_degc, np.where(usable, value, np.inf).min(axis=1))
-    high = np.maximum(inside.core_degc, np.where(usable, value, -np.inf).max(axis=1))
+    coldest, warmest = (
+        np.where(usable, value, np.inf).min(axis=1),
+        np.where(usable, value, -np.inf).max(axis=1),
+    )
+    # where only one is usable the two are the same
+    apart = np.where(blind, 0.0, np.clip(warmest - coldest - AGREE_K, 0.0, ALONE_DOUBT_K))
+    alone = np.where(usable.sum(axis=1) == 1, ALONE_DOUBT_K, apart)
+    low = np.minimum(inside.core_degc, coldest) - alone
+    high = np.maximum(inside.core_degc, warmest) + alone
     low = np.where(blind, np.minimum(low, free_low - doubt), np.minimum(low, free_low + doubt))
     high = np.where(blind, np.maximum(high, free_high + doubt), np.maximum(high, free_high - doubt))
     return low, high
