@@ -40,6 +40,7 @@ from reconf.protection.state import (
 )
 from reconf.protection.suspicion import suspected
 from reconf.protection.thermal import ThermalState, Warmth, auxiliary_w, horizons_s, look_ahead
+from reconf.protection.voltage import GROUP_RESISTANCE_FACTOR
 from reconf.readings import SiteImage
 from reconf.site import Site, ThermalSpec
 
@@ -234,8 +235,17 @@ def _limits(tick: _Tick, state: ProtectionState) -> tuple[KneeState, ThermalStat
     """Follow the knee and the heat, and ask every rule for its current limits."""
     constants, belief, site = tick.constants, tick.belief, tick.site
     n_cells = constants.topology.n_cells
-    relaxed_v = tick.seen.cell_min_v + (belief.r0_ohm * belief.current_a + belief.polarisation_v) / n_cells
-    knee = follow_knee(state.knee, relaxed_v, belief.current_a, belief.capacity_ah, tick.dt_s)
+    drop_v = (belief.r0_ohm * belief.current_a + belief.polarisation_v) / n_cells
+    # the weakest group's own resistance is not known, only that it differs by so much at most
+    doubt_v = (GROUP_RESISTANCE_FACTOR - 1.0) * drop_v
+    knee = follow_knee(
+        state.knee,
+        tick.seen.cell_min_v + drop_v,
+        doubt_v,
+        belief.current_a,
+        belief.capacity_ah,
+        tick.dt_s,
+    )
     thermal, ahead = look_ahead(
         constants.bank, constants.topology, _cooling(tick), state.thermal, _warmth(tick), tick.dt_s
     )

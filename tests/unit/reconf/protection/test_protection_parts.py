@@ -283,17 +283,29 @@ def test_inrush_is_bounded_by_the_joining_difference():
 def test_knee_slope_is_measured_over_charge():
     state, volts = KneeState.start(1), 3.3
     for _ in range(100):
-        state = follow_knee(state, one(volts), one(60.0), one(50.0), 1.0)
+        state = follow_knee(state, one(volts), one(0.01), one(60.0), one(50.0), 1.0)
         volts -= 0.2 * 60.0 / 3600.0
     assert state.slope_v_per_ah[0] == pytest.approx(0.2, rel=1e-6)
     assert steeper_v_per_ah(one(0.01), state)[0] == pytest.approx(0.4)
 
 
+def test_a_drop_that_is_not_sure_is_no_knee():
+    """A frequency service: charge, then discharge, by a group of 15 % more resistance than is known."""
+    ohm, true_slope, volts = 0.0015, 0.006, 3.6
+    state = KneeState.start(1)
+    for amps in (-40.0, 40.0, 10.0, 40.0, -20.0, 35.0):
+        volts -= true_slope * amps / 60.0
+        # seen: the voltage under load plus the drop of the resistance that is known
+        seen, doubt = volts - 1.15 * ohm * amps + ohm * amps, 0.15 * ohm * amps
+        state = follow_knee(state, one(seen), one(doubt), one(amps), one(50.0), 60.0)
+        assert state.slope_v_per_ah[0] <= true_slope * (1.0 + 1e-9)
+
+
 def test_charging_and_missing_values_forget_nothing_wrong():
     state = KneeState.start(1)
     for volts, amps in [(3.3, 60.0), (np.nan, 60.0), (3.29, 60.0)]:
-        state = follow_knee(state, one(volts), one(amps), one(50.0), 1.0)
+        state = follow_knee(state, one(volts), one(0.0), one(amps), one(50.0), 1.0)
     assert np.isfinite(state.slope_v_per_ah[0])
-    state = follow_knee(state, one(3.4), one(-60.0), one(50.0), 60.0)
+    state = follow_knee(state, one(3.4), one(0.0), one(-60.0), one(50.0), 60.0)
     assert state.slope_v_per_ah[0] == 0.0
     assert state.moved_ah[0] == 0.0
