@@ -32,7 +32,7 @@ MARGIN_V: Final = 0.010
 BRIM_X: Final = 0.95
 BRIM_V: Final = 0.005
 """On top of the margin for sets whose graphite is used beyond `BRIM_X`: particles at the separator fill up,
-and there the reduced model is up to 11 mV more hopeful than the full one (O'Regan 2022; 2 to 5 mV elsewhere).
+and there the reduced model is up to 13 mV more hopeful than the full one (O'Regan 2022; 1 mV elsewhere).
 """
 FINE_TEMPERATURE_K: FloatArray = 253.15 + 2.5 * np.arange(29, dtype=np.float64)
 """-20 to 50 degC: every second is a node, those between are checked."""
