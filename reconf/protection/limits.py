@@ -21,7 +21,7 @@ class Tier(IntEnum):
     RECOMMENDED = 1
     """Where derating ends and an alarm begins."""
     SAFETY = 2
-    """Never to be passed; passing it latches a fault."""
+    """Never to be passed; passing it raises a fault."""
 
 
 @dataclass(frozen=True, slots=True)
