@@ -114,6 +114,7 @@ def _begin(site: Site, truth: Truth, asked: Asked, duty: Duty) -> Campaign:
     plant = Plant(site, truth, ambient)
     plant.cells.soc_frac[:] = duty.soc_frac
     plant.core_degc[:] = plant.surface_degc[:] = ambient
+    plant.measure_at_rest()
     step_s = min(asked.tick_s, PHYSICS_STEP_S)
     loop = Loop(site, truth, lambda _: 0.0, seed=asked.seed, plant=plant, physics_step_s=step_s)
     loop.start()

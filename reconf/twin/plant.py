@@ -116,6 +116,10 @@ class Plant:
             values[rows] = values[turned]
         self.true = self._measures_at_rest()
 
+    def measure_at_rest(self) -> None:
+        """What can be measured follows a state that was set by hand, without a step in between."""
+        self.true = self._measures_at_rest()
+
     def step(self, dt_s: float) -> None:
         """Advance the physics by `dt_s` > 0 seconds with constant inputs."""
         if not dt_s > 0.0:

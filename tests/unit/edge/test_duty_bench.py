@@ -1,5 +1,6 @@
 """Samples of the long duties, and the clairvoyant's bound by itself."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from edge.bench import duty as duty_bench
 from edge.bench.duty import DUTIES, START_DAY, Asked, run
 from edge.bench.duty_checkpoint import resume
 from edge.bench.duty_clairvoyant import MeanModule, best_wh, mean_module
-from edge.bench.duty_profiles import DAY_S, cold_degc, desert_degc, season_degc
+from edge.bench.duty_profiles import DAY_S, cold, cold_degc, desert_degc, season_degc
 from edge.bench.protect import run as run_protect
 from edge.bench.protect_site import bench_site
 from reconf.errors import DataFileError
@@ -170,6 +171,14 @@ def test_progress_is_told_within_a_piece(monkeypatch):
     run(Asked("cold", hour=7.0, days=600.0 / 86400.0, modules=4), log=said.append)
     assert len(said) == 11
     assert said[-1].startswith("cold: day 0.01 of 0.01, 10 ticks, violations 0")
+
+
+def test_a_duty_begins_with_readings_of_its_own_state(monkeypatch):
+    """The first reading is the rest voltage the estimate starts from; another one costs a false start."""
+    monkeypatch.setattr(duty_bench, "cold", lambda energy_wh: replace(cold(energy_wh), soc_frac=0.5))
+    result = run(Asked("cold", hour=7.0, days=600.0 / 86400.0, modules=4))
+    assert result["rungs"] == {"normal": 10}
+    assert result["events"]["rung"] == 1
 
 
 def test_duties_are_listed():
