@@ -25,6 +25,9 @@ SEEN_CORRELATION = 0.4
 """SOC and curve error correlated by more than this: the present voltage has been used already."""
 NODES = 61
 REACH_STD = 3.5
+SURPRISE = 2.0
+"""A voltage within so many deviations of its expectation, on a curve too flat to sharpen what is believed,
+says nothing new: the grid is spared."""
 SOC_LOW, SOC_HIGH = -0.03, 1.03
 
 
@@ -49,6 +52,24 @@ def choose(state: GroupState, std: FloatArray, use: BoolArray) -> Far:
     seen = np.abs(cov) > SEEN_CORRELATION * std * np.sqrt(state.var_ee)
     rows, columns = np.nonzero(candidates & ~seen)
     return Far(rows, columns)
+
+
+def telling(
+    bank: CellBank,
+    state: GroupState,
+    far: Far,
+    voltage_v: FloatArray,
+    var_v2: FloatArray,
+    curve_std_v: FloatArray,
+) -> Far:
+    """Those of `far` whose voltage can say something new."""
+    at = (far.rows, far.columns)
+    z, std = state.soc_frac[at], state.soc_std_frac()[at]
+    sigma2 = np.maximum(state.var_ee[at], curve_std_v[far.rows] ** 2) + var_v2[at]
+    curve = ocv_of_rows(bank, far.rows, np.stack([z - std, z, z + std], axis=1))
+    rise, misfit = 0.5 * (curve[:, 2] - curve[:, 0]), voltage_v[at] - state.ocv_error_v[at] - curve[:, 1]
+    new = (rise * rise > sigma2) | (misfit * misfit > SURPRISE**2 * sigma2)
+    return Far(far.rows[new], far.columns[new])
 
 
 def correct(

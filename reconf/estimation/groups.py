@@ -156,17 +156,12 @@ def correct_numpy(
     unsure = far.choose(state, std, measurement.use)
     use = measurement.use
     if unsure.rows.size:
-        state = far.correct(
-            constants.bank,
-            state,
-            unsure,
-            measurement.voltage_v,
-            measurement.var_v2,
-            measurement.curve_std_v,
-            share_q,
-        )
         use = use.copy()
         use[unsure.rows, unsure.columns] = False
+        given = (measurement.voltage_v, measurement.var_v2, measurement.curve_std_v)
+        unsure = far.telling(constants.bank, state, unsure, *given)
+    if unsure.rows.size:
+        state = far.correct(constants.bank, state, unsure, *given, share_q)
         std = state.soc_std_frac()
     expected, slope, remainder = _linearise(constants, state, point, std, use)
     z = state.soc_frac

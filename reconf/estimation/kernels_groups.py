@@ -13,7 +13,15 @@ import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.compiled import compiled, compiled_for
-from reconf.estimation.far import FAR_STD_FRAC, NODES, REACH_STD, SEEN_CORRELATION, SOC_HIGH, SOC_LOW
+from reconf.estimation.far import (
+    FAR_STD_FRAC,
+    NODES,
+    REACH_STD,
+    SEEN_CORRELATION,
+    SOC_HIGH,
+    SOC_LOW,
+    SURPRISE,
+)
 from reconf.estimation.kernels import TABLE, ocv_at
 from reconf.estimation.tuning import CHARGE_REACH, OUT_OF_REACH, SOC_REACH
 
@@ -67,6 +75,17 @@ def _likelihood(
     weight = np.exp(-0.5 * (cost - cost.min()))
     centre, spread = _mean_and_spread(nodes, weight)
     return centre, min(spread, std), (weight * misfit).sum(), alone
+
+
+@compiled
+def _telling(
+    x: Group, std: float, voltage: float, var: float, curve_std: float, table: FloatArray, row: int
+) -> bool:
+    """The voltage can say something new."""
+    z, sigma2 = x[0] / x[1], max(x[8], curve_std**2) + var
+    rise = 0.5 * (ocv_at(table, row, z + std) - ocv_at(table, row, z - std))
+    misfit = voltage - x[2] - ocv_at(table, row, z)
+    return rise * rise > sigma2 or misfit * misfit > SURPRISE**2 * sigma2
 
 
 @compiled
@@ -212,9 +231,11 @@ def _correct_far_ones(
         x = _load(state, m, c)
         std = np.sqrt(var_z[c]) / x[1]
         if near[c] and std > FAR_STD_FRAC and not _seen(x, std):
-            x = _correct_far(x, std, voltage[m, c], var[m, c], curve_std, share_q[c], table, row)
-            _store(state, m, c, x)
-            var_z[c], near[c] = _soc_var(x), False
+            near[c] = False
+            if _telling(x, std, voltage[m, c], var[m, c], curve_std, table, row):
+                x = _correct_far(x, std, voltage[m, c], var[m, c], curve_std, share_q[c], table, row)
+                _store(state, m, c, x)
+                var_z[c] = _soc_var(x)
         wide |= near[c] and var_z[c] > (secant_std * x[1]) ** 2
     return wide
 
