@@ -27,7 +27,9 @@ NODES = 61
 REACH_STD = 3.5
 SURPRISE = 2.0
 """A voltage within so many deviations of its expectation, on a curve too flat to sharpen what is believed,
-says nothing new: the grid is spared."""
+says little new: the grid is spared in most ticks."""
+SPARED_TURNS = 8
+"""Of so many ticks one uses even such a voltage, so that the noise of single readings averages out."""
 SOC_LOW, SOC_HIGH = -0.03, 1.03
 
 
@@ -61,15 +63,19 @@ def telling(
     voltage_v: FloatArray,
     var_v2: FloatArray,
     curve_std_v: FloatArray,
+    turn: int,
 ) -> Far:
-    """Those of `far` whose voltage can say something new."""
+    """Those of `far` in whose module a voltage can say something new."""
     at = (far.rows, far.columns)
     z, std = state.soc_frac[at], state.soc_std_frac()[at]
     sigma2 = np.maximum(state.var_ee[at], curve_std_v[far.rows] ** 2) + var_v2[at]
     curve = ocv_of_rows(bank, far.rows, np.stack([z - std, z, z + std], axis=1))
     rise, misfit = 0.5 * (curve[:, 2] - curve[:, 0]), voltage_v[at] - state.ocv_error_v[at] - curve[:, 1]
     new = (rise * rise > sigma2) | (misfit * misfit > SURPRISE**2 * sigma2)
-    return Far(far.rows[new], far.columns[new])
+    new |= (far.rows + turn) % SPARED_TURNS == 0
+    # groups of a module go together: one corrected without the other would look like a difference of charge
+    kept = np.isin(far.rows, far.rows[new])
+    return Far(far.rows[kept], far.columns[kept])
 
 
 def correct(

@@ -59,6 +59,8 @@ class Measurement:
     """(M,) how much of a misfit may be told to the curve: what still fades must leave no trace there."""
     capacity_floor_frac: FloatArray
     """(M,) relative deviation of capacity that the charge visited allows (`reconf.estimation.span`)."""
+    turn: int = 0
+    """Number of the tick: what need not be done in every one takes turns by it."""
 
 
 def predict(
@@ -127,6 +129,7 @@ def _correct_compiled(
         kernels_groups.LEAST: tuning.capacity_bounds_frac[0],
         kernels_groups.MOST: tuning.capacity_bounds_frac[1],
         kernels_groups.CURVE_BOUND: tuning.curve_bound,
+        kernels_groups.TURN: float(measurement.turn),
     }
     after = state.stacked()
     kernels_groups.correct(
@@ -159,7 +162,7 @@ def correct_numpy(
         use = use.copy()
         use[unsure.rows, unsure.columns] = False
         given = (measurement.voltage_v, measurement.var_v2, measurement.curve_std_v)
-        unsure = far.telling(constants.bank, state, unsure, *given)
+        unsure = far.telling(constants.bank, state, unsure, *given, measurement.turn)
     if unsure.rows.size:
         state = far.correct(constants.bank, state, unsure, *given, share_q)
         std = state.soc_std_frac()

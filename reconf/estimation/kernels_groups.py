@@ -20,13 +20,14 @@ from reconf.estimation.far import (
     SEEN_CORRELATION,
     SOC_HIGH,
     SOC_LOW,
+    SPARED_TURNS,
     SURPRISE,
 )
 from reconf.estimation.kernels import TABLE, ocv_at
 from reconf.estimation.tuning import CHARGE_REACH, OUT_OF_REACH, SOC_REACH
 
 Group: TypeAlias = tuple[float, float, float, float, float, float, float, float, float]
-LOST_SIGMAS, LOST_STD, CURVE_FLOOR, BOUND, SECANT, FLOOR, LEAST, MOST, CURVE_BOUND = range(9)
+LOST_SIGMAS, LOST_STD, CURVE_FLOOR, BOUND, SECANT, FLOOR, LEAST, MOST, CURVE_BOUND, TURN = range(10)
 """Places in `numbers`, the widening of a lost group for the whole tick."""
 
 
@@ -223,19 +224,24 @@ def _linearise_all(
 @compiled
 def _correct_far_ones(
     state: FloatArray, m: int, voltage: FloatArray, var: FloatArray, var_z: FloatArray, share_q: FloatArray,
-    near: BoolArray, curve_std: float, table: FloatArray, row: int, secant_std: float,
+    near: BoolArray, curve_std: float, table: FloatArray, row: int, secant_std: float, turn: int,
 ) -> bool:  # fmt: skip
     """Groups of module `m` that are far off, in place; whether one is left that asks for a secant."""
-    wide = False
+    far, new = np.zeros(var_z.size, dtype=np.bool_), (m + turn) % SPARED_TURNS == 0
     for c in range(var_z.size):
         x = _load(state, m, c)
         std = np.sqrt(var_z[c]) / x[1]
         if near[c] and std > FAR_STD_FRAC and not _seen(x, std):
-            near[c] = False
-            if _telling(x, std, voltage[m, c], var[m, c], curve_std, table, row):
-                x = _correct_far(x, std, voltage[m, c], var[m, c], curve_std, share_q[c], table, row)
-                _store(state, m, c, x)
-                var_z[c] = _soc_var(x)
+            far[c], near[c] = True, False
+            new |= _telling(x, std, voltage[m, c], var[m, c], curve_std, table, row)
+    wide = False
+    for c in range(var_z.size):
+        x = _load(state, m, c)
+        if far[c] and new:
+            std = np.sqrt(var_z[c]) / x[1]
+            x = _correct_far(x, std, voltage[m, c], var[m, c], curve_std, share_q[c], table, row)
+            _store(state, m, c, x)
+            var_z[c] = _soc_var(x)
         wide |= near[c] and var_z[c] > (secant_std * x[1]) ** 2
     return wide
 
@@ -282,7 +288,18 @@ def correct(
         # rare, and so kept out of the loops that run always
         if far:
             wide = _correct_far_ones(
-                state, m, voltage, var, var_z, share_q, near, curve_std[m], table, row[m], n[SECANT]
+                state,
+                m,
+                voltage,
+                var,
+                var_z,
+                share_q,
+                near,
+                curve_std[m],
+                table,
+                row[m],
+                n[SECANT],
+                int(n[TURN]),
             )
         if wide:
             _linearise_all(state, m, var_z, line, table, row[m])
