@@ -42,10 +42,11 @@ SHORT_AS_SCHEDULED_FRAC = 1e-4
 def allocate(site: Site, asked: AllocationInput) -> AllocationResult:
     """Plan one interval. Pure apart from taking the time it took."""
     began = time.perf_counter()
-    reason = unreachable(build(site, asked), asked)
+    plain = build(site, asked)
+    reason = unreachable(plain, asked)
     if reason:
         return Infeasible(interval=asked.interval, reason=reason)
-    model, served = interval_models(site, asked)
+    model, served = interval_models(site, asked, plain)
     solution = solve(served, asked)
     found = proven(served, asked, solution, RESERVED_SHARE if reserve_binds(served, solution) else 1.0)
     differs = ""
@@ -95,9 +96,8 @@ def without_reserve(
     return other if other.plan.cost_w < answer.plan.cost_w else answer
 
 
-def interval_models(site: Site, asked: AllocationInput) -> tuple[Model, Model]:
+def interval_models(site: Site, asked: AllocationInput, model: Model) -> tuple[Model, Model]:
     """The interval as it is asked for, with what comes after it, and the part of it that can be served."""
-    model = build(site, asked)
     if asked.request.horizon_power_w:
         coming = np.array(asked.request.horizon_power_w) + site.allocator.aux_load_w
         model = looking_ahead(model, coming, site.timing.interval_s)

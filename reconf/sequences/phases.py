@@ -8,6 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+import numpy as np
+
+from reconf.arrays import BoolArray, IntArray
+
 
 class Phase(IntEnum):
     """Where a string stands."""
@@ -32,6 +36,12 @@ class Phase(IntEnum):
     """The contactor does not open, or the link is live behind it: nothing moves until a person clears it."""
     LOST = 9
     """The converter does not answer or does not take writes: its own watchdog opens it."""
+
+
+def among(phase: IntArray, *wanted: Phase) -> BoolArray:
+    """(S,) strings that stand in one of these phases."""
+    mask: BoolArray = np.logical_or.reduce([phase == w for w in wanted])
+    return mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from reconf.sequences.joining import joining_pattern, window_lost
 from reconf.sequences.modes import CONNECTING, HELD, SiteMode, next_mode
 from reconf.sequences.nodes import REJOIN_GOOD_S, RM1_WATCHDOG_S, WATCHDOG_MARGIN_S, Nodes
 from reconf.sequences.overlay import overlay
-from reconf.sequences.phases import PHASE_TABLE, Phase
+from reconf.sequences.phases import PHASE_TABLE, Phase, among
 from reconf.sequences.state import (
     SequenceEvent,
     SequencerActions,
@@ -184,7 +184,7 @@ class Sequencer:
         envelope, image = inputs.envelope, inputs.image
         out = state.modules.out_of_service | ((image.modules.status & RM1_TRIPS) != 0)
         fresh_pattern, found = joining_pattern(t, image, envelope, out)
-        choosing = np.isin(state.phase, [Phase.OPEN, Phase.CLEARING])
+        choosing = among(state.phase, Phase.OPEN, Phase.CLEARING)
         pattern = np.where(choosing[t.string_of], fresh_pattern, state.pattern)
         state = replace(state, pattern=pattern)
         at_risk = state.joined & window_lost(
@@ -254,7 +254,7 @@ class Sequencer:
 
     def _begins(self, state: SequencerState) -> BoolArray:
         """(S,) strings that begin to join in this tick."""
-        mask: BoolArray = np.isin(state.phase, [Phase.CLEARING, Phase.INSERTING]) & (state.ticks == 0)
+        mask: BoolArray = among(state.phase, Phase.CLEARING, Phase.INSERTING) & (state.ticks == 0)
         return mask
 
     def _clears(
@@ -273,7 +273,7 @@ class Sequencer:
         if inputs.clear_modules is not None:
             modules |= inputs.clear_modules & still & inputs.image.modules.answered
         if inputs.clear_strings is not None:
-            idle = np.isin(state.phase, [Phase.OPEN, Phase.CLEARING, Phase.WELDED, Phase.BYPASSING])
+            idle = among(state.phase, Phase.OPEN, Phase.CLEARING, Phase.WELDED, Phase.BYPASSING)
             strings |= inputs.clear_strings & idle & inputs.image.strings.answered
         return modules, strings
 
@@ -308,7 +308,7 @@ class Sequencer:
         strings = image.strings.answered & (state.strings.unconfirmed_ticks == 0) & inputs.verified
         # ticks slower than the converter's watchdog cannot open it in time by command: let it open itself
         slow = inputs.wall_s - state.wall_s > SLOW_TICK_S
-        strings &= ~view.at_risk & ~(slow & np.isin(state.phase, [Phase.RAMP_DOWN, Phase.OPENING]))
+        strings &= ~view.at_risk & ~(slow & among(state.phase, Phase.RAMP_DOWN, Phase.OPENING))
         return modules, strings
 
 
