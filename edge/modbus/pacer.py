@@ -37,6 +37,8 @@ class Pacer:
         while True:
             await asyncio.sleep(self.period_s)
             now = self.wall()
+            if now <= last:
+                continue  # a clock that stood still: the physics takes no step of nothing
             asked_s = (now - last) * self.time_scale
             given_s = min(asked_s, max(CATCH_UP_MAX_S, 0.5 * self.time_scale))
             self.slipped_s += asked_s - given_s

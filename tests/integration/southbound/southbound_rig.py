@@ -123,6 +123,13 @@ class Rig:
         """Requests that change something."""
         return [r for r in self.requests if r[2][0] in (5, 6, 15, 16, 22, 23)]
 
+    def status(self, kind: str, unit: int) -> int:
+        """Status word of a node of the first string, as it stands in the twin."""
+        profile = RM1 if kind == "rm1" else RC1
+        address = profile.register("input", "STATUS").address
+        words = self.bank.read(self.site.gateways[0].name, unit, "input", address, 1)
+        return int.from_bytes(words or b"", "big")
+
     def command(self, **changes: object) -> VerifiedCommand:
         safe = SlotCommand.safe(self.site.topology.n_modules, self.site.topology.n_strings)
         return VerifiedCommand(replace(safe, **changes), time.monotonic() - self.started_s, 1.0)
