@@ -88,11 +88,10 @@ class Processes:
         return self.setup.folder / "state"
 
     async def __aenter__(self) -> Self:
-        try:
+        # whatever ends the start, a cancellation too, ends what has started
+        async with self._stack as starting:
             await self._start()
-        except BaseException:
-            await self._stack.aclose()
-            raise
+            self._stack = starting.pop_all()
         return self
 
     async def __aexit__(

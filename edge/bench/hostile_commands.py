@@ -23,7 +23,7 @@ from edge.northbound.actions import ARGS
 from edge.northbound.contract import Known
 from edge.northbound.signature import canonical_bytes, sign
 from edge.store.ledger import StoredReply
-from reconf.site import IssuerSpec
+from reconf.site_links import IssuerSpec
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 LAST_SEQUENCE = 1_000_000

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
-import struct
 import tty
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Self
 
 from edge.modbus import wiretime
-from reconf.devices.profile import Table
-from reconf.devices.site_io import BitTable
+from edge.modbus.answering import Served, answer
+from edge.modbus.wire_faults import NO_FAULT, WireFaults, spoil
 from reconf.site import GatewaySpec
 from reconf.twin.firmware import NodeBank
-from reconf.twin.firmware_registers import ExceptionCode, RefusedError
 
 GATEWAY_TARGET_SILENT = 0x0B
 MAX_ADU = 260
@@ -31,122 +27,6 @@ FRAME_TIMEOUT_S = 0.05
 
 Tap = Callable[[str, int, bytes], None]
 """Sees every request: gateway, unit, PDU."""
-
-
-class Served(Protocol):
-    """What stands behind the wires."""
-
-    def read(self, gateway: str, unit_id: int, table: Table, address: int, count: int) -> bytes | None:
-        """Registers; None where nobody has that unit id; raises `RefusedError`."""
-
-    def write(self, gateway: str, unit_id: int, address: int, words: Sequence[int]) -> bool:
-        """Whether somebody has that unit id; raises `RefusedError`."""
-
-
-@runtime_checkable
-class ServesBits(Protocol):
-    """Units with discrete inputs and coils among them; others answer that they know no such function."""
-
-    def read_bits(
-        self, gateway: str, unit_id: int, table: BitTable, address: int, count: int
-    ) -> bytes | None:
-        """Bits, the first in the lowest place; None where nobody has that unit id; raises `RefusedError`."""
-
-    def write_coil(self, gateway: str, unit_id: int, address: int, *, on: bool) -> bool:
-        """Whether somebody has that unit id; raises `RefusedError`."""
-
-
-@dataclass(slots=True)
-class UnitFault:
-    """How one unit misbehaves."""
-
-    silent: bool = False
-    delay_s: float = 0.0
-    missing_registers: int = 0
-    """Read answers lack that many registers, with a byte count that fits."""
-    garbage: bool = False
-    """Answers of the right length whose content is noise."""
-    exception: int = 0
-    """Answer everything with this exception."""
-    cut_connection: bool = False
-    """Send half an answer, then reset the connection (TCP)."""
-
-
-@dataclass(slots=True)
-class WireFaults:
-    """Everything that is wrong on the wires now; may be changed at any time."""
-
-    units: dict[tuple[str, int], UnitFault] = field(default_factory=dict)
-    noise: dict[str, float] = field(default_factory=dict)
-    """Share of frames that arrive corrupted, either way, by gateway: an unterminated line."""
-    chance: random.Random = field(default_factory=lambda: random.Random(1))
-
-    def corrupted(self, gateway: str) -> bool:
-        """Whether the next frame on that line is hit."""
-        rate = self.noise.get(gateway, 0.0)
-        return rate > 0.0 and self.chance.random() < rate
-
-    def unit(self, gateway: str, unit_id: int) -> UnitFault:
-        """The fault record of a unit, made when it has none."""
-        return self.units.setdefault((gateway, unit_id), UnitFault())
-
-    def heal(self, gateway: str, unit_id: int) -> None:
-        """The unit behaves again."""
-        self.units.pop((gateway, unit_id), None)
-
-
-NO_FAULT = UnitFault()
-
-
-def answer(bank: Served, gateway: str, unit_id: int, pdu: bytes) -> bytes | None:
-    """The PDU that answers `pdu`; None where nobody has that unit id."""
-    function = pdu[0]
-    try:
-        return _perform(bank, gateway, unit_id, function, pdu)
-    except RefusedError as refused:
-        return bytes((function | 0x80, refused.code))
-
-
-def _perform(bank: Served, gateway: str, unit_id: int, function: int, pdu: bytes) -> bytes | None:
-    if function in (1, 2, 5) and len(pdu) == 5 and isinstance(bank, ServesBits):
-        return _bits(bank, gateway, unit_id, function, pdu)
-    if function in (3, 4) and len(pdu) == 5:
-        address, count = struct.unpack(">HH", pdu[1:])
-        data = bank.read(gateway, unit_id, "holding" if function == 3 else "input", address, count)
-        return None if data is None else bytes((function, len(data))) + data
-    if function == 6 and len(pdu) == 5:
-        address, word = struct.unpack(">HH", pdu[1:])
-        return pdu if bank.write(gateway, unit_id, address, (word,)) else None
-    if function == 16 and len(pdu) >= 6:
-        address, count, size = struct.unpack(">HHB", pdu[1:6])
-        if size != 2 * count or len(pdu) != 6 + size:
-            raise RefusedError(ExceptionCode.ILLEGAL_VALUE)
-        words = struct.unpack(f">{count}H", pdu[6:])
-        return pdu[:5] if bank.write(gateway, unit_id, address, words) else None
-    raise RefusedError(ExceptionCode.ILLEGAL_FUNCTION)
-
-
-def _bits(bank: ServesBits, gateway: str, unit_id: int, function: int, pdu: bytes) -> bytes | None:
-    address, word = struct.unpack(">HH", pdu[1:])
-    if function == 5:
-        if word not in (0x0000, 0xFF00):
-            raise RefusedError(ExceptionCode.ILLEGAL_VALUE)
-        return pdu if bank.write_coil(gateway, unit_id, address, on=word != 0) else None
-    data = bank.read_bits(gateway, unit_id, "coil" if function == 1 else "discrete", address, word)
-    return None if data is None else bytes((function, len(data))) + data
-
-
-def spoil(reply: bytes, fault: UnitFault) -> bytes:
-    """What a misbehaving unit makes of a right answer."""
-    if fault.exception:
-        return bytes((reply[0] & 0x7F | 0x80, fault.exception))
-    if fault.missing_registers and reply[0] in (3, 4):
-        data = reply[2 : max(2, len(reply) - 2 * fault.missing_registers)]
-        return bytes((reply[0], len(data))) + data
-    if fault.garbage and reply[0] in (1, 2, 3, 4):
-        noise = bytes((37 * k + 11) & 0xFF for k in range(len(reply) - 2))
-        return reply[:2] + noise
-    return reply
 
 
 class _TcpPeer(asyncio.Protocol):

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edge.modbus.server import TwinServer, UnitFault
+from edge.modbus.server import TwinServer
+from edge.modbus.wire_faults import UnitFault
 from reconf.errors import ConfigError, ParameterError
 from reconf.twin.firmware_ledger import Ledger
 from reconf.twin.moving import swap_modules

@@ -22,7 +22,7 @@ from edge.northbound.actions import MAY, ActionArgs, EmergencyStop, SetMode
 from edge.northbound.envelope import Envelope, ReadError, read_args, read_envelope, read_json
 from edge.northbound.signature import canonical_bytes, signature_fits
 from edge.store.ledger import StoredReply
-from reconf.site import IssuerSpec, MqttSpec
+from reconf.site_links import IssuerSpec, MqttSpec
 
 FUTURE_TOLERANCE = timedelta(seconds=30)
 """How far an issuer's clock may be ahead of ours."""

@@ -24,7 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.northbound.shedding import may_be_stop
 from reconf.errors import ConfigError
 from reconf.loopback import is_loopback
-from reconf.site import MqttSpec
+from reconf.site_links import MqttSpec
 
 RECEIVE_MAXIMUM = 20
 """QoS 1 messages the broker may have on the way to us (MQTT 5, 3.1.2.11.3)."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from edge.pki import days_left
-from reconf.site import MqttSpec
+from reconf.site_links import MqttSpec
 
 ALARM_DAYS = 30.0
 LOOK_S = 30.0

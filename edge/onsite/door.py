@@ -131,6 +131,8 @@ class OnSiteDoor:
         except (OSError, TimeoutError, asyncio.CancelledError):
             pass  # the peer is gone, silent, or the daemon ends
         except Exception:
+            # A fault of the program in any action: nobody awaits this task, so that without a word here it
+            # would be told when the task is collected, or never. The peer is hung up on; control goes on.
             log.exception("onsite_failed")
         finally:
             self._peers.discard(task)

@@ -11,15 +11,14 @@ from reconf.config.model import (
     IoOutputs,
     IoUnit,
     LimitOverride,
-    Mqtt,
     PositionGroup,
     RtuGateway,
     SinglePosition,
     SiteFile,
-    Sparkplug,
     String,
     TcpGateway,
 )
+from reconf.config.model_links import Mqtt, Sparkplug
 from reconf.protection.limits import LimitTable, default_limits
 from reconf.site import (
     AllocatorSpec,
@@ -32,17 +31,14 @@ from reconf.site import (
     InputsSpec,
     IoPointSpec,
     IoUnitSpec,
-    IssuerSpec,
     ModuleSpec,
-    MqttSpec,
     PositionSpec,
     Site,
-    SparkplugSpec,
     StringSpec,
-    SunSpecSpec,
     ThermalSpec,
     TimingSpec,
 )
+from reconf.site_links import IssuerSpec, MqttSpec, SparkplugSpec, SunSpecSpec
 
 NOT_OF_THE_MODULE = {
     "count", "exceptions", "first_unit_id", "gateway", "label", "module_type", "r_on_ohm", "serial",

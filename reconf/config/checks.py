@@ -13,7 +13,8 @@ from reconf.config.checks_strings import check_strings
 from reconf.config.draft import Draft
 from reconf.config.findings import Complaint, KeyPath
 from reconf.config.messages import near
-from reconf.config.model import ACTIONS, Bus, Fallback, Mqtt, RtuGateway, Sparkplug, SunSpec, Timing
+from reconf.config.model import Bus, Fallback, RtuGateway, Timing
+from reconf.config.model_links import ACTIONS, Mqtt, Sparkplug, SunSpec
 from reconf.loopback import is_loopback
 from reconf.protection.limits import check_tiers, default_limits
 

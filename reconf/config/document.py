@@ -20,24 +20,21 @@ from reconf.config.model import (
     IoOutputs,
     IoPoint,
     IoUnit,
-    Issuer,
     LimitOverride,
     ModuleType,
-    Mqtt,
     PositionException,
     PositionGroup,
     RtuGateway,
     ScheduleStep,
     SinglePosition,
     SiteFile,
-    Sparkplug,
     String,
-    SunSpec,
     TcpGateway,
     Thermal,
     Timing,
     Twin,
 )
+from reconf.config.model_links import Issuer, Mqtt, Sparkplug, SunSpec
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("top level", SiteFile),

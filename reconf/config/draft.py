@@ -14,22 +14,20 @@ from reconf.config.messages import complaint_of
 from reconf.config.model import (
     Allocator,
     Bus,
-    ChemistryName,
     Converter,
     Fallback,
     Gateway,
     IoUnit,
     LimitOverride,
     ModuleType,
-    Mqtt,
     Position,
     SiteFile,
-    Sparkplug,
     String,
     StringBase,
-    SunSpec,
     Timing,
 )
+from reconf.config.model_links import Mqtt, Sparkplug, SunSpec
+from reconf.config.model_parts import ChemistryName
 from reconf.config.walk import place_of, plain_path, value_at
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from edge.demo_processes import DemoError, DemoSetup, Processes
+from reconf.config import load_site
 from reconf.shipped import find_site_file
 
 pytestmark = pytest.mark.timeout(300)
@@ -98,3 +100,13 @@ def _line(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+async def test_a_start_that_fails_leaves_no_process(tmp_path: Path) -> None:
+    before = set(psutil.Process().children())
+    setup = DemoSetup(tmp_path / "none.yaml", load_site("demo"), 60.0, 1, 0.5, tmp_path)
+    with pytest.raises(DemoError, match="twin ended by itself"):
+        async with Processes(setup):
+            pytest.fail("there is no such site file")
+    assert set(psutil.Process().children()) == before
+    assert (tmp_path / "broker.log").exists(), "the broker had been started"

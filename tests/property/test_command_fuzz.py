@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edge.northbound.actions import ARGS
 from edge.northbound.contract import Accept, Known, Refuse, judge
-from reconf.site import IssuerSpec
+from reconf.site_links import IssuerSpec
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 KNOWN = Known(

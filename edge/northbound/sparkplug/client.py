@@ -11,7 +11,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.northbound.mqtt_client import CheckedClient
-from reconf.site import MqttSpec, Site
+from reconf.site import Site
+from reconf.site_links import MqttSpec
 
 LEAVE_S = 2.0
 """Wall time for a DISCONNECT to leave."""

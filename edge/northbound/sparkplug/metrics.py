@@ -18,7 +18,8 @@ from reconf import __version__
 from reconf.arrays import BoolArray, FloatArray
 from reconf.protection.energy import available_energy_kwh
 from reconf.readings import Channel
-from reconf.site import Site, SparkplugSpec
+from reconf.site import Site
+from reconf.site_links import SparkplugSpec
 
 LOST_S = 5.0
 """Control time without an answer after which a string or a module counts as lost."""

@@ -33,7 +33,8 @@ from edge.northbound.sparkplug.node import Kept, Message, Shown, SparkplugNode
 from edge.northbound.tasks import end_tasks, pause, until
 from edge.store.ledger import Ledger
 from reconf.errors import ConfigError, StoreError
-from reconf.site import MqttSpec, Site
+from reconf.site import Site
+from reconf.site_links import MqttSpec
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_LAST_S = 30.0

@@ -20,7 +20,7 @@ from edge.northbound import renewal
 from edge.northbound.renewal import CertificateWatch, TlsFiles
 from edge.pki import MODBUS_ROLE
 from reconf.errors import ConfigError
-from reconf.site import SunSpecSpec
+from reconf.site_links import SunSpecSpec
 
 WRITING_ROLES = frozenset(("operator", "engineer"))
 """Roles that may write; who has another role, or none, may read."""

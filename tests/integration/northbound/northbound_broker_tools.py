@@ -18,7 +18,8 @@ from uuid import uuid4
 import aiomqtt
 
 from reconf.config import load_site
-from reconf.site import MqttSpec, Site
+from reconf.site import Site
+from reconf.site_links import MqttSpec
 
 
 def free_port() -> int:

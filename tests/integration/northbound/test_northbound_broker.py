@@ -20,7 +20,8 @@ from edge.northbound.gate import AcceptedCommand, Outcome
 from edge.northbound.link import MqttLink
 from edge.northbound.payloads import EventPayload
 from edge.store import Store
-from reconf.site import FallbackSpec, IssuerSpec
+from reconf.site import FallbackSpec
+from reconf.site_links import IssuerSpec
 
 pytestmark = pytest.mark.needs_mosquitto
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from edge.bench.hostile_commands import EXAMPLES
 from edge.cli.main import app
 from edge.store import Store
-from reconf.site import IssuerSpec
+from reconf.site_links import IssuerSpec
 
 __all__ = ["secure"]
 pytestmark = pytest.mark.needs_mosquitto

@@ -25,7 +25,7 @@ from edge.northbound.mqtt_client import CheckedClient, make_client, read_secret,
 from edge.northbound.renewal import CertificateWatch, TlsFiles
 from edge.pki import days_left, issue, make_ca
 from reconf.errors import ConfigError
-from reconf.site import MqttSpec
+from reconf.site_links import MqttSpec
 
 pytestmark = pytest.mark.needs_mosquitto
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy" / "mosquitto"

@@ -29,7 +29,8 @@ from edge.northbound.sparkplug.session import SparkplugSession
 from edge.sparkplug_feed import sparkplug_feed
 from edge.store.store import Store
 from reconf.config import load_site
-from reconf.site import IssuerSpec, MqttSpec, Site, SparkplugSpec
+from reconf.site import Site
+from reconf.site_links import IssuerSpec, MqttSpec, SparkplugSpec
 from reconf.twin.truth import draw_truth
 
 OUTSIDE = Path(__file__).resolve().parents[2] / "outside" / "sparkplug"

@@ -12,7 +12,7 @@ import pytest
 from sparkplug_rig import OUTSIDE, first_view, mosquitto, node_on, outside_host
 
 from edge.northbound.sparkplug.metrics import make_node
-from reconf.site import SparkplugSpec
+from reconf.site_links import SparkplugSpec
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "protocols" / "sparkplug.md").read_text()
 pytestmark = [pytest.mark.needs_mosquitto, pytest.mark.xdist_group("sparkplug")]

@@ -27,7 +27,8 @@ from edge.northbound.sunspec.server import GATHER_S, SunSpecServer
 from edge.sunspec_feed import sunspec_feed
 from edge.supervisor import Daemon
 from edge.wiring import RunOptions, daemon
-from reconf.site import IssuerSpec, Site, SunSpecSpec
+from reconf.site import Site
+from reconf.site_links import IssuerSpec, SunSpecSpec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "southbound"))
 from southbound_rig import attached, make_bank, small_site

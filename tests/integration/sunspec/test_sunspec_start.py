@@ -21,7 +21,7 @@ from edge.pki import issue, make_ca
 from reconf.config import SiteFileError, load_site
 from reconf.errors import ConfigError
 from reconf.shipped import find_site_file
-from reconf.site import SunSpecSpec
+from reconf.site_links import SunSpecSpec
 
 DEMO = find_site_file("demo")
 

@@ -18,7 +18,7 @@ from edge.northbound.contract import REASONS, Accept, Known, Refuse, Repeat, Ver
 from edge.northbound.envelope import nesting
 from edge.northbound.signature import canonical_bytes, sign
 from edge.store.ledger import StoredReply
-from reconf.site import IssuerSpec
+from reconf.site_links import IssuerSpec
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -14,7 +14,7 @@ from edge.cli.main import app
 from edge.northbound.actions import ARGS
 from reconf.config import SiteFileError, load_site, parse_site, site_schema
 from reconf.config.document import reference
-from reconf.config.model import ACTIONS
+from reconf.config.model_links import ACTIONS
 from reconf.devices.site_io import INPUT_SIGNALS, OUTPUT_SIGNALS
 from reconf.errors import ConfigError
 from reconf.shipped import find_site_file

@@ -8,7 +8,7 @@ import pytest
 
 from reconf.config import SiteFileError, load_site
 from reconf.shipped import find_site_file
-from reconf.site import SparkplugSpec
+from reconf.site_links import SparkplugSpec
 
 DEMO = find_site_file("demo")
 
