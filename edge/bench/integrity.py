@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edge.bench.integrity_cold import cold_lies
 from edge.bench.integrity_honest import false_alarms, upper95
 from edge.bench.integrity_lies import lies
 from edge.bench.integrity_scene import MODULES
@@ -27,6 +28,9 @@ def run(
     found = lies(data=data)
     for row in found:
         say(str(row))
+    cold = cold_lies()
+    for row in cold:
+        say(str(row))
     honest = false_alarms(
         hours, dt_s=dt_s, data=data, sites=sites, budget_s=budget_s, file=checkpoint, say=say
     )
@@ -34,6 +38,7 @@ def run(
     return {
         "lies": [row for row in found if "found_s" in row],
         "honest_neighbours_accused": found[-1]["count"],
+        "charging_cold_under_lies": cold,
         "false_alarms": count,
         "hours": round(honest.hours, 2),
         "complete": honest.complete,
@@ -43,5 +48,5 @@ def run(
         "sites_side_by_side": sites,
         "modules": MODULES,
         "false_alarms_per_year_upper95": round(upper95(count, years), 3),
-        "wanted": {"found_s": 600.0, "ramp_found_s": 6000.0, "false_alarms": 0},
+        "wanted": {"found_s": 600.0, "ramp_found_s": 6000.0, "false_alarms": 0, "plating_s": 600.0},
     }

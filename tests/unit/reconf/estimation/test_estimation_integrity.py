@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,8 +13,9 @@ from edge.bench.protect_site import bench_site
 from reconf.errors import DataFileError
 from reconf.estimation import cusum, integrity
 from reconf.estimation.constants import constants_of
+from reconf.estimation.integrity_budget import budget, table
 from reconf.estimation.integrity_state import IntegrityState, Signals
-from reconf.estimation.integrity_tests import BLOCK_S
+from reconf.estimation.integrity_tests import BLOCK_S, DRIFT
 
 
 @pytest.mark.parametrize(("drift", "threshold"), [(0.5, 3.0), (0.5, 4.0), (0.25, 5.0)])
@@ -35,6 +38,26 @@ def test_threshold_keeps_the_wanted_rate():
     threshold = cusum.threshold_for(0.5, runs)
     assert cusum.average_run_length(0.5, threshold) >= runs
     assert cusum.average_run_length(0.5, threshold - 0.01) < runs
+
+
+def test_white_residuals_alarm_about_as_often_as_the_budget_says():
+    modules, years, per_year = 96, 0.02, 20_000.0
+    rows = {row.test: row for row in budget(modules, per_year)}
+    assert sum(row.per_year for row in rows.values()) == pytest.approx(per_year)
+    pair = rows["sensor_pair"]
+    rng = np.random.default_rng(8)
+    score, alarms = np.zeros((2, modules)), 0
+    for _ in range(round(years * cusum.YEAR_S / BLOCK_S)):
+        score = cusum.advance(score, rng.standard_normal(modules), DRIFT)
+        over = score > pair.threshold
+        alarms += int(over.sum())
+        score[over] = 0.0
+    # 40 expected; Poisson
+    assert alarms == pytest.approx(pair.per_year * years, abs=4.0 * (pair.per_year * years) ** 0.5)
+
+
+def test_budget_in_the_documentation_is_that_of_the_code():
+    assert table(96) in Path("docs/estimation.md").read_text(encoding="utf-8")
 
 
 def test_scores_count_both_sides_and_skip_gaps():
