@@ -44,6 +44,7 @@ def run(
         "complete": honest.complete,
         "findings": honest.findings,
         "cores_degc": [round(honest.coldest_degc, 1), round(honest.hottest_degc, 1)],
+        "cells_soc_frac": [round(honest.emptiest_frac, 3), round(honest.fullest_frac, 3)],
         "cpu_s": round(honest.cpu_s),
         "sites_side_by_side": sites,
         "modules": MODULES,

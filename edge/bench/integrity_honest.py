@@ -38,6 +38,8 @@ AMBIENT_OFFSET_STD_K = 0.4
 AMBIENT_NOISE_K = 0.1
 MISSED_FRAC = 1e-3
 """Answers that do not come."""
+BALANCING_FRAC = 0.3
+"""Of the time in which charge is evened out, as an allocator does."""
 AWAY_FRAC = 0.25
 """Strings with a module out, at any time."""
 TRIMMING_FRAC = 0.25
@@ -126,6 +128,9 @@ class Campaign:
     coldest_degc: float = float("inf")
     hottest_degc: float = float("-inf")
     """Of all cores."""
+    emptiest_frac: float = float("inf")
+    fullest_frac: float = float("-inf")
+    """True SOC of all cells: outside 0..1 nothing that is found is a false alarm."""
     cpu_s: float = 0.0
 
 
@@ -139,6 +144,8 @@ class Honest:
     complete: bool
     coldest_degc: float
     hottest_degc: float
+    emptiest_frac: float
+    fullest_frac: float
     cpu_s: float
 
 
@@ -187,6 +194,8 @@ def false_alarms(
         complete=done_s >= end_s - 0.5 * dt_s,
         coldest_degc=campaign.coldest_degc,
         hottest_degc=campaign.hottest_degc,
+        emptiest_frac=campaign.emptiest_frac,
+        fullest_frac=campaign.fullest_frac,
         cpu_s=campaign.cpu_s,
     )
 
@@ -218,11 +227,14 @@ def _piece(campaign: Campaign, seconds: float) -> None:
     trim = TRIM_A * rng.uniform(-1.0, 1.0, topology.n_modules)
     trimming = (rng.random(strings) < 0.5)[topology.string_of] & (rng.random() < TRIMMING_FRAC)
     drive.away, drive.trim_a = away, np.where(trimming & ~away, trim, 0.0)
+    balance = bool(rng.random() < BALANCING_FRAC)
     end_s = drive.plant.time_s + seconds - 0.5 * drive.dt_s
     while drive.plant.time_s < end_s:
-        move(drive, campaign.duty, campaign.weather.degc(drive.plant.time_s))
+        move(drive, campaign.duty, campaign.weather.degc(drive.plant.time_s), balance=balance)
     campaign.coldest_degc = min(campaign.coldest_degc, float(drive.plant.core_degc.min()))
     campaign.hottest_degc = max(campaign.hottest_degc, float(drive.plant.core_degc.max()))
+    campaign.emptiest_frac = min(campaign.emptiest_frac, float(drive.plant.cells.soc_frac.min()))
+    campaign.fullest_frac = max(campaign.fullest_frac, float(drive.plant.cells.soc_frac.max()))
 
 
 def _tell(campaign: Campaign, sites: int, say: Callable[[str], None]) -> None:
@@ -235,6 +247,7 @@ def _tell(campaign: Campaign, sites: int, say: Callable[[str], None]) -> None:
     if now_s % DAY_S < PIECE_S:
         say(
             f"{now_s / 3600.0 * sites:.0f} hours, {len(found)} false alarms, "
+            f"cells at {campaign.emptiest_frac:.2f}..{campaign.fullest_frac:.2f}, "
             f"{campaign.weather.degc(now_s):.1f} degC outside, {campaign.cpu_s:.0f} s of CPU"
         )
 

@@ -89,10 +89,14 @@ def scene(
     return drive, Duty(site, data, np.random.default_rng(seed + 1), sites)
 
 
-def move(drive: Drive, duty: Duty, ambient_degc: float) -> None:
-    """One tick of the duty in surroundings of `ambient_degc`."""
+def move(drive: Drive, duty: Duty, ambient_degc: float, *, balance: bool = False) -> None:
+    """One tick of the duty in surroundings of `ambient_degc`.
+
+    With `balance` those modules rest that have the least to give or take, else all in turn: without it for
+    weeks the weakest run empty, as no site lets them.
+    """
     drive.plant.ambient_degc = ambient_degc
     topology = drive.site.topology
     counts = topology.sum_by_string(np.ones(topology.n_modules))
     soc = topology.sum_by_string(drive.estimate.soc_frac) / counts
-    drive.step(duty.power_w(drive.plant.time_s, drive.dt_s, soc), by_remaining=False)
+    drive.step(duty.power_w(drive.plant.time_s, drive.dt_s, soc), by_remaining=balance)
