@@ -47,8 +47,9 @@ lint: setup-test
 types: setup-test
 	$(VENV)/bin/mypy
 
+# one thread of linear algebra each: two workers with two threads on two cores wait for each other
 unit: setup-test
-	$(VENV)/bin/pytest -n 2 --dist loadgroup -m "not soak" tests
+	OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadgroup -m "not soak" tests
 
 soak: setup-test ## the long campaigns in full, one table at the end
 	$(VENV)/bin/reconf soak

@@ -47,9 +47,12 @@ async def test_send_gives_a_command_and_prints_the_reply(broker: Mosquitto, tmp_
         assert (reply["result"], reply["curtailed_to_w"]) == ("accepted", 900.0)
         second = await send(broker, tmp_path, "set_mode", "mode=standby")
         assert second[0] == 0, second[2]
-        refused = await send(broker, tmp_path, "set_mode", "mode=maintenance")
-        assert refused[0] == 1
-        assert json.loads(refused[1])["reason"] == "local_lock"
+        refused = await send(broker, tmp_path, "set_power", "power_w=1000", "--expires-s", "0.001")
+        assert refused[0] == 1, refused[2]
+        assert json.loads(refused[1])["reason"] == "expired"
+    local = await send(broker, tmp_path, "set_mode", "mode=maintenance")
+    assert local[0] == 2
+    assert "reconf maintenance take" in local[2]
     wrong = await send(broker, tmp_path, "set_power", "power_kw=1")
     assert wrong[0] == 2
     assert "power_w" in wrong[2]
@@ -64,7 +67,7 @@ async def test_send_gives_a_command_and_prints_the_reply(broker: Mosquitto, tmp_
         kinds = [(e["kind"], e.get("reason")) for e in store.ledger.audit_entries()]
     # on record before anybody acts, and again with its outcome
     taken = [("order", None), ("command", "curtailed")]
-    assert kinds == [*taken, *taken, ("refusal", "local_lock")]
+    assert kinds == [*taken, *taken, ("refusal", "expired")]
 
 
 async def test_signed_commands(broker: Mosquitto, tmp_path: Path) -> None:
