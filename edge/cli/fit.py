@@ -23,6 +23,10 @@ Plot = Annotated[Path | None, typer.Option("--plot", help="Picture of measured a
 Base = Annotated[str, typer.Option("--base", help="Cell model that gives whatever the logs do not.")]
 SourceText = Annotated[str, typer.Option("--source", help="Where the logs come from; goes into the file.")]
 
+NO_CELL_DROP_V = 0.5
+"""Half gap between slow charge and discharge, scaled to 1 C, above which it is no cell's (usual: 0.1 to
+0.25 V)."""
+
 
 def _fail(error: ReconfError) -> typer.Exit:
     typer.echo(f"reconf fit: {error}", err=True)
@@ -171,6 +175,14 @@ def ocv(
                 f"{1e3 * fit.spread_v:.1f} mV rms; half of charge minus discharge at 50 % SOC "
                 f"{1e3 * float(np.interp(0.5, fit.soc_frac, fit.half_gap_v)):.1f} mV"
             )
+            if fit.drop_at_1c_v > NO_CELL_DROP_V:
+                typer.echo(
+                    f"{file.name}: that is {1e3 * fit.drop_at_1c_v / fit.capacity_ah:.0f} mohm, "
+                    f"{fit.drop_at_1c_v:.1f} V at 1 C, more than a cell has: was the voltage measured at the "
+                    "current leads? The curve between charge and discharge does not feel it; do not take a "
+                    "resistance from this log",
+                    err=True,
+                )
             panels.append((file.name, fit))
             _write(out, base, ocv_block(fit), "open-circuit voltage", source)
         if plot is not None:

@@ -38,6 +38,14 @@ class OcvFit:
     spread_v: float
     """Root mean square difference between the cycles of the log; 0 with one cycle."""
     branches: int
+    current_a: float
+    """Mean current of the branch without a taper: the discharges where there are any."""
+
+    @property
+    def drop_at_1c_v(self) -> float:
+        """Half gap at 50 % SOC scaled to a current of 1 C; NaN with one branch."""
+        half = float(np.interp(0.5, self.soc_frac, self.half_gap_v))
+        return half * self.capacity_ah / self.current_a
 
 
 def fit_ocv(log: TestLog, *, resistance_ohm: float = 0.0) -> OcvFit:
@@ -79,6 +87,7 @@ def fit_ocv(log: TestLog, *, resistance_ohm: float = 0.0) -> OcvFit:
         full,
         spread,
         len(down) + len(up),
+        float(np.mean([abs(i) for _, _, i, _ in (down or up)])),
     )
 
 
@@ -88,6 +97,10 @@ def _branch(log: TestLog, start: int, stop: int) -> Branch:
     soc = (charge.max() - charge) / (charge.max() - charge.min())
     order = np.argsort(soc, kind="stable")
     current = np.abs(log.current_a[start:stop])
-    steady = soc[current > 0.95 * float(np.median(current))]
+    # the current that moved half of the charge: samples do not count, loggers take most of them in the taper
+    moved = np.abs(np.diff(charge, prepend=charge[0]))
+    by_size = np.argsort(current, kind="stable")
+    half = int(np.searchsorted(np.cumsum(moved[by_size]), 0.5 * moved.sum()))
+    steady = soc[current > 0.95 * float(current[by_size[min(half, len(current) - 1)]])]
     mean = float(log.current_a[start:stop].mean())
     return soc[order], log.voltage_v[start:stop][order], mean, float(steady.max())

@@ -67,6 +67,25 @@ def test_ocv_fit_cancels_leads_and_drop():
     assert fit.branches == 2
 
 
+def test_ocv_fit_finds_where_a_charge_tapers_however_densely_the_taper_is_logged():
+    model = load_cell_model("leaf_lmo")
+    down, steady, taper = np.full(3000, 2.0), np.full(2000, 2.0), np.geomspace(1.99, 0.2, 4000)
+    spare_s = (
+        (3000 - 2000) * 18.0 * 2.0 / taper.sum()
+    )  # the taper fills what the steady part left, second by second
+    interval_s = np.concatenate(
+        (np.full(3001, 18.0), np.full(20, 18.0), np.full(2000, 18.0), np.full(4000, spare_s))
+    )
+    current = np.concatenate(([0.0], down, np.zeros(20), -steady, -taper))
+    log = log_of(np.cumsum(interval_s), current, np.zeros(len(current)))
+    voltage = model.ocv_v(1.0 - log.discharged_ah / 30.0) - 0.1 * current
+    voltage[-4000:] = voltage[-4001]
+    fit = fit_ocv(log_of(log.time_s, current, voltage))
+    top = (fit.soc_frac > 0.5) & (fit.soc_frac < 0.97)
+    assert fit.ocv_v[top] == pytest.approx(model.ocv_v(fit.soc_frac[top]), abs=0.004)
+    assert fit.drop_at_1c_v == pytest.approx(0.1 * 30.0, rel=0.03)
+
+
 def test_ocv_fit_refuses_a_fast_log():
     current = np.concatenate(([0.0], np.full(3000, 30.0)))
     log = log_of(np.arange(3001) * 1.2, current, np.linspace(4.0, 3.0, 3001))
