@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reconf.arrays import BoolArray, FloatArray
+from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.cells.bank import CellBank
 from reconf.cells.model import SOC_MIN, SOC_NODES, SOC_STEP
 from reconf.estimation.memory import GroupState
@@ -25,57 +25,61 @@ SEEN_CORRELATION = 0.4
 """SOC and curve error correlated by more than this: the present voltage has been used already."""
 NODES = 61
 REACH_STD = 3.5
-SURPRISE = 2.0
-"""A voltage within so many deviations of its expectation, on a curve too flat to sharpen what is believed,
-says little new: the grid is spared in most ticks."""
-SPARED_TURNS = 8
-"""Of so many ticks one uses even such a voltage, so that the noise of single readings averages out."""
+APART_STD = 0.5
+"""A group further from its module's mean SOC, in deviations of its own, is corrected by itself."""
+APART_SIGMA = 3.0
+"""The same of its voltage, in deviations of noise and curve."""
 SOC_LOW, SOC_HIGH = -0.03, 1.03
 
 
 @dataclass(frozen=True, slots=True)
 class Far:
-    """Groups (K of them) that are corrected here."""
+    """Groups (K of them) that are corrected here, in parties that share one grid."""
 
-    rows: np.ndarray
+    rows: IntArray
     """(K,) module of each."""
-    columns: np.ndarray
+    columns: IntArray
     """(K,) group of each."""
+    party: IntArray
+    """(K,) number of the party of each: all groups of a module that are alike, or one that is not."""
+
+    def mean(self, values: FloatArray) -> FloatArray:
+        """(P,) mean of `values` (K,) over every party."""
+        mean: FloatArray = np.bincount(self.party, values) / np.bincount(self.party)
+        return mean
 
 
-def choose(state: GroupState, std: FloatArray, use: BoolArray) -> Far:
-    """Groups too uncertain for a straight line whose voltage has not been used yet."""
-    candidates = use & (std > FAR_STD_FRAC)
-    if not candidates.any():
-        none = np.zeros(0, dtype=np.intp)
-        return Far(none, none)
-    z = state.soc_frac
-    cov = (state.var_re - z * state.var_qe) / state.capacity_ah
-    seen = np.abs(cov) > SEEN_CORRELATION * std * np.sqrt(state.var_ee)
-    rows, columns = np.nonzero(candidates & ~seen)
-    return Far(rows, columns)
-
-
-def telling(
-    bank: CellBank,
+def choose(
     state: GroupState,
-    far: Far,
+    std: FloatArray,
+    use: BoolArray,
     voltage_v: FloatArray,
     var_v2: FloatArray,
     curve_std_v: FloatArray,
-    turn: int,
 ) -> Far:
-    """Those of `far` in whose module a voltage can say something new."""
-    at = (far.rows, far.columns)
-    z, std = state.soc_frac[at], state.soc_std_frac()[at]
-    sigma2 = np.maximum(state.var_ee[at], curve_std_v[far.rows] ** 2) + var_v2[at]
-    curve = ocv_of_rows(bank, far.rows, np.stack([z - std, z, z + std], axis=1))
-    rise, misfit = 0.5 * (curve[:, 2] - curve[:, 0]), voltage_v[at] - state.ocv_error_v[at] - curve[:, 1]
-    new = (rise * rise > sigma2) | (misfit * misfit > SURPRISE**2 * sigma2)
-    new |= (far.rows + turn) % SPARED_TURNS == 0
-    # groups of a module go together: one corrected without the other would look like a difference of charge
-    kept = np.isin(far.rows, far.rows[new])
-    return Far(far.rows[kept], far.columns[kept])
+    """Groups too uncertain for a straight line, in modules where the voltage of one has not been used yet.
+
+    The groups of a module go together, by their mean: each on its own would follow the noise of its voltage,
+    which on a plateau is several points of SOC, and groups apart look like a module with less capacity.
+    """
+    candidates = use & (std > FAR_STD_FRAC)
+    if not candidates.any():
+        none = np.zeros(0, dtype=np.intp)
+        return Far(none, none, none)
+    z = state.soc_frac
+    cov = (state.var_re - z * state.var_qe) / state.capacity_ah
+    seen = np.abs(cov) > SEEN_CORRELATION * std * np.sqrt(state.var_ee)
+    goes = np.any(candidates & ~seen, axis=1, keepdims=True)
+    rows, columns = np.nonzero(candidates & goes)
+    at = (rows, columns)
+    whole = Far(rows, columns, np.unique(rows, return_inverse=True)[1])
+    level = voltage_v[at] - state.ocv_error_v[at]
+    sigma = np.sqrt(np.maximum(state.var_ee[at], curve_std_v[rows] ** 2) + var_v2[at])
+    off_z = np.abs(z[at] - whole.mean(z[at])[whole.party])
+    off_v = np.abs(level - whole.mean(level)[whole.party])
+    alone = (off_z > APART_STD * std[at]) | (off_v > APART_SIGMA * sigma)
+    party = np.where(alone, rows.size + np.arange(rows.size), whole.party)
+    return Far(rows, columns, np.unique(party, return_inverse=True)[1])
 
 
 def correct(
@@ -92,15 +96,16 @@ def correct(
     `curve_std_v` (M,) is how far that voltage and the curve may be apart besides, `capacity_share` (M, C) how
     much of the gain on capacity is used.
     """
-    at = (far.rows, far.columns)
-    z, std = state.soc_frac[at], state.soc_std_frac()[at]
-    var_e = state.var_ee[at]
-    sigma_v = np.sqrt(np.maximum(var_e, curve_std_v[far.rows] ** 2) + var_v2[at])
+    at, of = (far.rows, far.columns), far.party
+    row = far.rows[np.unique(of, return_index=True)[1]]
+    z, var_e = far.mean(state.soc_frac[at]), far.mean(state.var_ee[at])
+    std = np.sqrt(far.mean(state.soc_std_frac()[at] ** 2))
+    sigma_v = np.sqrt(np.maximum(var_e, curve_std_v[row] ** 2) + far.mean(var_v2[at]))
     low = np.maximum(z - REACH_STD * std, SOC_LOW)
     high = np.maximum(np.minimum(z + REACH_STD * std, SOC_HIGH), low + 0.01)
     nodes = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, NODES)
-    curve = ocv_of_rows(bank, far.rows, nodes)
-    misfit = voltage_v[at][:, None] - state.ocv_error_v[at][:, None] - curve
+    curve = ocv_of_rows(bank, row, nodes)
+    misfit = far.mean(voltage_v[at] - state.ocv_error_v[at])[:, None] - curve
     cost = (misfit / sigma_v[:, None]) ** 2
     alone = _spread(nodes, _weight(cost))
     weight = _weight(cost + ((nodes - z[:, None]) / std[:, None]) ** 2)
@@ -109,9 +114,10 @@ def correct(
     share = np.clip(1.0 - (alone / std) ** 2, 0.0, 1.0)
     error = var_e / sigma_v**2 * (weight * misfit).sum(axis=1)
     informed = 1.0 - (spread / std) ** 2
-    cov_ze = -informed * var_e * spread / sigma_v
-    less = share * (2.0 - share) * (std**2 - spread**2)
-    return _moved(state, at, share * (centre - z), less, cov_ze, error, capacity_share[at])
+    correlation = -informed * np.sqrt(var_e) / sigma_v * spread / std
+    less = share * (2.0 - share) * informed
+    step = share * (centre - z)
+    return _moved(state, at, step[of], less[of], correlation[of], error[of], capacity_share[at])
 
 
 def _weight(cost: FloatArray) -> FloatArray:
@@ -130,16 +136,20 @@ def _spread(nodes: FloatArray, weight: FloatArray) -> FloatArray:
 
 def _moved(
     state: GroupState,
-    at: tuple[np.ndarray, np.ndarray],
+    at: tuple[IntArray, IntArray],
     step: FloatArray,
     less: FloatArray,
-    cov_ze: FloatArray,
+    correlation: FloatArray,
     error_v: FloatArray,
     capacity_share: FloatArray,
 ) -> GroupState:
-    """Move charge and capacity with SOC by regression, take `less` off the variance of SOC."""
+    """Move charge and capacity with SOC by regression, take the share `less` off the variance of SOC.
+
+    `correlation` is that of SOC and the curve's error afterwards, before the variance shrank.
+    """
     q, z = state.capacity_ah[at], state.soc_frac[at]
     std = state.soc_std_frac()[at]
+    less, cov_ze = less * std**2, correlation * std * np.sqrt(state.var_ee[at])
     rr, rq, qq = state.var_rr[at], state.var_rq[at], state.var_qq[at]
     g_r = (rr - z * rq) / q / std**2
     g_q = (rq - z * qq) / q / std**2
@@ -165,7 +175,7 @@ def _moved(
     )
 
 
-def ocv_of_rows(bank: CellBank, rows: np.ndarray, soc: FloatArray) -> FloatArray:
+def ocv_of_rows(bank: CellBank, rows: IntArray, soc: FloatArray) -> FloatArray:
     """OCV at 25 degC, new, of the modules `rows` (K,) at `soc` (K, any)."""
     position = (soc - SOC_MIN) * (1.0 / SOC_STEP)
     index = np.clip(position, 0.0, SOC_NODES - 2.0).astype(np.intp)

@@ -8,7 +8,7 @@ import numpy as np
 
 from reconf.arrays import FloatArray
 from reconf.cells.bank import BankPoint
-from reconf.estimation import anomaly, circuit, far, groups, integrity, resistance, span
+from reconf.estimation import anomaly, circuit, groups, integrity, resistance, span
 from reconf.estimation import charge as counting
 from reconf.estimation.anomaly import ANOMALY_TESTS
 from reconf.estimation.constants import Constants, curves, total
@@ -195,7 +195,6 @@ def _correct(
         curve_std_v=np.sqrt(curve * curve + left * left + missed * missed),
         error_share=curve * curve / (curve * curve + left * left),
         capacity_floor_frac=_capacity_floor(constants, state, point),
-        turn=int(state.time_s / dt_s) % far.SPARED_TURNS,
     )
     corrected = groups.correct(constants, state.groups, point, measurement, dt_s)
     innovation = measurement.voltage_v - point.ocv_v

@@ -59,8 +59,6 @@ class Measurement:
     """(M,) how much of a misfit may be told to the curve: what still fades must leave no trace there."""
     capacity_floor_frac: FloatArray
     """(M,) relative deviation of capacity that the charge visited allows (`reconf.estimation.span`)."""
-    turn: int = 0
-    """Number of the tick: what need not be done in every one takes turns by it."""
 
 
 def predict(
@@ -129,7 +127,6 @@ def _correct_compiled(
         kernels_groups.LEAST: tuning.capacity_bounds_frac[0],
         kernels_groups.MOST: tuning.capacity_bounds_frac[1],
         kernels_groups.CURVE_BOUND: tuning.curve_bound,
-        kernels_groups.TURN: float(measurement.turn),
     }
     after = state.stacked()
     kernels_groups.correct(
@@ -156,14 +153,12 @@ def correct_numpy(
     """Use the voltages, all groups at once."""
     std = state.soc_std_frac()
     share_q = _capacity_share(constants, state, measurement)
-    unsure = far.choose(state, std, measurement.use)
+    given = (measurement.voltage_v, measurement.var_v2, measurement.curve_std_v)
+    unsure = far.choose(state, std, measurement.use, *given)
     use = measurement.use
     if unsure.rows.size:
         use = use.copy()
         use[unsure.rows, unsure.columns] = False
-        given = (measurement.voltage_v, measurement.var_v2, measurement.curve_std_v)
-        unsure = far.telling(constants.bank, state, unsure, *given, measurement.turn)
-    if unsure.rows.size:
         state = far.correct(constants.bank, state, unsure, *given, share_q)
         std = state.soc_std_frac()
     expected, slope, remainder = _linearise(constants, state, point, std, use)

@@ -14,20 +14,22 @@ import numpy as np
 from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.compiled import compiled, compiled_for
 from reconf.estimation.far import (
+    APART_SIGMA,
+    APART_STD,
     FAR_STD_FRAC,
     NODES,
     REACH_STD,
     SEEN_CORRELATION,
     SOC_HIGH,
     SOC_LOW,
-    SPARED_TURNS,
-    SURPRISE,
 )
 from reconf.estimation.kernels import TABLE, ocv_at
 from reconf.estimation.tuning import CHARGE_REACH, OUT_OF_REACH, SOC_REACH
 
 Group: TypeAlias = tuple[float, float, float, float, float, float, float, float, float]
-LOST_SIGMAS, LOST_STD, CURVE_FLOOR, BOUND, SECANT, FLOOR, LEAST, MOST, CURVE_BOUND, TURN = range(10)
+Said: TypeAlias = tuple[float, float, float, float]
+"""Step of SOC, share taken off its variance, its correlation with the curve's error, step of that error."""
+LOST_SIGMAS, LOST_STD, CURVE_FLOOR, BOUND, SECANT, FLOOR, LEAST, MOST, CURVE_BOUND = range(9)
 """Places in `numbers`, the widening of a lost group for the whole tick."""
 
 
@@ -79,36 +81,49 @@ def _likelihood(
 
 
 @compiled
-def _telling(
-    x: Group, std: float, voltage: float, var: float, curve_std: float, table: FloatArray, row: int
-) -> bool:
-    """The voltage can say something new."""
-    z, sigma2 = x[0] / x[1], max(x[8], curve_std**2) + var
-    rise = 0.5 * (ocv_at(table, row, z + std) - ocv_at(table, row, z - std))
-    misfit = voltage - x[2] - ocv_at(table, row, z)
-    return rise * rise > sigma2 or misfit * misfit > SURPRISE**2 * sigma2
+def _party(
+    state: FloatArray, m: int, of: BoolArray, voltage: FloatArray, var: FloatArray, var_z: FloatArray
+) -> FloatArray:
+    """Means over the groups `of` module `m`: SOC, its variance, voltage less e, white variance, that of e."""
+    mean, count = np.zeros(5), 0
+    for c in range(of.size):
+        if of[c]:
+            q = state[1, m, c]
+            mean[0] += state[0, m, c] / q
+            mean[1] += var_z[c] / (q * q)
+            mean[2] += voltage[m, c] - state[2, m, c]
+            mean[3] += var[m, c]
+            mean[4] += state[8, m, c]
+            count += 1
+    return mean / count
 
 
 @compiled
-def _correct_far(
-    x: Group, std: float, voltage: float, var: float, curve_std: float, share_q: float, table: FloatArray,
-    row: int,
-) -> Group:  # fmt: skip
-    """`reconf.estimation.far.correct` of one group."""
+def _shared(party: FloatArray, curve_std: float, table: FloatArray, row: int) -> Said:
+    """What one grid says to all groups of a party (`reconf.estimation.far.correct`)."""
+    z, std, ee = party[0], np.sqrt(party[1]), party[4]
+    sigma = np.sqrt(max(ee, curve_std**2) + party[3])
+    centre, spread, missed, alone = _likelihood(z, std, sigma, party[2], table, row)
+    share, informed = _clip(1.0 - (alone / std) ** 2, 0.0, 1.0), 1.0 - (spread / std) ** 2
+    less = share * (2.0 - share) * informed
+    return share * (centre - z), less, -informed * np.sqrt(ee) / sigma * spread / std, ee / sigma**2 * missed
+
+
+@compiled
+def _moved(x: Group, var_z: float, said: Said, share_q: float) -> Group:
+    """`reconf.estimation.far._moved` of one group."""
     r, q, e, rr, rq, _, qq, _, ee = x
-    z, sigma = r / q, np.sqrt(max(ee, curve_std**2) + var)
-    centre, spread, missed, alone = _likelihood(z, std, sigma, voltage - e, table, row)
-    share = _clip(1.0 - (alone / std) ** 2, 0.0, 1.0)
-    cov_ze = -(1.0 - (spread / std) ** 2) * ee * spread / sigma
-    less, step = share * (2.0 - share) * (std**2 - spread**2), share * (centre - z)
-    g_r = (rr - z * rq) / q / std**2
-    g_q = (rq - z * qq) / q / std**2
+    step, less, correlation, error = said
+    z, std2 = r / q, var_z / (q * q)
+    less, cov_ze = less * std2, correlation * np.sqrt(std2 * ee)
+    g_r = (rr - z * rq) / q / std2
+    g_q = (rq - z * qq) / q / std2
     k_q = share_q * g_q
     k_r = g_r - z * (g_q - k_q)
     return (
         r + k_r * step,
         q + k_q * step,
-        e + ee / sigma**2 * missed,
+        e + error,
         rr - k_r * (2.0 * g_r - k_r) * less,
         rq - (k_r * g_q + k_q * (g_r - k_r)) * less,
         k_r * cov_ze,
@@ -222,27 +237,54 @@ def _linearise_all(
 
 
 @compiled
+def _split(
+    state: FloatArray, m: int, voltage: FloatArray, var: FloatArray, var_z: FloatArray, far: BoolArray,
+    curve_std: float,
+) -> BoolArray:  # fmt: skip
+    """Those of the groups `far` of module `m` that are not like the others."""
+    mean = _party(state, m, far, voltage, var, var_z)
+    alone = np.zeros(far.size, dtype=np.bool_)
+    for c in range(far.size):
+        if far[c]:
+            q, level = state[1, m, c], voltage[m, c] - state[2, m, c]
+            sigma = np.sqrt(max(state[8, m, c], curve_std**2) + var[m, c])
+            alone[c] = abs(state[0, m, c] / q - mean[0]) > APART_STD * np.sqrt(var_z[c]) / q
+            alone[c] |= abs(level - mean[2]) > APART_SIGMA * sigma
+    return alone
+
+
+@compiled
 def _correct_far_ones(
     state: FloatArray, m: int, voltage: FloatArray, var: FloatArray, var_z: FloatArray, share_q: FloatArray,
-    near: BoolArray, curve_std: float, table: FloatArray, row: int, secant_std: float, turn: int,
+    near: BoolArray, curve_std: float, table: FloatArray, row: int, secant_std: float,
 ) -> bool:  # fmt: skip
     """Groups of module `m` that are far off, in place; whether one is left that asks for a secant."""
-    far, new = np.zeros(var_z.size, dtype=np.bool_), (m + turn) % SPARED_TURNS == 0
+    far, unseen = np.zeros(var_z.size, dtype=np.bool_), False
     for c in range(var_z.size):
         x = _load(state, m, c)
         std = np.sqrt(var_z[c]) / x[1]
-        if near[c] and std > FAR_STD_FRAC and not _seen(x, std):
-            far[c], near[c] = True, False
-            new |= _telling(x, std, voltage[m, c], var[m, c], curve_std, table, row)
+        if near[c] and std > FAR_STD_FRAC:
+            far[c] = True
+            unseen |= not _seen(x, std)
+    if unseen:
+        alone = _split(state, m, voltage, var, var_z, far, curve_std)
+        alike = far & ~alone
+        said = (0.0, 0.0, 0.0, 0.0)
+        if alike.any():
+            said = _shared(_party(state, m, alike, voltage, var, var_z), curve_std, table, row)
+        for c in range(var_z.size):
+            if not far[c]:
+                continue
+            own = said
+            if alone[c]:
+                one = _party(state, m, np.arange(far.size) == c, voltage, var, var_z)
+                own = _shared(one, curve_std, table, row)
+            x = _moved(_load(state, m, c), var_z[c], own, share_q[c])
+            _store(state, m, c, x)
+            var_z[c], near[c] = _soc_var(x), False
     wide = False
     for c in range(var_z.size):
-        x = _load(state, m, c)
-        if far[c] and new:
-            std = np.sqrt(var_z[c]) / x[1]
-            x = _correct_far(x, std, voltage[m, c], var[m, c], curve_std, share_q[c], table, row)
-            _store(state, m, c, x)
-            var_z[c] = _soc_var(x)
-        wide |= near[c] and var_z[c] > (secant_std * x[1]) ** 2
+        wide |= near[c] and var_z[c] > (secant_std * state[1, m, c]) ** 2
     return wide
 
 
@@ -299,7 +341,6 @@ def correct(
                 table,
                 row[m],
                 n[SECANT],
-                int(n[TURN]),
             )
         if wide:
             _linearise_all(state, m, var_z, line, table, row[m])
