@@ -15,7 +15,7 @@ last bit. One tick is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -54,6 +54,7 @@ from reconf.isolation import Maintenance, broken_isolation
 from reconf.protection.envelope import Envelope
 from reconf.protection.protect import protect
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 from reconf.sequences import (
     Phase,
     Sequencer,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import isfinite
 from typing import assert_never
 
@@ -33,6 +32,7 @@ from reconf.protection.envelope import Envelope
 from reconf.protection.protect import ClearRefused, clear_fault
 from reconf.protection.state import not_present
 from reconf.protection.suspicion import FINDING_FAULTS, SENSOR, TESTS_OF, fault_of
+from reconf.replacing import replace
 from reconf.sequences import SiteMode
 from reconf.site import Site
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from reconf.actuation import SlotCommand
 from reconf.arrays import BoolArray
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope
+from reconf.replacing import replace
 from reconf.site import Site
 
 ASK_AGAIN_FRAC = 0.02

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from reconf.arrays import BoolArray
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 from reconf.sequences import hold_zero
 from reconf.site import Site
 from reconf.switching import stage

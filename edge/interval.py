@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias, assert_never
 
 from optimizer.result import AllocationInput, AllocationResult, Inaccurate, Infeasible, Late, Plan
+from reconf.replacing import replace
 
 GIVE_UP_INTERVALS = 10.0
 """Intervals after which a question without any answer counts as missed."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from reconf.replacing import replace
 from reconf.site import FallbackSpec
 
 DAY_S = 86400.0

@@ -7,14 +7,13 @@ module down at once and up in steps, so that a register is not written for every
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from optimizer.result import Plan
 from reconf.actuation import ConverterMode, SlotCommand
 from reconf.arrays import BoolArray, FloatArray
 from reconf.protection.envelope import Envelope, Insertion
+from reconf.replacing import replace
 from reconf.site import Site, Topology
 
 PLAN_MARGIN_FRAC = 0.006

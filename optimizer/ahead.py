@@ -15,12 +15,11 @@ before. Its share c_h of each interval is multiplied by beta, the same in all, u
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from optimizer.model import Model
 from reconf.arrays import FloatArray
+from reconf.replacing import replace
 
 SPREAD = 0.13
 """Deviation from its share at which evenness is felt: the spread of retired modules."""

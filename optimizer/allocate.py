@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from optimizer.solve import deliverable, from_prices, solve
 from reconf.compiled import engine_for
 from reconf.errors import SolverError
 from reconf.protection.envelope import Insertion
+from reconf.replacing import replace
 from reconf.site import Site
 
 REFERENCE_AGREES_FRAC = 1e-6

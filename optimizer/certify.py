@@ -10,7 +10,7 @@ gap, since no bound knows of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from optimizer.schedule import Scheduler
 from optimizer.solution import Cost, Solution, cost_of, loss_w
 from reconf.actuation import ConverterMode, SlotCommand
 from reconf.arrays import BoolArray, FloatArray
+from reconf.replacing import replace
 from reconf.site import Site
 
 PREVIEW_STRING_SLOTS = 120

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from optimizer.result import AllocationInput, Binding, Inaccurate, Infeasible, Late, Plan, Request
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope, Insertion, Reason
+from reconf.replacing import replace
 from reconf.sequences import SiteMode
 from reconf.site import Site
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from optimizer.allocate import to_plan, unreachable
@@ -13,6 +11,7 @@ from optimizer.result import AllocationInput, Infeasible, Plan, Policy
 from optimizer.share import share_by_weight
 from optimizer.solution import Solution
 from reconf.arrays import FloatArray
+from reconf.replacing import replace
 from reconf.site import Site
 
 

@@ -11,13 +11,14 @@ the reach when the data are made (`make`). Both solvers, structured and referenc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from optimizer.model import Model
 from reconf.arrays import FloatArray, IntArray
 from reconf.errors import ParameterError
+from reconf.replacing import replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ plan the next. Where a later interval cannot be served, `shortfall_w` says so wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from optimizer.result import AllocationInput
 from optimizer.solution import Solution
 from optimizer.solve import deliverable, solve
 from reconf.arrays import FloatArray
+from reconf.replacing import replace
 
 
 @dataclass(frozen=True, slots=True)

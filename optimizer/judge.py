@@ -7,8 +7,6 @@ knows of it. What counts for using a plan is whether the one that would be used 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from optimizer.allocate import GAP_OF_POWER_FRAC
@@ -17,6 +15,7 @@ from optimizer.currents import Padded, deliverable_w
 from optimizer.model import Model, at_power, build
 from optimizer.result import AllocationInput, Plan
 from optimizer.solution import Solution
+from reconf.replacing import replace
 from reconf.site import Site
 
 

@@ -15,13 +15,14 @@ derives all of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from optimizer.result import AllocationInput
 from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.protection.envelope import Insertion
+from reconf.replacing import replace
 from reconf.site import EconomicsSpec, Site
 
 BALANCE_STIFFNESS = 10.0

@@ -9,7 +9,7 @@ deviation of the charge is bounded and never grows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from reconf.actuation import SlotCommand
 from reconf.arrays import BoolArray, FloatArray
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope
+from reconf.replacing import replace
 from reconf.site import Site
 
 RESIDUAL_MAX_SLOTS = 100.0

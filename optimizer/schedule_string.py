@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from optimizer.model import BALANCE_STIFFNESS
 from optimizer.result import Plan
 from reconf.actuation import ConverterMode, SlotCommand
-from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.arrays import BoolArray, FloatArray, IntArray, middle
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope, Insertion
+from reconf.replacing import replace
 from reconf.site import Site
 
 BAND_FRAC_MAX = 0.008
@@ -236,8 +237,8 @@ class StringView:
         free = chosen & ~self.forced
         if not free.any() or current <= 0.0:
             return False
-        left_s = 3600.0 * float(np.median(self.left_ah[free])) / current
-        return left_s < KNEE_S and float(np.median(self.limit_a[free])) < KNEE_TIGHT * current
+        left_s = 3600.0 * middle(self.left_ah[free]) / current
+        return left_s < KNEE_S and middle(self.limit_a[free]) < KNEE_TIGHT * current
 
     def _pool(self, chosen: BoolArray, current: float) -> IntArray:
         """Modules that may come in: such as carry the current, else any; their limit then stops the power."""

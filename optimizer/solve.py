@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ from optimizer.share import share_by_weight
 from optimizer.solution import Solution, cost_of
 from optimizer.structured import solve_fixed
 from optimizer.trim import balanced, plan_trim
-from reconf.arrays import FloatArray
+from reconf.arrays import FloatArray, middle
 from reconf.compiled import Engine, engine_for
+from reconf.replacing import replace
 
 ROUNDS = 4
 """Alternations between string currents and trim currents; each lowers the cost."""
@@ -158,7 +158,7 @@ def _jumped(model: Model, padded: Padded, best: Solution, engine: Engine) -> Sol
     for _ in range(JUMP_ROUNDS):
         if not has_jumps(model, best):
             break
-        price = float(np.median(best.string_price[model.used])) if model.used.any() else best.price
+        price = middle(best.string_price[model.used]) if model.used.any() else best.price
         current, saved = better_currents(model, padded, best, price)
         saved = np.where(refused, 0.0, saved)
         if saved.max() < JUMP_GAIN_FRAC * max(value, 1.0):

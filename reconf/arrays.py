@@ -36,6 +36,20 @@ def row_median(values: FloatArray) -> FloatArray:
     return middle
 
 
+def middle(values: FloatArray) -> float:
+    """Median of (N,), NaN where one of them is NaN or there is none.
+
+    As `np.median`, which takes ten times as long over the few values of a string.
+    """
+    n = values.size
+    if not n:
+        return float("nan")
+    ordered = np.sort(values)  # NaN last
+    if np.isnan(ordered[-1]):
+        return float("nan")
+    return float(ordered[n // 2]) if n % 2 else float((ordered[n // 2 - 1] + ordered[n // 2]) / 2.0)
+
+
 def no_nan(values: FloatArray, instead: float = 0.0) -> FloatArray:
     """`values` with a number in place of NaN; infinities stay."""
     filled: FloatArray = np.where(np.isnan(values), instead, values)

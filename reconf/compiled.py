@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 Engine = Literal["auto", "numpy", "compiled"]
@@ -18,8 +19,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 def engine_for(engine: Engine) -> Literal["numpy", "compiled"]:
     """The engine that `auto` means: compiled loops wherever numba can be imported."""
     if engine == "auto":
-        return "compiled" if importlib.util.find_spec("numba") is not None else "numpy"
+        return "compiled" if _numba_there() else "numpy"
     return engine
+
+
+@lru_cache(maxsize=1)
+def _numba_there() -> bool:
+    """Whether numba can be imported; looked for once, since looking means to search the disk."""
+    return importlib.util.find_spec("numba") is not None
 
 
 def compiled(function: F) -> F:

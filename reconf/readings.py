@@ -53,9 +53,12 @@ class Channel:
     @classmethod
     def of(cls, value: FloatArray, quality: Quality = Quality.GOOD, age_s: float = 0.0) -> Channel:
         """A channel whose values all have one quality and age (NaN becomes UNAVAILABLE)."""
-        marks = np.full(value.shape, quality, dtype=np.uint8)
-        marks[np.isnan(value)] = Quality.UNAVAILABLE
-        return cls(value=value, quality=marks, age_s=np.full(value.shape, age_s))
+        marks = np.empty(value.shape, dtype=np.uint8)
+        marks.fill(int(quality))
+        marks[np.isnan(value)] = int(Quality.UNAVAILABLE)
+        ages = np.empty(value.shape)
+        ages.fill(age_s)
+        return cls(value=value, quality=marks, age_s=ages)
 
 
 @dataclass(frozen=True, slots=True)

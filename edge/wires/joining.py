@@ -7,7 +7,7 @@ through `permit` and `verify`; however the session ends, the string is left in o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from reconf.devices.describe import bits_text
 from reconf.devices.profile import load_profile
 from reconf.devices.rc1 import Rc1Status
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 
 STEPS = ("contactor", "power", "converter_watchdog")
 CLOSE_LIMIT_S = 8.0

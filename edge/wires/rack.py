@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +21,7 @@ from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import LATCHES as RM1_LATCHES
 from reconf.devices.rm1 import Rm1Status
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 from reconf.site import Site
 
 UNLOADED_A = 1.0

@@ -13,12 +13,13 @@ it is the reaction current of the anode. Callers convert.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from reconf.arrays import FloatArray
 from reconf.electrochem.parameters import FARADAY, GAS_CONSTANT, REFERENCE_K, AnodeSet
+from reconf.replacing import replace
 
 SLICE_SHARES = (0.06, 0.12, 0.20, 0.28, 0.34)
 """Thickness of the anode's slices, from the separator on: the reaction is steepest there."""

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,7 @@ from reconf.arrays import BoolArray, FloatArray, row_median
 from reconf.estimation.constants import Constants
 from reconf.estimation.memory import AnomalyState, GroupState, ResistanceState
 from reconf.estimation.state import Finding
+from reconf.replacing import replace
 
 ANOMALY_TESTS: Final = frozenset({"leakage", "cell_resistance", "sense_wire"})
 BLOCK_S: Final = 60.0

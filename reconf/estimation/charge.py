@@ -7,7 +7,7 @@ bypassed without trim (then the true current is zero), and by its gain against i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from reconf.devices.rm1 import Rm1Status
 from reconf.estimation.constants import Constants
 from reconf.estimation.memory import ChargeState
 from reconf.readings import ModuleReadings, SiteImage
+from reconf.replacing import replace
 from reconf.site import Site
 
 SECONDS_PER_HOUR = 3600.0

@@ -56,7 +56,7 @@ def advance(score: FloatArray, sample: FloatArray, drift: float) -> FloatArray:
     u = np.where(np.isfinite(sample), sample, drift)
     up = np.maximum(0.0, score[0] + u - drift)
     down = np.maximum(0.0, score[1] - np.where(np.isfinite(sample), sample, -drift) - drift)
-    both: FloatArray = np.stack([up, down])
+    both: FloatArray = np.array((up, down))
     return both
 
 

@@ -10,7 +10,7 @@ the voltage alone leaves is a floor to which the gain fades: read a thousand tim
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.cells.bank import CellBank
 from reconf.cells.model import SOC_MIN, SOC_NODES, SOC_STEP
 from reconf.estimation.memory import GroupState
+from reconf.replacing import replace
 
 FAR_STD_FRAC = 0.05
 """Above this SOC deviation a group is corrected here."""

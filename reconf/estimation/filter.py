@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from reconf.arrays import FloatArray
@@ -20,6 +18,7 @@ from reconf.estimation.report import believed_temperatures, report
 from reconf.estimation.start import initial_state
 from reconf.estimation.state import Estimate
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 from reconf.site import Site
 
 __all__ = ["clear_findings", "estimate", "initial_state"]

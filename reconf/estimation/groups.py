@@ -31,7 +31,7 @@ cannot be had; tests hold them against each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -41,6 +41,7 @@ from reconf.estimation import far
 from reconf.estimation.constants import Constants
 from reconf.estimation.memory import GroupState
 from reconf.estimation.tuning import CHARGE_REACH, OUT_OF_REACH, SOC_REACH
+from reconf.replacing import replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ closer together share their errors. Passports keep the entries.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from reconf.arrays import FloatArray
 from reconf.errors import ParameterError
+from reconf.replacing import replace
 
 END_OF_LIFE_SOH_FRAC: Final = 0.60
 """Where a second life usually ends; a site may ask for another."""

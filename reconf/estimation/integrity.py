@@ -24,18 +24,18 @@ alarms per year and site into the threshold of each test. A judgement is latched
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.arrays import BoolArray, FloatArray, IntArray, middle
 from reconf.estimation import cusum
 from reconf.estimation.constants import Constants
 from reconf.estimation.integrity_state import RATIO_DEAF, IntegrityState, Signals, Untrue
 from reconf.estimation.integrity_tests import BLOCK_S, COUNTER, DRIFT, FROZEN_1, FROZEN_2, FROZEN_VOLTAGE
 from reconf.estimation.integrity_verdict import Evidence, latch
 from reconf.estimation.state import Finding
+from reconf.replacing import replace
 
 PLAUSIBLE_DEGC: Final = (-45.0, 120.0)
 JUMP_K: Final = 6.0
@@ -158,7 +158,7 @@ def _judge(
     first = np.where(state.is_untrue(Untrue.TEMPERATURE_1), np.nan, first)
     second = np.where(state.is_untrue(Untrue.TEMPERATURE_2), np.nan, second)
     both = np.where(np.isnan(first), second, np.where(np.isnan(second), first, 0.5 * (first + second)))
-    rise = np.abs(state.surface_degc - np.median(state.surface_degc)) + np.abs(
+    rise = np.abs(state.surface_degc - middle(state.surface_degc)) + np.abs(
         state.core_degc - state.surface_degc
     )
     heated = np.maximum(state.core_degc - constants.ambient_degc, 0.0) if not signals.ambient_known else rise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from reconf.estimation.integrity_tests import (
     TESTS,
 )
 from reconf.estimation.state import Finding
+from reconf.replacing import replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from reconf.estimation.resume import column, from_saved, grid_column
 from reconf.estimation.span import Span
 from reconf.estimation.state import Finding
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 from reconf.site import Site
 
 

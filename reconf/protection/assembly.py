@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -30,6 +29,7 @@ from reconf.protection.reasons import FAULT_LIMITS, binding, fault_reason, order
 from reconf.protection.state import OperatorLimits, ProtectionState
 from reconf.protection.voltage import RESISTANCE_SIGMAS
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 
 TELL_BELOW_FRAC: Final = 0.5
 """A module's limit is told of once it is below this share of its rating."""

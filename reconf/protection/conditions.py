@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reconf.arrays import BoolArray, FloatArray, no_nan
+from reconf.arrays import BoolArray, FloatArray, middle, no_nan
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.protection.bounds import TIER_OF, Bounds, Constants
@@ -328,7 +328,7 @@ def site_signals(
     span = margin_frac * (bus_v[1] - bus_v[0])
     bus = seen.bus_voltage_v[~np.isnan(seen.bus_voltage_v)]
     # the median: one converter's sensor alone does not stop the site
-    level = float(np.median(bus)) if bus.size else float("nan")
+    level = middle(bus)
     outside = level < bus_v[0] or level > bus_v[1]
     inside = bus_v[0] + span < level < bus_v[1] - span
     return {

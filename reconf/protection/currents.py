@@ -127,7 +127,7 @@ def derating(value: FloatArray, bound: Bound, side: str) -> FloatArray:
     """1 inside the operating tier, falling linearly to 0 at the recommended one."""
     sign = 1.0 if side == "max" else -1.0
     width = np.maximum(sign * (bound.recommended - bound.operating), 1e-9)
-    factor: FloatArray = np.clip(sign * (bound.recommended - value) / width, 0.0, 1.0)
+    factor: FloatArray = np.minimum(np.maximum(sign * (bound.recommended - value) / width, 0.0), 1.0)
     return factor
 
 

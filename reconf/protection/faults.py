@@ -10,7 +10,7 @@ A fault counts while it is active or latched. Values that are missing neither ra
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal
@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray
+from reconf.replacing import replace
 from reconf.words import quantity
 
 Severity = Literal["warn", "derate", "bypass", "open_string", "open_site"]

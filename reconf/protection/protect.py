@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -42,6 +42,7 @@ from reconf.protection.suspicion import suspected
 from reconf.protection.thermal import ThermalState, Warmth, auxiliary_w, horizons_s, look_ahead
 from reconf.protection.voltage import GROUP_RESISTANCE_FACTOR
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 from reconf.site import Site, ThermalSpec
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from reconf.protection.faults import (
 )
 from reconf.protection.suspicion import with_evidence
 from reconf.protection.thermal import ThermalState
+from reconf.replacing import replace
 from reconf.site import Site
 
 SITE: Final = "site"

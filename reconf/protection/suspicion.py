@@ -9,7 +9,6 @@ its model before any rule sees it, so these rows only warn; what a missing senso
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from reconf.arrays import BoolArray
 from reconf.estimation.state import Finding
 from reconf.protection.envelope import FaultStatus
+from reconf.replacing import replace
 
 OF_TEST: Final = {
     "leakage": "cell_leakage",

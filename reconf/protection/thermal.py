@@ -18,13 +18,14 @@ horizon ends there. It is also held at a short horizon, as a core warmer than it
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from reconf.arrays import FloatArray
 from reconf.cells.bank import CellBank
+from reconf.replacing import replace
 from reconf.site import ThermalSpec, Topology
 
 SHORT_S: Final = 300.0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.replacing import replace
 
 OUT_AFTER_TICKS = 2
 """Unconfirmed writes, or missing answers, of this many ticks put a node out of service."""

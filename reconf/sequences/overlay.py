@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +12,7 @@ from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.protection.envelope import Envelope, Insertion
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 from reconf.sequences.modes import SiteMode
 from reconf.sequences.phases import OUTPUTS, Phase
 from reconf.site import Site

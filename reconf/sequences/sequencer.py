@@ -14,7 +14,7 @@ The line, once per tick:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from reconf.arrays import BoolArray
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 from reconf.sequences.conditions import RC1_BLOCKING, RM1_TRIPS, View, conditions, latches
 from reconf.sequences.joining import joining_pattern, window_lost
 from reconf.sequences.modes import CONNECTING, HELD, SiteMode, next_mode

@@ -12,6 +12,8 @@ from reconf.site import Site, Topology
 
 WINDOW_RETURN_FRAC = 0.01
 """A converter that left its window works again this far inside it."""
+OFF = int(ConverterMode.OFF)
+"""As a number: this is looked at several times in every step."""
 SLEW_TIME_S = 0.5
 """Time for a change of power by the full rating."""
 
@@ -82,10 +84,10 @@ def solve_strings(
     low_v, high_v = converters.voltage_min_v, converters.voltage_max_v
     margin = np.where(was_outside, WINDOW_RETURN_FRAC, 0.0)
     outside = (emf_v < low_v * (1.0 + margin)) | (emf_v > high_v * (1.0 - margin))
-    running = closed & (mode != ConverterMode.OFF)
+    running = closed & (mode != OFF)
     reach = converters.power_rating_w * (dt_s / SLEW_TIME_S)
-    wanted = np.clip(power_w, -converters.power_rating_w, converters.power_rating_w)
-    allowed = np.clip(wanted, power_before_w - reach, power_before_w + reach)
+    wanted = np.minimum(np.maximum(power_w, -converters.power_rating_w), converters.power_rating_w)
+    allowed = np.minimum(np.maximum(wanted, power_before_w - reach), power_before_w + reach)
     asked = np.where(running & ~outside, allowed, 0.0)
     k2 = resistance_ohm + converters.loss_quadratic_w_per_a2
     draw = asked + converters.loss_fixed_w + converters.loss_linear_frac * np.abs(asked)
@@ -97,7 +99,7 @@ def solve_strings(
     safe_r = np.maximum(resistance_ohm, 1e-12)
     top = np.minimum(limit, np.where(outside, limit, (emf_v - low_v) / safe_r))
     bottom = np.maximum(-limit, np.where(outside, -limit, (emf_v - high_v) / safe_r))
-    held = np.clip(current, bottom, np.maximum(top, bottom))
+    held = np.minimum(np.maximum(current, bottom), np.maximum(top, bottom))
     unsupplied = outside & (discriminant <= 0.0)
     held = np.where(running & ~unsupplied, held, 0.0)
     changed = running & ((held != current) | (discriminant <= 0.0))

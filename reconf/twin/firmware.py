@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from reconf.arrays import FloatArray, IntArray
 from reconf.devices.profile import DeviceProfile, Table, load_profile
 from reconf.devices.site_io import BitTable
+from reconf.replacing import replace
 from reconf.site import Site
 from reconf.twin.firmware_io import IoFirmware
 from reconf.twin.firmware_rc1 import Rc1Firmware

@@ -45,6 +45,8 @@ HEATSINK_RISE_K = 35.0
 HEATSINK_TIME_S = 600.0
 TRIM_PASSES = 3
 """Passes of trim balance against string current; each shrinks the imbalance about a hundredfold."""
+BUS_VOLTAGE = int(ConverterMode.BUS_VOLTAGE)
+"""As a number: this is looked at in every step."""
 
 
 class Plant:
@@ -234,8 +236,8 @@ class Plant:
                 dt_s,
             )
 
-        master = inputs.mode == ConverterMode.BUS_VOLTAGE
-        if not master.any():
+        master = inputs.mode == BUS_VOLTAGE
+        if not np.count_nonzero(master):
             self._master.release()
             return solve(inputs.power_setpoint_w, self._power_w)
         held = self._held(master, a, solve, dt_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from reconf.devices.rm1 import Rm1Status
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 from reconf.verify.circuit import Case, Exposure, Sources, exposures, inserted_bounds
 from reconf.verify.tables import Tables
 

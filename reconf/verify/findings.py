@@ -28,15 +28,14 @@ class Findings:
 
     def flags(self, rule: str, broken: BoolArray, subjects: Sequence[str]) -> None:
         """`rule` is a yes or no: broken where the mask is True."""
-        if broken.any():
-            for index in map(int, np.flatnonzero(broken)):
-                self._add(rule, subjects[index], 1.0, 0.0)
+        for index in map(int, broken.nonzero()[0]):
+            self._add(rule, subjects[index], 1.0, 0.0)
 
     def at_most(
         self, rule: str, found: FloatArray, allowed: FloatArray, where: BoolArray, subjects: Sequence[str]
     ) -> None:
         """`found` <= `allowed` wherever `where`; a NaN on either side breaks the rule."""
-        if not where.any():
+        if not np.count_nonzero(where):
             return
         size = np.abs(allowed)
         broken = where & ~(found <= allowed + _slack(size))
@@ -47,7 +46,7 @@ class Findings:
         self, rule: str, found: FloatArray, allowed: FloatArray, where: BoolArray, subjects: Sequence[str]
     ) -> None:
         """`found` >= `allowed` wherever `where`; a NaN on either side breaks the rule."""
-        if not where.any():
+        if not np.count_nonzero(where):
             return
         size = np.abs(allowed)
         broken = where & ~(found >= allowed - _slack(size))
@@ -57,14 +56,13 @@ class Findings:
     def _compare(
         self, rule: str, found: FloatArray, allowed: FloatArray, broken: BoolArray, subjects: Sequence[str]
     ) -> None:
-        if broken.any():
-            for index in map(int, np.flatnonzero(broken)):
-                self._add(rule, subjects[index], float(found[index]), float(allowed[index]))
+        for index in map(int, broken.nonzero()[0]):
+            self._add(rule, subjects[index], float(found[index]), float(allowed[index]))
 
     def _note(self, distance: FloatArray, size: FloatArray, where: BoolArray) -> None:
         """Keep the smallest distance to a limit that is one, relative to the limit's `size`."""
         real = where & np.isfinite(distance) & (size > 0.0)
-        if real.any():
+        if np.count_nonzero(real):
             nearest = float((distance[real] / size[real]).min())
             self.margin_frac = min(self.margin_frac, max(nearest, 0.0))
 
