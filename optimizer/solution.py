@@ -8,6 +8,7 @@ import numpy as np
 
 from optimizer.model import Model
 from reconf.arrays import FloatArray
+from reconf.compiled import Engine, engine_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,21 @@ def loss_w(model: Model, current_a: FloatArray, q: FloatArray, t: FloatArray, bu
     return float(modules.sum() + quad.sum() + converters.sum() + trim.sum())
 
 
-def cost_of(model: Model, solution: Solution) -> Cost:
+def cost_of(model: Model, solution: Solution, engine: Engine = "auto") -> Cost:
     """Everything the interval costs."""
     q, t = solution.through_a, solution.trim_a
-    loss = loss_w(model, solution.current_a, q, t, solution.bus_w)
-    deviation = q + model.sign * t - model.target_a
-    balance = float((0.5 * model.weight_w_per_a2 * deviation**2).sum())
+    if engine_for(engine) == "compiled":
+        from optimizer import kernels_fixed
+
+        loss, balance = kernels_fixed.cost(
+            model.start, model.sign, model.used, model.emf_v, model.resistance_ohm, model.weight_w_per_a2,
+            model.target_a, model.trim_efficiency_frac, model.r_on_ohm, model.loss_fixed_w,
+            model.loss_linear_frac, model.loss_quadratic_ohm, solution.current_a, q, t, solution.bus_w,
+        )  # fmt: skip
+    else:
+        loss = loss_w(model, solution.current_a, q, t, solution.bus_w)
+        deviation = q + model.sign * t - model.target_a
+        balance = float((0.5 * model.weight_w_per_a2 * deviation**2).sum())
     wear = float(model.price_w_per_a @ (q + model.sign * t))
     unserved = model.power_w - float(solution.bus_w.sum())
     return Cost(loss, wear, balance, unserved, loss + wear + balance + model.unserved_price * abs(unserved))

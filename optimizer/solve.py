@@ -210,6 +210,19 @@ def at_currents(
     model: Model, current_a: FloatArray, trim_a: FloatArray, limit_w: FloatArray, engine: Engine = "auto"
 ) -> Solution:
     """Exact answer at given string currents."""
+    if engine_for(engine) == "compiled":
+        from optimizer import kernels_fixed
+
+        sound, q, bus, price, string_price = kernels_fixed.answer(
+            model.start, model.sign, model.emf_v, model.resistance_ohm, model.price_w_per_a,
+            model.weight_w_per_a2, model.target_a, model.limit_now_a, model.limit_avg_a, model.forced,
+            model.slot_min_v, model.slot_max_v, model.power_max_w, model.r_on_ohm, model.loss_fixed_w,
+            model.loss_linear_frac, model.loss_quadratic_ohm, model.power_w, model.unserved_price,
+            current_a, trim_a,
+        )  # fmt: skip
+        if sound:
+            return Solution(current_a, q, trim_a, bus, limit_w, price, string_price)
+        # whatever is wrong with the data, `make` names it
     fixed = make(model, current_a, trim_a)
     answer = solve_fixed(fixed, engine)
     load = model.string_sum(fixed.v * answer.q)
