@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from edge.files import read_bytes, read_table_lines
+from edge.files import read_bytes, read_document, read_table_lines
 from edge.inventory.passport import lot_row, passports
 from edge.inventory.store import Inventory
 from reconf.binning.assign import (
@@ -168,13 +167,7 @@ def load_bins(path: Path) -> dict[str, Any]:
     Raises:
         DataFileError: not such a file.
     """
-    try:
-        found = json.loads(read_bytes(path))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataFileError(f"{path}: not JSON: {error}") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT or found.get("version") != 1:
-        raise DataFileError(f"{path}: not bins; 'reconf bin ... --json {path}' writes them")
-    return found
+    return read_document(path, FORMAT, f"not bins; 'reconf bin ... --json {path}' writes them")
 
 
 def print_bins(bins: Mapping[str, Any], console: Console) -> None:

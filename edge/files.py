@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 from reconf.errors import DataFileError
 
@@ -21,6 +23,21 @@ def read_bytes(path: Path) -> bytes:
         return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     except (OSError, EOFError) as error:
         raise DataFileError(f"{path}: cannot be read: {error}") from error
+
+
+def read_document(path: Path, form: str, refusal: str) -> dict[str, Any]:
+    """The JSON object that another command has written into `path`, version 1 of the format `form`.
+
+    Raises:
+        DataFileError: not JSON, or, with the words of `refusal`, not of that format.
+    """
+    try:
+        found = json.loads(read_bytes(path))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataFileError(f"{path}: not JSON: {error}") from error
+    if not isinstance(found, dict) or found.get("format") != form or found.get("version") != 1:
+        raise DataFileError(f"{path}: {refusal}")
+    return found
 
 
 def read_table_lines(path: Path) -> list[str]:

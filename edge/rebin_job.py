@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.files import read_bytes
+from edge.files import read_document
 from edge.northbound.signature import signature_fits
 from edge.rebin import FORMAT
 from reconf.config.load import parse_site
@@ -48,12 +48,7 @@ def load_plan(path: Path) -> dict[str, Any]:
     Raises:
         DataFileError: not such a file.
     """
-    try:
-        found = json.loads(read_bytes(path))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataFileError(f"{path}: not JSON: {error}") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT or found.get("version") != 1:
-        raise DataFileError(f"{path}: no plan; 'reconf rebin propose ... --json {path}' writes one")
+    found = read_document(path, FORMAT, f"no plan; 'reconf rebin propose ... --json {path}' writes one")
     if not found.get("steps"):
         raise DataFileError(f"{path}: a plan without a step: nothing to do")
     return found

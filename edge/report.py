@@ -247,13 +247,15 @@ def _string_rows(bins: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         ("string", "modules", "SOH weakest", "SOH strongest", "resistance / new, largest", "serials")
     ]
+    every = [m["resistance_scale"] for s in bins["strings"] for g in s["positions"] for m in g]
+    measured = len(set(every)) > 1  # one and the same figure for all is the assumption, as in the picture
     for string in bins["strings"]:
         modules = [m for g in string["positions"] for m in g]
         soh = [m["soh_frac"] for m in modules]
         rows.append(
             (
                 string["name"], str(len(modules)), f"{min(soh):.1%}", f"{max(soh):.1%}",
-                f"{max(m['resistance_scale'] for m in modules):.2f}",
+                f"{max(m['resistance_scale'] for m in modules):.2f}" if measured else "not measured",
                 f"{modules[0]['serial']} .. {modules[-1]['serial']}",
             )
         )  # fmt: skip

@@ -15,6 +15,7 @@ import structlog
 
 from edge.clock import Clock, ScaledClock, date_trusted
 from edge.core_state import SavedCore
+from edge.endpoints import host_port, reached_at
 from edge.keeper import Keeper, load_saved
 from edge.lasting import Lasting, Moment
 from edge.modbus.blocks import Freshness
@@ -33,7 +34,7 @@ from reconf.errors import ConfigError, StoreError
 from reconf.isolation import UNREADABLE
 from reconf.loopback import is_loopback
 from reconf.replacing import replace
-from reconf.site import GatewaySpec, Site
+from reconf.site import Site
 
 PTY_PREFIX = "/dev/pts/"
 LOST_WALL_S = 3.0
@@ -54,18 +55,6 @@ class RunOptions:
     clock: str = "auto"
 
 
-def host_port(text: str, what: str) -> tuple[str, int]:
-    """`HOST:PORT`, the host in brackets where it is an IPv6 address.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"{what} {text!r}: allowed is HOST:PORT with a port of 1..65535")
-    return host.strip("[]"), int(port)
-
-
 def override(site: Site, options: RunOptions) -> Site:
     """`site` with the gateways and the broker of the command line.
 
@@ -76,7 +65,7 @@ def override(site: Site, options: RunOptions) -> Site:
     for name in options.gateways:
         if name not in names:
             raise ConfigError(f"--gateway {name}: this site has {', '.join(sorted(names))}")
-    gateways = tuple(_overridden(g, options.gateways.get(g.name, "")) for g in site.gateways)
+    gateways = tuple(reached_at(g, options.gateways.get(g.name, "")) for g in site.gateways)
     mqtt = site.mqtt
     if options.broker:
         host, port = host_port(options.broker, "--broker")
@@ -85,15 +74,6 @@ def override(site: Site, options: RunOptions) -> Site:
     if options.time_scale != 1.0:
         _refuse_scaled(changed, options.time_scale)
     return changed
-
-
-def _overridden(gateway: GatewaySpec, address: str) -> GatewaySpec:
-    if not address:
-        return gateway
-    if address.startswith("/"):
-        return replace(gateway, kind="rtu", device=address)
-    host, port = host_port(address, f"--gateway {gateway.name}")
-    return replace(gateway, kind="tcp", host=host, port=port)
 
 
 def _refuse_scaled(site: Site, time_scale: float) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from edge.endpoints import host_port, reached_at
 from reconf.config import load_site
 from reconf.errors import ConfigError
 from reconf.replacing import replace
@@ -43,18 +44,6 @@ class BareLine:
     serial: str = ""
     baud: int = 115200
     parity: str = "N"
-
-
-def host_port(text: str, what: str) -> tuple[str, int]:
-    """`HOST:PORT`, the host in brackets where it is an IPv6 address.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"{what} {text!r}: allowed is HOST:PORT with a port of 1..65535")
-    return host.strip("[]"), int(port)
 
 
 def target_of(site: Path | None, elsewhere: list[str], bare: BareLine) -> Target:
@@ -107,13 +96,4 @@ def with_gateways(site: Site, elsewhere: list[str]) -> Site:
                 f"--gateway {text!r}: allowed is NAME=HOST:PORT or NAME=/dev/..., of {', '.join(names)}"
             )
         at[name] = address
-    return replace(site, gateways=tuple(_moved(g, at.get(g.name, "")) for g in site.gateways))
-
-
-def _moved(gateway: GatewaySpec, address: str) -> GatewaySpec:
-    if not address:
-        return gateway
-    if address.startswith("/"):
-        return replace(gateway, kind="rtu", device=address)
-    host, port = host_port(address, f"--gateway {gateway.name}")
-    return replace(gateway, kind="tcp", host=host, port=port)
+    return replace(site, gateways=tuple(reached_at(g, at.get(g.name, "")) for g in site.gateways))
