@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -157,6 +157,13 @@ def _overlaps(profile: DeviceProfile) -> list[str]:
     return found
 
 
+@lru_cache(maxsize=32)
+def _parsed(text: str) -> DeviceProfile:
+    """The profile that `text` describes; remembered, for every connection of a daemon asks for it again."""
+    raw: Any = YAML(typ="safe", pure=True).load(text)
+    return _ProfileModel.model_validate(raw).build()
+
+
 def load_profile(path_or_name: str | Path) -> DeviceProfile:
     """Read a device profile.
 
@@ -170,8 +177,7 @@ def load_profile(path_or_name: str | Path) -> DeviceProfile:
     if path.suffix not in (".yaml", ".yml"):
         path = find_site_file(f"profiles/{path_or_name}.yaml")
     try:
-        raw: Any = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        profile = _ProfileModel.model_validate(raw).build()
+        profile = _parsed(path.read_text(encoding="utf-8"))
     except (OSError, YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as a device profile: {error}") from error
     except ValidationError as error:
