@@ -2,9 +2,11 @@
 
 Twelve modules in closed loop at -4 degC, asked to be charged with more than they may take; sensors of four
 lie. `limit_over_honest` compares their charge limits, tick by tick, with a run of the same noise in which
-nobody lies, until the two runs have gone apart in charge. `limit_over_true` compares them with the plating
-table at the true SOC, temperature and capacity (which keeps 10 mV in hand), and `plating_s` counts the time
-in which the anode of any cell was below 0 V against lithium by the same table at the true state and current.
+nobody lies, while the two runs are not apart in charge; `minute_over_honest` their means over a minute, so
+that the noise of single readings of the sensor that lies is not counted. `limit_over_true` compares them
+with the plating table at the true SOC, temperature and capacity (which keeps 10 mV in hand), and `plating_s`
+counts the time in which the anode of any cell was below 0 V against lithium by the same table at the true
+state and current.
 """
 
 from __future__ import annotations
@@ -129,10 +131,18 @@ def _row(name: str, run: Run, honest: Run) -> dict[str, Any]:
         "kind": name,
         "found_s": run.found_s,
         "limit_over_honest": _most(run.limit_a, honest.limit_a, same),
+        "minute_over_honest": _most(_minutes(run.limit_a), _minutes(honest.limit_a), _minutes(same) > 0.999),
         "limit_over_true": _most(run.limit_a, run.true_limit_a, np.ones(same.shape, dtype=np.bool_)),
         "plating_s": run.plating_s,
         "safety_violations": run.safety_violations,
     }
+
+
+def _minutes(values: BoolArray | FloatArray) -> FloatArray:
+    """(T - 5, L) running means over a minute."""
+    ticks = round(60.0 / TICK_S)
+    mean: FloatArray = np.lib.stride_tricks.sliding_window_view(values, ticks, axis=0).mean(axis=-1)
+    return mean
 
 
 def _most(limit_a: FloatArray, against_a: FloatArray, where: BoolArray) -> float:

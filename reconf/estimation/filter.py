@@ -313,8 +313,11 @@ def _believe_sensors(state: FilterState, serial: str) -> FilterState:
     row = state.serials.index(serial)
     untrue, cells, scores = watched.untrue.copy(), watched.untrue_cells.copy(), watched.scores.copy()
     untrue[row], cells[row], scores[:, :, row] = 0, False, 0.0
+    pair = watched.pair.forgotten(row)
     kept = tuple(f for f in watched.findings if f.serial != serial)
     return replace(
         state,
-        integrity=replace(watched, untrue=untrue, untrue_cells=cells, scores=scores, findings=kept),
+        integrity=replace(
+            watched, untrue=untrue, untrue_cells=cells, scores=scores, pair=pair, findings=kept
+        ),
     )

@@ -218,6 +218,7 @@ def _judge(
         state = latch(state, alarms, evidence, string_of, serials, time_s)
     return replace(
         state,
+        pair=state.pair.learned(first - second),
         elapsed_s=0.0,
         changed=np.zeros_like(state.changed),
         changed_v=np.zeros_like(state.changed_v),

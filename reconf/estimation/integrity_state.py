@@ -16,6 +16,10 @@ from reconf.estimation.state import Finding
 
 RATIO_PRIOR_STD_FRAC: Final = 0.8
 """Of a salvaged module nobody has measured: twice the resistance believed is an old module, not a lie."""
+PAIR_BLOCKS: Final = 20.0
+"""Memory of the difference of a module's two temperatures, in blocks of 30 s: far longer than noise lasts."""
+PAIR_FADE_K_PER_BLOCK: Final = 0.1 / 2880.0
+"""How fast an end of its range is forgotten, 0.1 K a day: a lie of hours is not learned as the rule."""
 RATIO_DEAF: Final = -0.7
 """Voltages that answer with less than the rest of this do not answer: nothing to learn a resistance from."""
 
@@ -69,6 +73,48 @@ class Signals:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """By how much the first temperature of each module reads above the second [K]. All (M,).
+
+    The lowest and the highest that it has settled at tell what one sensor would show by the other: where one
+    begins to lie, what it told before it did is not lost.
+    """
+
+    blocks: FloatArray
+    """Blocks seen, `PAIR_BLOCKS` at most."""
+    mean_k: FloatArray
+    low_k: FloatArray
+    high_k: FloatArray
+
+    @classmethod
+    def start(cls, modules: int) -> Pair:
+        """Nothing seen."""
+        return cls(*np.zeros((4, modules)))
+
+    def forgotten(self, row: int) -> Pair:
+        """With nothing seen of module `row`."""
+        kept = np.arange(self.blocks.size) != row
+        return Pair(*(kept * np.stack([self.blocks, self.mean_k, self.low_k, self.high_k])))
+
+    def of(self, i: int) -> tuple[float, ...]:
+        """Plain numbers of module `i`, for the store."""
+        return float(self.blocks[i]), float(self.mean_k[i]), float(self.low_k[i]), float(self.high_k[i])
+
+    def learned(self, difference_k: FloatArray) -> Pair:
+        """With another block, NaN where one of the sensors is missing or untrue."""
+        seen = np.isfinite(difference_k)
+        blocks = np.where(seen, np.minimum(self.blocks + 1.0, PAIR_BLOCKS), self.blocks)
+        step = np.where(seen, difference_k - self.mean_k, 0.0) / np.maximum(blocks, 1.0)
+        mean = self.mean_k + step
+        # while little was seen a mean is noise
+        young = blocks < 0.5 * PAIR_BLOCKS
+        fade = np.where(seen, PAIR_FADE_K_PER_BLOCK, 0.0)
+        low = np.where(young, mean, np.minimum(self.low_k + fade, mean))
+        high = np.where(young, mean, np.maximum(self.high_k - fade, mean))
+        return Pair(blocks, mean, low, high)
+
+
+@dataclass(frozen=True, slots=True)
 class IntegrityState:
     """Sums of the running block, scores, and what is latched."""
 
@@ -103,6 +149,7 @@ class IntegrityState:
     ratio_var: FloatArray
     scores: FloatArray
     """(tests, 2, M)"""
+    pair: Pair
     untrue: IntArray
     """(M,) `Untrue` bits."""
     untrue_cells: BoolArray
@@ -132,6 +179,7 @@ class IntegrityState:
             ratio_scale=scale.copy(),
             ratio_var=(RATIO_PRIOR_STD_FRAC * scale) ** 2,
             scores=np.zeros((len(TESTS), 2, m)),
+            pair=Pair.start(m),
             untrue=np.zeros(m, dtype=np.int64),
             untrue_cells=np.zeros((m, c), dtype=np.bool_),
             findings=(),

@@ -173,6 +173,8 @@ class SavedModule:
     below_ah: float = 0.0
     above_ah: float = 0.0
     """Charge visited lately, as in `Span`."""
+    pair: tuple[float, ...] = ()
+    """As in `Pair`; empty before the first operation."""
     trend: tuple[float, ...] = ()
     """As in `Trend`; empty before the first operation."""
     findings: tuple[tuple[str, str, float, str], ...] = ()
@@ -255,6 +257,7 @@ class FilterState:
             unknown_v=float(self.circuit.unknown_v[i]),
             below_ah=float(self.span.below_ah[i]),
             above_ah=float(self.span.above_ah[i]),
+            pair=self.integrity.pair.of(i),
             trend=self.trend.of(i),
             untrue=int(self.integrity.untrue[i]),
             untrue_cells=tuple(int(k) for k in np.flatnonzero(self.integrity.untrue_cells[i])),

@@ -7,7 +7,7 @@ import numpy as np
 from reconf.arrays import BoolArray, FloatArray
 from reconf.cells.bank import BankPoint
 from reconf.estimation.constants import Constants, pick, total
-from reconf.estimation.integrity_state import BOTH_TEMPERATURES, Untrue
+from reconf.estimation.integrity_state import BOTH_TEMPERATURES, Pair, Untrue
 from reconf.estimation.memory import FilterState
 from reconf.estimation.remaining import Reach
 from reconf.estimation.state import Estimate
@@ -104,8 +104,11 @@ def temperature_bounds(
 ) -> tuple[FloatArray, FloatArray]:
     """Lowest and highest temperature (M,) that true sensors, observers and their doubts allow.
 
-    Both sensors bound it as long as they are believed, so that one lying sensor moves no limit the wrong
-    way. A sensor whose fellow is missing, untrue or contradicts it stands alone, and is believed with its own
+    Both sensors bound it as long as they are believed, and so does what each would show by the other, from
+    how they have differed: one lying sensor moves no limit the wrong way. The core lies as far from there as
+    the observer has it from its own surface, since both of these follow a lie.
+
+    A sensor whose fellow is missing, untrue or contradicts it stands alone, and is believed with its own
     doubt: what a lie takes away is the second opinion, and no limit is the wider for that. The free-running
     observer bounds it as far as it is sure itself, which limits what two lying sensors can do before they
     are found; after that it stands alone with all of its doubt.
@@ -126,11 +129,24 @@ def temperature_bounds(
     # where only one is usable the two are the same
     apart = np.where(blind, 0.0, np.clip(warmest - coldest - AGREE_K, 0.0, ALONE_DOUBT_K))
     alone = np.where(usable.sum(axis=1) == 1, ALONE_DOUBT_K, apart)
-    low = np.minimum(inside.core_degc, coldest) - alone
-    high = np.maximum(inside.core_degc, warmest) + alone
+    below, above = _by_the_other(value, free.pair)
+    paired = usable.all(axis=1)
+    coldest = np.where(paired, np.minimum(coldest, below), coldest)
+    warmest = np.where(paired, np.maximum(warmest, above), warmest)
+    inward = inside.core_degc - inside.surface_degc
+    low = np.minimum(inside.core_degc, coldest + np.minimum(inward, 0.0)) - alone
+    high = np.maximum(inside.core_degc, warmest + np.maximum(inward, 0.0)) + alone
     low = np.where(blind, np.minimum(low, free_low - doubt), np.minimum(low, free_low + doubt))
     high = np.where(blind, np.maximum(high, free_high + doubt), np.maximum(high, free_high - doubt))
     return low, high
+
+
+def _by_the_other(value_degc: FloatArray, pair: Pair) -> tuple[FloatArray, FloatArray]:
+    """(M,) lowest and highest that a sensor would show by the other and by how they have differed."""
+    first, second = value_degc[:, 0], value_degc[:, 1]
+    low = np.clip(pair.low_k, -ALONE_DOUBT_K, ALONE_DOUBT_K)
+    high = np.clip(pair.high_k, -ALONE_DOUBT_K, ALONE_DOUBT_K)
+    return np.minimum(second + low, first - high), np.maximum(second + high, first - low)
 
 
 def _trusted(state: FilterState, image: SiteImage, dt_s: float) -> BoolArray:

@@ -10,7 +10,7 @@ from reconf.estimation.anomaly import ANOMALY_TESTS
 from reconf.estimation.charge import BIAS_DRIFT_C
 from reconf.estimation.constants import Constants, constants_of
 from reconf.estimation.health import Trend
-from reconf.estimation.integrity_state import IntegrityState
+from reconf.estimation.integrity_state import IntegrityState, Pair
 from reconf.estimation.memory import (
     AnomalyState,
     ChargeState,
@@ -164,8 +164,10 @@ def _integrity(
         if row is not None:
             cells[i, list(row.untrue_cells)] = True
             findings += [Finding(serials[i], *f) for f in row.findings if f[1] not in ANOMALY_TESTS]
+    kept = [fresh.pair.of(i) if row is None or not row.pair else row.pair for i, row in enumerate(rows)]
     return replace(
         fresh,
+        pair=Pair(*np.array(kept, dtype=np.float64).reshape(len(rows), 4).T.copy()),
         ratio_scale=column(rows, "ratio_scale", mean),
         ratio_var=column(rows, "ratio_var", fresh.ratio_var),
         untrue=column(rows, "untrue", np.zeros(mean.size)).astype(np.int64),
