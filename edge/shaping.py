@@ -97,7 +97,7 @@ def instantaneous_a(
     """(S,) smallest instantaneous limit of the inserted modules, in the direction that power flows."""
     both = np.minimum(envelope.discharge_now_a, envelope.charge_now_a)
     direction = np.sign(power_w)
-    direction[command.mode == ConverterMode.BUS_VOLTAGE] = 0.0
+    direction[command.mode == int(ConverterMode.BUS_VOLTAGE)] = 0.0
     of = direction[topology.string_of]
     now = np.where(of > 0.0, envelope.discharge_now_a, np.where(of < 0.0, envelope.charge_now_a, both))
     lowest = np.full(topology.n_strings, np.inf)

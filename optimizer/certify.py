@@ -97,7 +97,9 @@ def scheduled_cost(
 def _standing(site: Site, asked: AllocationInput, plan: Plan) -> SlotCommand:
     """The command in force as far as the question tells it."""
     safe = SlotCommand.safe(site.topology.n_modules, site.topology.n_strings)
-    mode = np.where(asked.request.connected, ConverterMode.POWER, ConverterMode.OFF).astype(np.int64)
+    mode = np.where(asked.request.connected, int(ConverterMode.POWER), int(ConverterMode.OFF)).astype(
+        np.int64
+    )
     return replace(safe, inserted=asked.inserted.copy(), mode=mode, power_w=plan.string_power_w)
 
 

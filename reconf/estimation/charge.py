@@ -55,7 +55,7 @@ class Moved:
 
 def inserted_frac(readings: ModuleReadings) -> FloatArray:
     """Measured inserted fraction, or the switch state where the echo is missing."""
-    inserted = (readings.status & Rm1Status.INSERTED) != 0
+    inserted = (readings.status & int(Rm1Status.INSERTED)) != 0
     echo = readings.duty_frac
     frac: FloatArray = np.where(echo.usable & inserted, echo.value, inserted.astype(np.float64))
     return frac
@@ -186,9 +186,9 @@ def _learn_bias(
     """Offset of the module sensors from the times at which no current can flow."""
     tuning = constants.tuning
     readings = image.modules
-    open_string = image.strings.answered & ((image.strings.status & Rc1Status.CONTACTOR_CLOSED) == 0)
-    apart = ((readings.status & Rm1Status.INSERTED) == 0) | open_string[site.topology.string_of]
-    no_trim = (readings.status & Rm1Status.TRIM_RUNNING) == 0
+    open_string = image.strings.answered & ((image.strings.status & int(Rc1Status.CONTACTOR_CLOSED)) == 0)
+    apart = ((readings.status & int(Rm1Status.INSERTED)) == 0) | open_string[site.topology.string_of]
+    no_trim = (readings.status & int(Rm1Status.TRIM_RUNNING)) == 0
     no_trim &= readings.trim_current_a.usable & (np.abs(readings.trim_current_a.value) < 0.02)
     quiet = readings.answered & apart & no_trim & ~switched
     quiet_s = np.where(quiet, state.quiet_s + dt_s, 0.0)

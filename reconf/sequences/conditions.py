@@ -108,7 +108,7 @@ def conditions(v: View) -> Mapping[str, BoolArray]:
     link = fresh & ~is_closed & (link_v > LINK_STANDS_FRAC * t.voltage_min_v)
     # a link that is still discharging, or is not known, is waited for: a later rise can only be a weld
     wants = v.join & ~v.leave & ~blocked & v.pattern_found & ~link & strings.link_voltage_v.good
-    was_open = (v.phase == Phase.INSERTING) | (v.elapsed_s >= LINK_DISCHARGE_S)
+    was_open = (v.phase == int(Phase.INSERTING)) | (v.elapsed_s >= LINK_DISCHARGE_S)
     late = {
         "clearing_late": v.elapsed_wall_s >= CLEARING_S,
         "inserting_late": v.elapsed_s >= SETTLE_S,

@@ -23,7 +23,7 @@ def joining_pattern(
     the next would pass the window's upper end (they have the most to give, and fewer stay out).
     """
     volts = np.where(image.modules.voltage_v.good, image.modules.voltage_v.value, 0.0)
-    allowed = (envelope.insertion != Insertion.FORBIDDEN) & ~out & (volts > 0.0)
+    allowed = (envelope.insertion != int(Insertion.FORBIDDEN)) & ~out & (volts > 0.0)
     high = np.fmin(t.voltage_max_v, envelope.string_voltage_max_v) * (1.0 - JOIN_MARGIN_FRAC)
     low = np.fmax(t.voltage_min_v, envelope.string_voltage_min_v) * (1.0 + JOIN_MARGIN_FRAC)
     order = np.lexsort((-np.where(allowed, volts, -1.0), t.string_of))
@@ -47,10 +47,12 @@ def window_lost(
     the lower end, and what may still be inserted of them must not pass the upper end.
     """
     volts = np.where(np.isfinite(image.modules.voltage_v.value), image.modules.voltage_v.value, 0.0)
-    usable = ((envelope.insertion != Insertion.FORBIDDEN) & ~out) | (envelope.insertion == Insertion.FORCED)
+    usable = ((envelope.insertion != int(Insertion.FORBIDDEN)) & ~out) | (
+        envelope.insertion == int(Insertion.FORCED)
+    )
     reachable = t.sum_by_string(np.where(usable, volts, 0.0))
     forced = t.sum_by_string(
-        np.where((envelope.insertion == Insertion.FORCED) | (out & in_force.inserted), volts, 0.0)
+        np.where((envelope.insertion == int(Insertion.FORCED)) | (out & in_force.inserted), volts, 0.0)
     )
     lost: BoolArray = (reachable < t.voltage_min_v) | (forced > t.voltage_max_v)
     return lost

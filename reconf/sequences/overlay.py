@@ -65,7 +65,7 @@ def overlay(
     # a switch that cannot move is commanded where it stands
     stuck = inputs.image.modules.answered & ((status & int(Rm1Status.SWITCH_FAULT)) != 0)
     shown = (status & int(Rm1Status.INSERTED)) != 0
-    forced = inputs.envelope.insertion == Insertion.FORCED
+    forced = inputs.envelope.insertion == int(Insertion.FORCED)
     inserted = np.where(joined & stuck, shown, inserted | (joined & forced))
     running = power & (mode is SiteMode.RUN) & (inputs.proposal is not None)
     running &= held_bus(site, t, inputs)
@@ -103,7 +103,7 @@ def held_bus(site: Site, t: Tables, inputs: OverlayInputs) -> BoolArray:
         mask: BoolArray = right
         return mask
     runs = strings.answered & ((strings.status & int(Rc1Status.RUNNING)) != 0)
-    in_mode = inputs.in_force.mode == ConverterMode.BUS_VOLTAGE
+    in_mode = inputs.in_force.mode == int(ConverterMode.BUS_VOLTAGE)
     held = bool(np.any(t.is_master & runs & in_mode))
     alive: BoolArray = right & held
     return alive
@@ -114,6 +114,8 @@ def hold_zero(in_force: SlotCommand) -> SlotCommand:
     return replace(
         in_force,
         power_w=np.zeros_like(in_force.power_w),
-        mode=np.where(in_force.mode == ConverterMode.POWER, int(ConverterMode.POWER), int(ConverterMode.OFF)),
+        mode=np.where(
+            in_force.mode == int(ConverterMode.POWER), int(ConverterMode.POWER), int(ConverterMode.OFF)
+        ),
         trim_current_a=np.zeros_like(in_force.trim_current_a),
     )

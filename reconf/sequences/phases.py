@@ -40,7 +40,7 @@ class Phase(IntEnum):
 
 def among(phase: IntArray, *wanted: Phase) -> BoolArray:
     """(S,) strings that stand in one of these phases."""
-    mask: BoolArray = np.logical_or.reduce([phase == w for w in wanted])
+    mask: BoolArray = np.logical_or.reduce([phase == int(w) for w in wanted])
     return mask
 
 

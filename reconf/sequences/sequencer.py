@@ -145,7 +145,7 @@ class Sequencer:
         wanted = SiteMode.OFF if locked else request or state.wanted
         clear_seen = held and (state.clear_seen or inputs.cleared)
         connects = wanted in {SiteMode.RUN, SiteMode.STANDBY}
-        moving = (state.phase != Phase.JOINED) & state.armed & (state.phase != Phase.OPEN)
+        moving = (state.phase != int(Phase.JOINED)) & state.armed & (state.phase != int(Phase.OPEN))
         joined = bool(state.joined.any()) and not bool(moving.any())
         mode, why = next_mode(
             state.mode,
@@ -235,7 +235,7 @@ class Sequencer:
         for row in PHASE_TABLE:
             if row.source not in present:
                 continue
-            moves = waiting & (state.phase == row.source) & masks[row.when]
+            moves = waiting & (state.phase == int(row.source)) & masks[row.when]
             phase[moves] = row.target
             waiting &= ~moves
             names = view.tables.names
@@ -250,7 +250,7 @@ class Sequencer:
             entered_s=np.where(changed, now_s, state.entered_s),
             entered_wall_s=np.where(changed, view.wall_s, state.entered_wall_s),
             ticks=np.where(changed, 0, state.ticks),
-            starting=state.starting & (phase != Phase.JOINED) & (phase != Phase.BYPASSING),
+            starting=state.starting & (phase != int(Phase.JOINED)) & (phase != int(Phase.BYPASSING)),
         ), tuple(events)
 
     def _begins(self, state: SequencerState) -> BoolArray:
@@ -265,7 +265,7 @@ class Sequencer:
         t = view.tables
         _, lone = latches(view)
         still = ~inputs.in_force.inserted
-        clearing = state.phase == Phase.CLEARING
+        clearing = state.phase == int(Phase.CLEARING)
         due = clearing & (state.ticks % 2 == 0)
         rc1 = (inputs.image.strings.status & int(Rc1Status.WATCHDOG_EXPIRED)) != 0
         back = state.modules.good_for(REJOIN_GOOD_S, inputs.wall_s) & state.joined[t.string_of]

@@ -49,7 +49,7 @@ class SequencerState:
     @property
     def joined(self) -> BoolArray:
         """(S,) strings that may carry power: give them to the allocator as connected."""
-        mask: BoolArray = self.phase == Phase.JOINED
+        mask: BoolArray = self.phase == int(Phase.JOINED)
         return mask
 
 

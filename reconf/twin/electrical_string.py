@@ -8,6 +8,7 @@ import numpy as np
 
 from reconf.actuation import ConverterMode
 from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.compiled import Engine, engine_for
 from reconf.site import Site, Topology
 
 WINDOW_RETURN_FRAC = 0.01
@@ -76,11 +77,23 @@ def solve_strings(
     was_outside: BoolArray,
     power_before_w: FloatArray,
     dt_s: float,
+    engine: Engine = "auto",
 ) -> StringSolution:
     """String current at which the converter's balance holds, within every limit of RC1.
 
     With V = emf - R I:  (R + k2) I² - emf I + P + k0 + k1 |P| = 0, of which the small root is taken.
     """
+    if engine_for(engine) == "compiled":
+        from reconf.twin import kernels_string
+
+        c = converters
+        return StringSolution(
+            *kernels_string.solve_strings(
+                c.power_rating_w, c.current_rating_a, c.voltage_min_v, c.voltage_max_v, c.loss_fixed_w,
+                c.loss_linear_frac, c.loss_quadratic_w_per_a2, emf_v, resistance_ohm, closed & (mode != OFF),
+                power_w, current_limit_a, was_outside, power_before_w, dt_s / SLEW_TIME_S, WINDOW_RETURN_FRAC,
+            )
+        )  # fmt: skip
     low_v, high_v = converters.voltage_min_v, converters.voltage_max_v
     margin = np.where(was_outside, WINDOW_RETURN_FRAC, 0.0)
     outside = (emf_v < low_v * (1.0 + margin)) | (emf_v > high_v * (1.0 - margin))
@@ -122,6 +135,7 @@ def balance_trim(
     setpoint_a: FloatArray,
     module_voltage_v: FloatArray,
     efficiency_frac: FloatArray,
+    engine: Engine = "auto",
 ) -> FloatArray:
     """(M,) trim currents that flow: the larger side of each string's trim bus is scaled down uniformly.
 
@@ -129,6 +143,13 @@ def balance_trim(
     """
     if not setpoint_a.any():
         return np.zeros_like(setpoint_a)
+    if engine_for(engine) == "compiled":
+        from reconf.twin import kernels_string
+
+        flows: FloatArray = kernels_string.balance_trim(
+            topology.start, setpoint_a, module_voltage_v, efficiency_frac
+        )
+        return flows
     power = setpoint_a * module_voltage_v
     given = topology.sum_by_string(np.maximum(power, 0.0) * efficiency_frac)
     taken = topology.sum_by_string(np.maximum(-power, 0.0))

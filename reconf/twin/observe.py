@@ -168,7 +168,7 @@ def _module_readings(plant: Plant, seen: SensorValues, tick: int) -> ModuleReadi
 def _string_readings(plant: Plant, seen: SensorValues, tick: int) -> StringReadings:
     s = plant.topology.n_strings
     closed = plant.inputs.contactor_closed
-    running = closed & (plant.inputs.mode != ConverterMode.OFF)
+    running = closed & (plant.inputs.mode != int(ConverterMode.OFF))
     status: IntArray = np.where(closed, int(Rc1Status.CONTACTOR_CLOSED), 0).astype(np.int64)
     status |= np.where(running, int(Rc1Status.RUNNING), 0)
     status |= np.where(plant.true.limiting, int(Rc1Status.LIMITING), 0)

@@ -63,9 +63,9 @@ class _Direction:
 
 def _directions(c: Context) -> tuple[_Direction, _Direction]:
     """Discharge and charge; only strings that are asked for power count, not the converter's own loss."""
-    asked = c.running & ((c.proposed.power_w != 0.0) | (c.proposed.mode == ConverterMode.BUS_VOLTAGE))
-    before = (c.in_force.power_w != 0.0) | (c.in_force.mode == ConverterMode.BUS_VOLTAGE)
-    before &= c.in_force.mode != ConverterMode.OFF
+    asked = c.running & ((c.proposed.power_w != 0.0) | (c.proposed.mode == int(ConverterMode.BUS_VOLTAGE)))
+    before = (c.in_force.power_w != 0.0) | (c.in_force.mode == int(ConverterMode.BUS_VOLTAGE))
+    before &= c.in_force.mode != int(ConverterMode.OFF)
     e, t = c.envelope, c.tables
     return (
         _Direction(

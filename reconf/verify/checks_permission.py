@@ -56,9 +56,9 @@ def check_permission(found: Findings, c: Context) -> None:
     insertion = c.envelope.insertion
     # one that is in already may stay while nothing may flow: on its way out, or at power 0
     spared = before & (p.current_limit_a == 0.0)[t.string_of]
-    forbidden = wanted & ~spared & (insertion == Insertion.FORBIDDEN)
+    forbidden = wanted & ~spared & (insertion == int(Insertion.FORBIDDEN))
     found.flags("insertion_forbidden", strict & forbidden, t.serials)
-    found.flags("insertion_forced", strict & ~wanted & (insertion == Insertion.FORCED), t.serials)
+    found.flags("insertion_forced", strict & ~wanted & (insertion == int(Insertion.FORCED)), t.serials)
     silent = ~c.image.modules.answered
     age = c.image.modules.age_s
     found.at_most("stale_module", age, np.zeros_like(age), strict & wanted & ~before & silent, t.serials)
@@ -72,7 +72,7 @@ def check_permission(found: Findings, c: Context) -> None:
 def check_bus(found: Findings, c: Context) -> None:
     """One master of the DC bus, inside its window, and nobody running without one."""
     t, p = c.tables, c.proposed
-    holds = p.mode == ConverterMode.BUS_VOLTAGE
+    holds = p.mode == int(ConverterMode.BUS_VOLTAGE)
     strict = ~c.resting & c.running
     found.flags("bus_master", strict & holds & ~t.is_master, t.names)
     low, high = np.full(t.n_strings, t.bus_min_v), np.full(t.n_strings, t.bus_max_v)

@@ -47,7 +47,7 @@ def check_switches(found: Findings, c: Context, dwell_s: float, max_switches: fl
     exposed = ~c.resting & (c.closed | p.contactor)
     found.at_least("string_bypassed", kept, np.ones(t.n_strings), exposed, t.names)
     changed = (p.inserted != c.in_force.inserted) & (c.running & ~c.resting)[t.string_of]
-    protective = ~p.inserted & (c.envelope.insertion == Insertion.FORBIDDEN)
+    protective = ~p.inserted & (c.envelope.insertion == int(Insertion.FORBIDDEN))
     changed &= ~protective
     if c.history.since_switch_s is not None:
         needed = np.full(t.n_modules, dwell_s)

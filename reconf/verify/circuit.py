@@ -209,9 +209,9 @@ def _flows(
     mode = np.array([c.mode for c in commands])
     limit = limit_a[:, None, None, :]
     flow = solve_current_a(tables, emf_v[:, None, None, :], resistance_ohm[:, :, None, :], power)
-    running = takes & (mode != ConverterMode.OFF)
+    running = takes & (mode != int(ConverterMode.OFF))
     flow = np.where(running[:, None], np.minimum(np.maximum(flow, -limit), limit), 0.0)
-    free = takes & (mode == ConverterMode.BUS_VOLTAGE)
+    free = takes & (mode == int(ConverterMode.BUS_VOLTAGE))
     low = np.where(free[:, None], -limit, flow).min(axis=(1, 2))
     high = np.where(free[:, None], limit, flow).max(axis=(1, 2))
     return np.minimum(low, 0.0), np.maximum(high, 0.0)

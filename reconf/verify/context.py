@@ -98,8 +98,8 @@ def resting(
     leaving a string can never be refused.
     """
     n_strings = proposed.mode.size
-    quiet = (proposed.mode == ConverterMode.OFF) | (
-        (proposed.mode == ConverterMode.POWER) & (in_force.mode == ConverterMode.POWER)
+    quiet = (proposed.mode == int(ConverterMode.OFF)) | (
+        (proposed.mode == int(ConverterMode.POWER)) & (in_force.mode == int(ConverterMode.POWER))
     )
     quiet &= (proposed.power_w == 0.0) & (~proposed.contactor | in_force.contactor)
     same = (
@@ -163,7 +163,7 @@ def build_context(
         closed=~read_open,
         read_closed=strings.answered & is_closed,
         resting=resting(in_force, proposed, tables.string_of, read_open),
-        running=proposed.mode != ConverterMode.OFF,
+        running=proposed.mode != int(ConverterMode.OFF),
         aged_frac=np.clip(np.fmin(estimate.capacity_ah / tables.rated_capacity_ah, 1.0), 0.0, 1.0),
     )
 

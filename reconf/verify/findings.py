@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
 from reconf.actuation import Violation
 from reconf.arrays import BoolArray, FloatArray
+from reconf.compiled import engine_for
 from reconf.verify.rules import RULES
 
 TOLERANCE_FRAC = 1e-6
 """Slack for rounding in floating point, as a share of the allowed value; far below any register's step."""
+_FLOAT = np.dtype(np.float64)
 
 
 @dataclass(slots=True)
@@ -35,7 +38,7 @@ class Findings:
         self, rule: str, found: FloatArray, allowed: FloatArray, where: BoolArray, subjects: Sequence[str]
     ) -> None:
         """`found` <= `allowed` wherever `where`; a NaN on either side breaks the rule."""
-        if not np.count_nonzero(where):
+        if _nearest(self, found, allowed, where, 1.0):
             return
         size = np.abs(allowed)
         broken = where & ~(found <= allowed + _slack(size))
@@ -46,7 +49,7 @@ class Findings:
         self, rule: str, found: FloatArray, allowed: FloatArray, where: BoolArray, subjects: Sequence[str]
     ) -> None:
         """`found` >= `allowed` wherever `where`; a NaN on either side breaks the rule."""
-        if not np.count_nonzero(where):
+        if _nearest(self, found, allowed, where, -1.0):
             return
         size = np.abs(allowed)
         broken = where & ~(found >= allowed - _slack(size))
@@ -69,6 +72,33 @@ class Findings:
     def _add(self, rule: str, subject: str, found: float, allowed: float) -> None:
         row = RULES[rule]
         self.violations.append(Violation(rule, subject, found, allowed, row.unit, row.text))
+
+
+def _nearest(
+    findings: Findings, found: FloatArray, allowed: FloatArray, where: BoolArray, side: float
+) -> bool:
+    """Whether a compiled loop has seen that nothing is broken; it has then noted the margin.
+
+    Where something is broken, or where there is no such loop, the steps in numpy say what and by how much.
+    """
+    alike = found.shape == allowed.shape == where.shape and found.dtype == allowed.dtype == _FLOAT
+    loop = compiled_held() if alike and found.ndim == 1 else None
+    if loop is None:
+        return not np.count_nonzero(where)
+    held, nearest = loop(found, allowed, where, side, TOLERANCE_FRAC)
+    if held:
+        findings.margin_frac = min(findings.margin_frac, max(nearest, 0.0))
+    return held
+
+
+@lru_cache(maxsize=1)
+def compiled_held() -> Callable[..., tuple[bool, float]] | None:
+    """The compiled loop, None without numba; loaded before the first tick."""
+    if engine_for("auto") == "numpy":
+        return None
+    from reconf.verify.kernels_findings import held
+
+    return held
 
 
 def _slack(size: FloatArray) -> FloatArray:
