@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,10 @@ from reconf.site import Site
 from reconf.switching import stage
 from reconf.verify import History, verify_steps
 
-LESS = (0.85, 0.5)
+LESS = (0.85, 0.7, 0.5)
 """Shares of a refused power that are tried before 0."""
+FULLER = 2
+"""Modules at most that are added to a string whose voltage would fall below its window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +69,18 @@ class Case:
 def judge(site: Site, case: Case, in_force: SlotCommand, proposal: SlotCommand) -> Judged:
     """Verify the staged `proposal`; where it is refused, ever less of it.
 
-    First less power on the strings that a violation names (near empty a string's voltage falls between two
-    plans), then power 0 on those, then on all: a fault on one string must not take the others' power.
+    Where the voltage would fall below the window (it falls between two plans) one or two modules more are put
+    in, which costs no power at all. Then less power on the strings that a violation names, then power 0 on
+    those, then on all: a fault on one string must not take the others' power.
     """
     whole = _staged(site, case, in_force, proposal)
     if not isinstance(whole, Refused):
         return Judged(whole, None)
     named = named_strings(site, whole)
-    if all(v.rule.startswith("trim") for v in whole.violations):
-        calm = _staged(site, case, in_force, _untrimmed(site, proposal, named))
-        if not isinstance(calm, Refused):
-            return Judged(calm, None, reduced=whole)
-    still = _held(site, case, in_force, proposal, named)
-    held = _staged(site, case, in_force, still)
-    if not isinstance(held, Refused):
-        return Judged(held, None, reduced=whole)
+    for other in _as_much(site, case, in_force, proposal, whole):
+        staged = _staged(site, case, in_force, other)
+        if not isinstance(staged, Refused):
+            return Judged(staged, None, reduced=whole)
     for share in LESS:
         less = _staged(site, case, in_force, _lessened(proposal, named, share))
         if not isinstance(less, Refused):
@@ -91,6 +90,21 @@ def judge(site: Site, case: Case, in_force: SlotCommand, proposal: SlotCommand) 
     if not isinstance(rest, Refused):
         return Judged(rest, whole)
     return Judged(case.again(site, in_force, (hold_zero(in_force),)), whole)
+
+
+def _as_much(
+    site: Site, case: Case, in_force: SlotCommand, proposal: SlotCommand, refused: Refused
+) -> Iterator[SlotCommand]:
+    """Proposals for as much power as the one that was refused, best first."""
+    named = named_strings(site, refused)
+    if all(v.rule.startswith("trim") for v in refused.violations):
+        yield _untrimmed(site, proposal, named)
+    low = _too_low(site, refused)
+    fuller = proposal
+    for _ in range(FULLER if low.any() else 0):
+        fuller = _fuller(site, case, fuller, low)
+        yield fuller
+    yield _held(site, case, in_force, proposal, named)
 
 
 def _untrimmed(site: Site, proposal: SlotCommand, where: BoolArray) -> SlotCommand:
@@ -109,6 +123,32 @@ def _held(
     limit_a = shaping.instantaneous_a(site.topology, same, case.envelope, same.power_w)
     limit_a = np.floor(10.0 * np.minimum(same.current_limit_a, limit_a)) / 10.0
     return replace(same, current_limit_a=np.where(where, limit_a, same.current_limit_a))
+
+
+def _too_low(site: Site, refused: Refused) -> BoolArray:
+    """(S,) strings whose voltage would fall below the window."""
+    low = {v.subject for v in refused.violations if v.rule.endswith("window_min")}
+    return np.array([s.name in low for s in site.strings])
+
+
+def _fuller(site: Site, case: Case, proposal: SlotCommand, where: BoolArray) -> SlotCommand:
+    """`proposal` with one module more in each of the strings `where`, as far as there is one.
+
+    Of those that bear the string's current at once it is the one that may bear most on average.
+    """
+    topology, envelope = site.topology, case.envelope
+    of = topology.string_of
+    out = proposal.power_w[of] >= 0.0
+    now_a = np.where(out, envelope.discharge_now_a, envelope.charge_now_a)
+    mean_a = np.where(out, envelope.discharge_avg_a, envelope.charge_avg_a)
+    free = shaping.insertable(envelope) & ~proposal.inserted & ~proposal.duty_mode & ~case.out
+    free &= now_a >= proposal.current_limit_a[of]
+    inserted = proposal.inserted.copy()
+    for s in np.flatnonzero(where):
+        mine = np.flatnonzero(free & (of == s))
+        if mine.size:
+            inserted[mine[np.argmax(mean_a[mine])]] = True
+    return replace(proposal, inserted=inserted)
 
 
 def _lessened(proposal: SlotCommand, where: BoolArray, share: float) -> SlotCommand:
