@@ -1,5 +1,8 @@
 """Lying temperature sensors while a cold pack is charged with all it lets in: what the lie lets through.
 
+One case lies by its site file instead: `graded_wrongly` has capacities that scatter by 10 % where the file
+admits 3 %, and watches all modules.
+
 Twelve modules in closed loop at -4 degC, asked to be charged with more than they may take; sensors of four
 lie. `limit_over_honest` compares their charge limits, tick by tick, with a run of the same noise in which
 nobody lies, while the two runs are not apart in charge; `minute_over_honest` their means over a minute, so
@@ -28,6 +31,9 @@ from reconf.twin.truth import draw_truth
 
 LIARS = slice(2, 6)
 """Modules whose sensors lie."""
+ALL = slice(0, 12)
+SCATTER_CV = 0.1
+"""Of the capacities of the pack that was graded wrongly; its file says 3 points of SOH."""
 FROM_S = 300.0
 AMBIENT_DEGC = -4.0
 SOC_FRAC = 0.4
@@ -78,31 +84,43 @@ class Run:
     found_s: float | None
 
 
-def charge(lie: Callable[[SiteImage, Plant], SiteImage] | None, seconds: float) -> Run:
-    """Charge the pack for `seconds` under `lie`."""
+def charge(
+    lie: Callable[[SiteImage, Plant], SiteImage] | None,
+    seconds: float,
+    *,
+    scatter_cv: float = 0.0,
+    watched: slice = LIARS,
+) -> Run:
+    """Charge the pack for `seconds` under `lie`.
+
+    Args:
+        lie: what is read, changed.
+        seconds: of control time.
+        scatter_cv: of the true capacities; 0: as the site file says.
+        watched: modules that are judged.
+    """
     site = bench_site(12, tick_s=TICK_S, thermal=ThermalSpec(ambient_degc=AMBIENT_DEGC))
-    # graded as well as the site says: here only the temperature is a lie
-    site = replace(site, twin_soh_cv=0.0)
+    site = replace(site, twin_soh_cv=scatter_cv)
     truth = draw_truth(site, np.random.default_rng(4), soc_frac=SOC_FRAC)
     truth = replace(truth, temperature_degc=np.full(12, AMBIENT_DEGC))
     loop = Loop(site, truth, lambda _: CHARGE_W, seed=1, hooks=Hooks(on_image=lie), ambient_degc=AMBIENT_DEGC)
     loop.start()
     limits, true_limits, socs = [], [], []
-    below_s = np.zeros(truth.soc_frac[LIARS].shape)
+    below_s = np.zeros(truth.soc_frac[watched].shape)
     for _ in range(round(seconds / TICK_S)):
         outcome = loop.step()
         plant = loop.plant
-        soc, capacity = plant.cells.soc_frac[LIARS], truth.capacity_ah[LIARS]
-        soh = np.minimum(capacity / plant.bank.rated_capacity_ah[LIARS, None], 1.0)
-        cold = np.broadcast_to(plant.core_degc[LIARS, None], soc.shape)
+        soc, capacity = plant.cells.soc_frac[watched], truth.capacity_ah[watched]
+        soh = np.minimum(capacity / plant.bank.rated_capacity_ah[watched, None], 1.0)
+        cold = np.broadcast_to(plant.core_degc[watched, None], soc.shape)
         most = plating.charge_limit_a(soc.ravel(), cold.ravel(), capacity.ravel(), soh.ravel())
-        now_a = np.broadcast_to(-plant.true.module_current_a[LIARS, None], soc.shape)
+        now_a = np.broadcast_to(-plant.true.module_current_a[watched, None], soc.shape)
         margin = plating.margin_v(soc.ravel(), cold.ravel(), now_a.ravel(), most)
         below_s += np.where(margin.reshape(soc.shape) < 0.0, TICK_S, 0.0)
-        limits.append(outcome.view.envelope.charge_now_a[LIARS])
+        limits.append(outcome.view.envelope.charge_now_a[watched])
         true_limits.append(most.reshape(soc.shape).min(axis=1))
         socs.append(soc.mean(axis=1))
-    liars = {x.serial for x in site.modules[LIARS]}
+    liars = {x.serial for x in site.modules[watched]}
     found = [f.since_s - FROM_S for f in outcome.view.estimate.findings if f.serial in liars]
     return Run(
         np.array(limits),
@@ -122,7 +140,14 @@ def cold_lies(seconds: float = 3600.0) -> list[dict[str, Any]]:
     """One row for each of `LIES`, the honest run first."""
     honest = charge(None, seconds)
     rows = [_row("honest", honest, honest)]
-    return rows + [_row(name, charge(lie, seconds), honest) for name, lie in LIES.items()]
+    rows += [_row(name, charge(lie, seconds), honest) for name, lie in LIES.items()]
+    return [*rows, graded_wrongly(seconds)]
+
+
+def graded_wrongly(seconds: float = 3600.0) -> dict[str, Any]:
+    """The pack whose capacities scatter more than its site file says, nobody else lying."""
+    run = charge(None, seconds, scatter_cv=SCATTER_CV, watched=ALL)
+    return _row("graded_wrongly", run, run)
 
 
 def _row(name: str, run: Run, honest: Run) -> dict[str, Any]:

@@ -77,11 +77,12 @@ def capability(
         np.maximum(best, bus_power_w(constants, volts * current, current, case.sign), out=best)
     usable = strings.usable & (not site_open)
     total = np.where(usable, np.minimum(best, _cases(strings.discharge_w, strings.charge_w)), 0.0).sum(axis=1)
-    n = len(HORIZONS_S)
+    # what can be held for long can be held for an instant, though cells at rest take in less at one current
+    discharge, charge = np.minimum.accumulate(total.reshape(2, len(HORIZONS_S)), axis=1)
     return Capability(
         horizon_s=HORIZONS_S,
-        discharge_w=tuple(float(w) for w in total[:n]),
-        charge_w=tuple(float(w) for w in total[n:]),
+        discharge_w=tuple(float(w) for w in discharge),
+        charge_w=tuple(float(w) for w in charge),
     )
 
 

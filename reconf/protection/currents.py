@@ -35,6 +35,10 @@ PLATING_MINUTES_S: Final = 900.0
 REMAINING_SIGMAS: Final = 0.25
 """The voltage guards the end of a discharge; the charge estimate only shapes the way there, so that its doubt
 need not be paid in stranded energy."""
+CAPACITY_SIGMAS: Final = 3.0
+"""Of its doubt that a capacity is taken lower by where a smaller one would plate: metal stays."""
+CAPACITY_LEAST_FRAC: Final = 0.5
+"""Of the estimate: a doubt beyond that is no longer about the capacity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,9 @@ class Belief:
     known: BoolArray
     """Every number needed was there."""
     capacity_ah: FloatArray
+    capacity_std_ah: FloatArray
+    capacity_low_ah: FloatArray
+    """What it may be at least: `capacity_ah` less its doubt."""
     remaining_ah: FloatArray
     remaining_std_ah: FloatArray
     chargeable_ah: FloatArray
@@ -99,9 +106,12 @@ def believe(constants: Constants, estimate: Estimate, seen: Observed) -> Belief:
 
     limits = constants.limits
     capacity = or_else(estimate.capacity_ah, constants.graded_capacity_ah)
+    capacity_std = or_else(estimate.capacity_std_ah, capacity)
     return Belief(
         known=known,
         capacity_ah=np.maximum(capacity, 1e-3),
+        capacity_std_ah=capacity_std,
+        capacity_low_ah=capacity_low_ah(capacity, capacity_std),
         remaining_ah=np.maximum(or_else(estimate.remaining_ah, 0.0), 0.0),
         remaining_std_ah=or_else(estimate.remaining_std_ah, 0.0),
         chargeable_ah=np.maximum(or_else(estimate.chargeable_ah, 0.0), 0.0),
@@ -121,6 +131,23 @@ def believe(constants: Constants, estimate: Estimate, seen: Observed) -> Belief:
         cell_max_v=or_else(estimate.cell_voltage_max_v, limits["cell_voltage_v", "max"].safety),
         current_a=or_else(seen.current_a, 0.0),
     )
+
+
+def capacity_low_ah(capacity_ah: FloatArray, std_ah: FloatArray) -> FloatArray:
+    """(M,) what each capacity may be at least: less `CAPACITY_SIGMAS` of its doubt."""
+    low: FloatArray = np.maximum(capacity_ah - CAPACITY_SIGMAS * std_ah, CAPACITY_LEAST_FRAC * capacity_ah)
+    return np.maximum(low, 1e-3)
+
+
+def chargeable_std_ah(belief: Belief) -> FloatArray:
+    """(M,) doubt of the charge that still fits, an upper bound.
+
+    What fits is Q (1 - z): doubt of the capacity counts with the share that is still empty. The doubt of the
+    charge *left*, which is nearly all the capacity's, would keep a full module from being filled.
+    """
+    empty = np.clip(1.0 - belief.soc_high_frac, 0.0, 1.0)
+    doubt: FloatArray = belief.soc_std_frac * belief.capacity_ah + empty * belief.capacity_std_ah
+    return doubt
 
 
 def derating(value: FloatArray, bound: Bound, side: str) -> FloatArray:
@@ -160,9 +187,8 @@ def current_stacks(constants: Constants, belief: Belief, asked: Asked) -> Curren
     hours = asked.interval_s / 3600.0
     low = np.maximum(constants.limits["soc_frac", "min"].operating, asked.soc_window_frac[0])
     high = np.minimum(constants.limits["soc_frac", "max"].operating, asked.soc_window_frac[1])
-    doubt = REMAINING_SIGMAS * belief.remaining_std_ah
-    left = np.maximum(belief.remaining_ah - doubt, 0.0)
-    space = np.maximum(belief.chargeable_ah - doubt, 0.0)
+    left = np.maximum(belief.remaining_ah - REMAINING_SIGMAS * belief.remaining_std_ah, 0.0)
+    space = np.maximum(belief.chargeable_ah - REMAINING_SIGMAS * chargeable_std_ah(belief), 0.0)
     # at 0 and 1 the voltage is the better judge
     above = np.where(low > 0.0, np.maximum(belief.soc_low_frac - low, 0.0) * belief.capacity_ah, np.inf)
     below = np.where(high < 1.0, np.maximum(high - belief.soc_high_frac, 0.0) * belief.capacity_ah, np.inf)
@@ -221,7 +247,7 @@ def plating_limit_a(
         soc_ahead_frac: SOC to come on top of the present one.
     """
     soc = belief.soc_high_frac + belief.soc_std_frac + soc_ahead_frac
-    cold, capacity = belief.temperature_low_degc, belief.capacity_ah
+    cold, capacity = belief.temperature_low_degc, belief.capacity_low_ah
     soh = np.minimum(capacity / constants.topology.rated_capacity_ah, 1.0)
     return plating.charge_limit_a(soc, cold, capacity, soh)
 
@@ -238,7 +264,7 @@ def plating_minutes_a(constants: Constants, belief: Belief, limit_a: FloatArray)
         limit_a: `plating_limit_a` of this tick; with the module's rating it begins the search.
     """
     rating = constants.limits["charge_current_c", "max"].operating * belief.capacity_ah
-    per_ampere = PLATING_MINUTES_S / 3600.0 / belief.capacity_ah
+    per_ampere = PLATING_MINUTES_S / 3600.0 / belief.capacity_low_ah
     first = np.minimum(limit_a, rating)
     below = plating_limit_a(constants, belief, first * per_ampere)
     middle = 0.5 * (below + first)

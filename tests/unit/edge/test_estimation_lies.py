@@ -62,6 +62,10 @@ def test_a_lie_of_both_sensors_plates_no_lithium_while_it_is_not_found():
         assert row["plating_s"] < 600.0, kind
         assert row["safety_violations"] == 0, kind
         assert row["limit_over_honest"] <= 1.12, kind
+    wrongly = found["graded_wrongly"]
+    # 1.27 before the doubt of the capacity counted
+    assert wrongly["limit_over_true"] <= 1.0
+    assert wrongly["plating_s"] == 0.0
 
 
 FIRST, BOTH = slice(0, 1), slice(0, 2)

@@ -1,0 +1,55 @@
+"""What the doubt of a module's capacity costs: charge current in the cold, but no full charge."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from edge.bench.protect_site import bench_site, true_estimate
+from reconf.protection.currents import CAPACITY_LEAST_FRAC, CAPACITY_SIGMAS
+from reconf.protection.protect import initial_protection, protect
+from reconf.site import ThermalSpec
+from reconf.twin.observe import observe
+from reconf.twin.plant import Plant
+from reconf.twin.truth import draw_truth
+
+SITE = bench_site(4, thermal=ThermalSpec(ambient_degc=-5.0))
+
+
+def envelope_with(soc_frac, **doubts):
+    """The envelope of a pack whose estimate is the truth but for its deviations."""
+    truth = draw_truth(SITE, np.random.default_rng(1), soc_frac=soc_frac, soc_std_frac=0.0)
+    plant = Plant(SITE, truth, -5.0)
+    image = observe(plant, np.random.default_rng(2), 0, 0.0)
+    estimate = replace(true_estimate(plant), **{name: np.full(4, value) for name, value in doubts.items()})
+    return protect(SITE, initial_protection(SITE), image, estimate, 1.0)[1], estimate
+
+
+def test_the_plating_limit_is_that_of_the_smaller_module_it_may_be():
+    sure, estimate = envelope_with(0.5, capacity_std_ah=0.0)
+    doubted, _ = envelope_with(0.5, capacity_std_ah=2.0)
+    smaller = 1.0 - CAPACITY_SIGMAS * 2.0 / estimate.capacity_ah
+    # at least in proportion; the film of an older anode takes some more
+    assert (doubted.charge_now_a <= smaller * sure.charge_now_a + 1e-9).all()
+    assert (doubted.charge_now_a > 0.9 * smaller * sure.charge_now_a).all()
+    assert (doubted.charge_minutes_a < sure.charge_minutes_a).all()
+
+
+def test_a_capacity_that_nobody_knows_leaves_half_of_it():
+    unknown, _ = envelope_with(0.5, capacity_std_ah=np.nan)
+    vague, estimate = envelope_with(0.5, capacity_std_ah=40.0)
+    sure, _ = envelope_with(0.5, capacity_std_ah=0.0)
+    assert np.allclose(unknown.charge_now_a, vague.charge_now_a)
+    assert (unknown.charge_now_a <= CAPACITY_LEAST_FRAC * sure.charge_now_a + 1e-9).all()
+    assert (estimate.capacity_ah > 0.0).all()
+    assert (unknown.charge_now_a > 0.0).all()
+
+
+def test_doubt_of_the_capacity_keeps_no_module_from_being_filled():
+    doubts = {"soc_std_frac": 0.002, "capacity_std_ah": 3.0, "remaining_std_ah": 3.0}
+    full, estimate = envelope_with(0.985, **doubts)
+    fits = np.minimum(estimate.chargeable_ah * 3600.0 / SITE.timing.interval_s, full.charge_now_a)
+    # a quarter of the doubt of what still fits, which is little so near to the top
+    assert (full.charge_avg_a > 0.8 * fits).all()
+    # where half is empty the doubt of the capacity counts
+    half, _ = envelope_with(0.5, **doubts)
+    assert (half.charge_avg_a <= half.charge_now_a + 1e-9).all()
