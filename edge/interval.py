@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias, assert_never
 
+import numpy as np
+
 from optimizer.result import AllocationInput, AllocationResult, Inaccurate, Infeasible, Late, Plan
 from reconf.replacing import replace
 
@@ -26,6 +28,10 @@ GIVE_UP_INTERVALS = 10.0
 """Intervals after which a question without any answer counts as missed."""
 HOLD_INTERVALS = 2
 """Intervals that a plan may outlive its own."""
+CONTRADICTION_FRAC = 0.02
+CONTRADICTION_W = 50.0
+"""A plan that goes beyond what was asked, or the other way, by more than this share of the powers in
+question and this much a string is none."""
 HOLD_SHARE = 0.8
 """A plan for less than this share of what is asked now is not held: the rule serves more."""
 
@@ -114,22 +120,55 @@ def settle(
         return book
     match result:
         case Plan():
+            wrong = contradiction(result, question)
+            if wrong:
+                return _missed(book, question, wrong, fallback)
             return _in_force(book, result, "the optimizer's plan is in force")
         case Infeasible(reason=reason):
             return _missed(book, question, f"infeasible: {reason}", fallback)
-        case Inaccurate(reason=reason, plan=found):
-            below = _missed(book, question, f"inaccurate: {reason}", fallback)
-            if no_worse is None or not _usable(question, found, below.plan, no_worse):
-                return below
-            return _in_force(
-                book,
-                found,
-                f"the optimizer's plan is in force: {reason}; what would be used instead is no better",
-            )
+        case Inaccurate():
+            return _inaccurate(book, question, result, fallback, no_worse)
         case Late(waited_s=waited_s):
             return _missed(book, question, f"no answer after {waited_s:.2f} s", fallback)
         case _:
             assert_never(result)
+
+
+def _inaccurate(
+    book: PlanBook,
+    question: AllocationInput,
+    result: Inaccurate,
+    fallback: Fallback,
+    no_worse: NoWorse | None,
+) -> PlanBook:
+    """A plan of too wide a gap counts where what would be used instead is no better."""
+    below = _missed(book, question, f"inaccurate: {result.reason}", fallback)
+    found = result.plan
+    if contradiction(found, question) or no_worse is None:
+        return below
+    if not _usable(question, found, below.plan, no_worse):
+        return below
+    return _in_force(
+        book,
+        found,
+        f"the optimizer's plan is in force: {result.reason}; what would be used instead is no better",
+    )
+
+
+def contradiction(plan: Plan, question: AllocationInput) -> str:
+    """What in a plan speaks against the question that it answers; empty if nothing does.
+
+    Verify guards limits, and charging breaks none of them where a discharge was asked for.
+    """
+    numbers = (plan.string_power_w, plan.string_current_a, plan.duty_frac, plan.trim_current_a)
+    if not all(bool(np.isfinite(values).all()) for values in numbers):
+        return "the optimizer's plan holds what is no number"
+    asked_w, planned_w = question.request.power_w, float(plan.string_power_w.sum())
+    most_w = max(float(np.abs(plan.string_power_w).sum()), abs(asked_w))
+    slack_w = CONTRADICTION_FRAC * most_w + CONTRADICTION_W * plan.string_power_w.size
+    if min(asked_w, 0.0) - slack_w <= planned_w <= max(asked_w, 0.0) + slack_w:
+        return ""
+    return f"the optimizer's plan contradicts the request: {planned_w:.0f} W planned, {asked_w:.0f} W asked"
 
 
 def _in_force(book: PlanBook, plan: Plan, reason: str) -> PlanBook:

@@ -186,3 +186,22 @@ def test_a_plan_follows_a_smaller_set_point_from_what_it_gives(
     given = replace(plan(1, asked_w), power_planned_w=planned_w)
     assert follow(given, now_w) == pytest.approx(share)
     assert follow(None, now_w) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("power_w", "holds"),
+    [(1000.0, True), (400.0, True), (0.0, True), (-1000.0, False), (3000.0, False), (float("nan"), False)],
+)
+def test_a_plan_that_contradicts_the_request_is_a_miss(power_w: float, holds: bool) -> None:
+    book = begin(PlanBook(), question(1), 0.0, 30.0)
+    book = settle(book, replace(plan(1), string_power_w=np.array([1000.0])), rule)
+    book = begin(book, question(2), 30.0, 30.0)
+    book = settle(book, replace(plan(2), string_power_w=np.array([power_w])), rule)
+    assert (book.rung is Rung.NORMAL) is holds
+    assert book.misses == (0 if holds else 1)
+    assert ("in force" in book.reason) is holds
+    # an inaccurate one is no better for being said to be inaccurate
+    book = begin(book, question(3), 60.0, 30.0)
+    found = Inaccurate(3, "gap", replace(plan(3), string_power_w=np.array([power_w])))
+    book = settle(book, found, rule, lambda *_: True)
+    assert (book.rung is Rung.NORMAL) is holds
