@@ -21,6 +21,19 @@ class Surroundings:
     ambient_degc: float
 
 
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """Factors of temperature on the resistances of every module (M,), reckoned once a tick."""
+
+    r0_factor: FloatArray
+    rc_factor: FloatArray
+
+    @classmethod
+    def of(cls, constants: Constants, core_degc: FloatArray) -> Warm:
+        """At `core_degc` (M,)."""
+        return cls(constants.bank.r0_factor(core_degc), constants.bank.rc_factor(core_degc))
+
+
 def step_polarisation(
     constants: Constants,
     state: CircuitState,

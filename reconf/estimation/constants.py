@@ -69,7 +69,8 @@ def constants_of(site: Site) -> Constants:
     """Build the tables, and load the compiled loops before a tick needs them; used through `Site.derived`."""
     engine = engine_for("auto")
     if engine == "compiled":
-        from reconf.estimation import kernels_groups  # noqa: F401  # compiles, or loads what was compiled
+        # compiles, or loads what was compiled
+        from reconf.estimation import kernels_groups, kernels_module  # noqa: F401  # see above
     modules = site.modules
     bank = CellBank.of(modules)
     rated = np.array([m.rated_capacity_ah for m in modules])

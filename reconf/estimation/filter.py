@@ -56,10 +56,13 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
         untrue_converter=state.integrity.is_untrue(Untrue.CONVERTER_CURRENT),
     )
     state = _predict(constants, replace(state, charge=counted), moved, image, dt_s)
+    warm = circuit.Warm.of(constants, state.circuit.core_degc)
     point = curves(constants, state.groups.soc_frac)
     shift = _ocv_shift(constants, state, point)
     voltage, voltage_std = _cell_voltages(constants, state, image)
-    state, steps, innovation = _correct(constants, state, point, shift, voltage, voltage_std, moved, dt_s)
+    state, steps, innovation = _correct(
+        constants, state, warm, point, shift, voltage, voltage_std, moved, dt_s
+    )
     state = _watch(site, constants, state, moved, steps, point, innovation, image, dt_s)
     heard = np.isfinite(voltage).any(axis=1)
     state = replace(
@@ -68,8 +71,8 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
         unheard_s=np.where(heard, 0.0, state.unheard_s + dt_s),
         started=state.started | heard,
     )
-    ends = reach(constants, state, state.cut_soc_frac)
-    known = report(constants, state, point, shift, voltage, ends, image, dt_s)
+    ends = reach(constants, state, warm, state.cut_soc_frac)
+    known = report(constants, state, warm, point, shift, voltage, ends, image, dt_s)
     rated = constants.rated_ah
     trend = follow(state.trend, known.capacity_ah / rated, known.capacity_std_ah / rated, dt_s)
     return replace(state, cut_soc_frac=ends.cut_soc_frac, trend=trend), known
@@ -156,6 +159,7 @@ def _cell_voltages(
 def _correct(
     constants: Constants,
     state: FilterState,
+    warm: circuit.Warm,
     point: BankPoint,
     shift: FloatArray,
     voltage_v: FloatArray,
@@ -166,7 +170,7 @@ def _correct(
     """Use the cell voltages: resistance from steps, charge and capacity from steady samples."""
     tuning, inside = constants.tuning, state.circuit
     slow = inside.v1_v + inside.v2_v
-    amps_factor = moved.current_a * constants.bank.r0_factor(inside.core_degc)
+    amps_factor = moved.current_a * warm.r0_factor
     drop = point.r0_ohm * amps_factor[:, None] + slow[:, None]
     rho, steps = resistance.update(
         constants,
@@ -179,31 +183,33 @@ def _correct(
         steady=moved.steady,
         dt_s=dt_s,
     )
-    model = rho.var + (tuning.polarisation_error_frac * rho.scale) ** 2
-    persistence = max(1.0, tuning.polarisation_error_reach_s / dt_s)
     # where the current has just moved, voltage and current may be a sample apart
     jump = np.where(moved.steady, 0.0, moved.jump_a + tuning.steady_current_c * constants.rated_ah)
-    apart = rho.scale * point.r0_ohm * (jump * constants.bank.r0_factor(inside.core_degc))[:, None]
+    ready = groups.unloaded(
+        constants, rho, point, voltage_v, voltage_std_v, shift, drop, jump * warm.r0_factor, dt_s
+    )
     curve, left = _curve_std_v(constants, point), constants.prior_resistance_scale * inside.unknown_v
     # a resistance that follows SOC otherwise than the model's misleads at every visit, as the curve does
     missed = tuning.polarisation_shape_error_frac * rho.scale[:, 0] * np.abs(drop[:, 0])
     measurement = groups.Measurement(
-        voltage_v=voltage_v + rho.scale * drop - shift,
-        var_v2=voltage_std_v**2 + model * drop * drop * persistence + apart * apart,
+        voltage_v=ready[0],
+        var_v2=ready[1],
         use=np.isfinite(voltage_v),
         curve_std_v=np.sqrt(curve * curve + left * left + missed * missed),
         error_share=curve * curve / (curve * curve + left * left),
-        capacity_floor_frac=_capacity_floor(constants, state, point),
+        capacity_floor_frac=_capacity_floor(constants, state, warm, point),
     )
     corrected = groups.correct(constants, state.groups, point, measurement, dt_s)
     innovation = measurement.voltage_v - point.ocv_v
     return replace(state, groups=corrected, resistance=rho), steps, innovation
 
 
-def _capacity_floor(constants: Constants, state: FilterState, point: BankPoint) -> FloatArray:
+def _capacity_floor(
+    constants: Constants, state: FilterState, warm: circuit.Warm, point: BankPoint
+) -> FloatArray:
     """(M,) relative deviation of capacity that the charge visited lately allows."""
-    n, bank = constants.bank.n_cells, constants.bank
-    ohmic = (point.r0_ohm + point.r1_ohm + point.r2_ohm)[:, 0] * bank.rc_factor(state.circuit.core_degc)
+    n = constants.bank.n_cells
+    ohmic = (point.r0_ohm[:, 0] + point.r1_ohm[:, 0] + point.r2_ohm[:, 0]) * warm.rc_factor
     missed = constants.tuning.polarisation_shape_error_frac * state.resistance.scale[:, 0] * ohmic
     return span.capacity_floor_frac(
         constants,

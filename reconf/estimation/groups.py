@@ -39,7 +39,7 @@ from reconf.arrays import BoolArray, FloatArray
 from reconf.cells.bank import BankPoint
 from reconf.estimation import far
 from reconf.estimation.constants import Constants
-from reconf.estimation.memory import GroupState
+from reconf.estimation.memory import GroupState, ResistanceState
 from reconf.estimation.tuning import CHARGE_REACH, OUT_OF_REACH, SOC_REACH
 from reconf.replacing import replace
 
@@ -85,11 +85,19 @@ def predict(
     bank = constants.bank
     stored = np.where(charge_ah < 0.0, bank.coulombic_efficiency_frac, 1.0) * charge_ah
     share = np.abs(charge_ah) / capacity
-    keep = np.exp(-share / tuning.ocv_error_soc_reach - dt_s / tuning.ocv_error_memory_s)[:, None]
+    keep = np.exp(-share / tuning.ocv_error_soc_reach - dt_s / tuning.ocv_error_memory_s)
     gain_var = tuning.current_gain_std_frac**2 * capacity * np.abs(charge_ah)
     leak_var = (tuning.leakage_std_c * constants.rated_ah / 3600.0) ** 2 * 3600.0 * dt_s
     grow_r = gain_var + leak_var + charge_std_ah**2
     grow_q = (tuning.capacity_drift_frac * capacity) ** 2 * share
+    white_e = (1.0 - keep * keep) * (ocv_std_v * ocv_std_v)
+    if constants.engine == "compiled":
+        from reconf.estimation import kernels_module
+
+        block = state.stacked()
+        kernels_module.predict(block, stored, grow_r, grow_q, keep, white_e)
+        return GroupState(*block)
+    keep = keep[:, None]
     return GroupState(
         charge_ah=state.charge_ah - stored[:, None],
         capacity_ah=state.capacity_ah,
@@ -99,8 +107,49 @@ def predict(
         var_re=keep * state.var_re,
         var_qq=state.var_qq + grow_q[:, None],
         var_qe=keep * state.var_qe,
-        var_ee=keep * keep * state.var_ee + (1.0 - keep * keep) * (ocv_std_v**2)[:, None],
+        var_ee=keep * keep * state.var_ee + white_e[:, None],
     )
+
+
+def unloaded(
+    constants: Constants,
+    rho: ResistanceState,
+    point: BankPoint,
+    voltage_v: FloatArray,
+    voltage_std_v: FloatArray,
+    shift_v: FloatArray,
+    drop_v: FloatArray,
+    jump_a: FloatArray,
+    dt_s: float,
+) -> FloatArray:
+    """(2, M, C) voltages without load, new, at 25 degC, and their white variance.
+
+    Args:
+        constants: of the site.
+        rho: resistance of the groups.
+        point: (M, C) curves.
+        voltage_v: (M, C) measured.
+        voltage_std_v: (M, C) its noise.
+        shift_v: (M, C) what temperature, age and hysteresis add to the OCV.
+        drop_v: (M, C) modelled polarisation at scale 1.
+        jump_a: (M,) by how much voltage and current may be apart, times the factor of temperature on R0.
+        dt_s: since the last tick.
+    """
+    tuning = constants.tuning
+    persistence = max(1.0, tuning.polarisation_error_reach_s / dt_s)
+    if constants.engine == "compiled":
+        from reconf.estimation import kernels_module
+
+        put = np.ascontiguousarray
+        found: FloatArray = kernels_module.unloaded(
+            put(voltage_v), put(voltage_std_v), put(shift_v), put(drop_v), put(rho.scale), put(rho.var),
+            put(point.r0_ohm), jump_a, tuning.polarisation_error_frac, persistence,
+        )  # fmt: skip
+        return found
+    model = rho.var + (tuning.polarisation_error_frac * rho.scale) ** 2
+    apart = rho.scale * point.r0_ohm * jump_a[:, None]
+    variance = voltage_std_v**2 + model * drop_v * drop_v * persistence + apart * apart
+    return np.stack([voltage_v + rho.scale * drop_v - shift_v, variance])
 
 
 def correct(

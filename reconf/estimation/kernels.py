@@ -20,7 +20,7 @@ TABLE = "Array(f8, 2, 'C', readonly=True)"
 
 
 @compiled
-def _node(soc: float) -> tuple[int, float]:
+def soc_node(soc: float) -> tuple[int, float]:
     """Node below `soc` and the fraction towards the next, as `CellBank.rows`."""
     position = (soc - SOC_MIN) * _PER_SOC
     # a NaN takes the first node: an index lies inside the table whatever comes
@@ -31,7 +31,7 @@ def _node(soc: float) -> tuple[int, float]:
 @compiled
 def ocv_at(table: FloatArray, row: int, soc: float) -> float:
     """OCV at 25 degC, new, of the cell model that begins at `row`, as `far.ocv_of_rows`."""
-    node, fraction = _node(soc)
+    node, fraction = soc_node(soc)
     below = table[row + node, 0]
     value: float = below + fraction * table[row + node, _N]
     return value
@@ -45,7 +45,7 @@ def curves_at(soc: FloatArray, row: IntArray, table: FloatArray, rated_ah: Float
     for m in range(modules):
         per_ah = 1.0 / rated_ah[m]
         for c in range(groups):
-            node, fraction = _node(soc[m, c])
+            node, fraction = soc_node(soc[m, c])
             at = table[row[m] + node]
             out[0, m, c] = at[0] + fraction * at[_N]
             out[1, m, c] = at[_N] * _PER_SOC

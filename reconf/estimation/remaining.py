@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconf.arrays import FloatArray, IntArray
+from reconf.estimation.circuit import Warm
 from reconf.estimation.constants import Constants, curves, pick
-from reconf.estimation.memory import FilterState
+from reconf.estimation.memory import FilterState, GroupState
 
 CUT_REACH = (-0.05, 0.6)
 """A cut-off above this SOC means that the load is more than the module can carry at all."""
@@ -45,19 +46,16 @@ class Reach:
     chargeable_ah: FloatArray
 
 
-def reach(constants: Constants, state: FilterState, cut_soc_frac: FloatArray, passes: int = 2) -> Reach:
+def reach(
+    constants: Constants, state: FilterState, warm: Warm, cut_soc_frac: FloatArray, passes: int = 2
+) -> Reach:
     """Remaining and chargeable charge; `cut_soc_frac` is the last answer, improved by `passes` steps."""
     groups = state.groups
-    charge = np.where(constants.mask, groups.charge_ah, np.inf)
-    room = np.where(constants.mask, groups.capacity_ah - groups.charge_ah, np.inf)
-    weakest = charge.argmin(axis=1)
-    strongest = room.argmin(axis=1)
+    weakest, strongest = _ends(constants, groups)
     rho = pick(constants, state.resistance.scale, weakest)
-    cut = cut_soc_frac
-    for _ in range(passes):
-        cut = _improve_cut(constants, state, rho, cut)
-    weakest_ah = pick(constants, charge, weakest)
-    room_ah = pick(constants, room, strongest)
+    cut = improved_cut(constants, state, warm, rho, cut_soc_frac, passes)
+    weakest_ah = pick(constants, groups.charge_ah, weakest)
+    room_ah = pick(constants, groups.capacity_ah, strongest) - pick(constants, groups.charge_ah, strongest)
     capacity_weakest = pick(constants, groups.capacity_ah, weakest)
     kept = (1.0 - constants.full_soc_frac) * pick(constants, groups.capacity_ah, strongest)
     return Reach(
@@ -71,17 +69,43 @@ def reach(constants: Constants, state: FilterState, cut_soc_frac: FloatArray, pa
     )
 
 
-def _improve_cut(
-    constants: Constants, state: FilterState, rho: FloatArray, cut_soc_frac: FloatArray
+def _ends(constants: Constants, groups: GroupState) -> tuple[IntArray, IntArray]:
+    """(M,) weakest and strongest group."""
+    if constants.engine == "compiled":
+        from reconf.estimation import kernels_module
+
+        charge, capacity = np.ascontiguousarray(groups.charge_ah), np.ascontiguousarray(groups.capacity_ah)
+        found = kernels_module.ends(charge, capacity, constants.mask)
+        return found[0], found[1]
+    charge = np.where(constants.mask, groups.charge_ah, np.inf)
+    room = np.where(constants.mask, groups.capacity_ah - groups.charge_ah, np.inf)
+    return charge.argmin(axis=1), room.argmin(axis=1)
+
+
+def improved_cut(
+    constants: Constants,
+    state: FilterState,
+    warm: Warm,
+    rho: FloatArray,
+    cut_soc_frac: FloatArray,
+    passes: int,
 ) -> FloatArray:
-    """One damped Newton step on the cut-off condition; the curve is steep there and nearly straight."""
-    bank, circuit = constants.bank, state.circuit
-    point = curves(constants, cut_soc_frac)
-    drop = rho * (
-        point.r0_ohm * bank.r0_factor(circuit.core_degc) * state.charge.load_a
-        + (point.r1_ohm + point.r2_ohm) * bank.rc_factor(circuit.core_degc) * state.charge.load_mean_a
-    )
-    terminal = point.ocv_v + (circuit.core_degc - 25.0) * point.entropy_v_per_k - point.hysteresis_v - drop
-    step = np.clip((constants.cell_min_v - terminal) / point.slope_v, -0.03, 0.03)
-    cut: FloatArray = np.clip(cut_soc_frac + 0.8 * step, *CUT_REACH)
+    """`passes` damped Newton steps on the cut-off condition; the curve is steep there and nearly straight."""
+    bank, core = constants.bank, state.circuit.core_degc
+    load_r0 = warm.r0_factor * state.charge.load_a
+    load_rc = warm.rc_factor * state.charge.load_mean_a
+    if constants.engine == "compiled":
+        from reconf.estimation import kernels_module
+
+        given = (cut_soc_frac, rho, load_r0, load_rc, core - 25.0, constants.cell_min_v)
+        return kernels_module.improve_cut(
+            *given, bank.row, bank.table, bank.rated_capacity_ah, passes, *CUT_REACH
+        )
+    cut = cut_soc_frac
+    for _ in range(passes):
+        point = curves(constants, cut)
+        drop = rho * (point.r0_ohm * load_r0 + (point.r1_ohm + point.r2_ohm) * load_rc)
+        terminal = point.ocv_v + (core - 25.0) * point.entropy_v_per_k - point.hysteresis_v - drop
+        step = np.clip((constants.cell_min_v - terminal) / point.slope_v, -0.03, 0.03)
+        cut = np.clip(cut + 0.8 * step, *CUT_REACH)
     return cut

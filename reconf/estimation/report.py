@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from reconf.arrays import BoolArray, FloatArray
+from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.cells.bank import BankPoint
+from reconf.estimation.circuit import Warm
 from reconf.estimation.constants import Constants, pick, total
 from reconf.estimation.integrity_state import BOTH_TEMPERATURES, Pair, Untrue
-from reconf.estimation.memory import FilterState
+from reconf.estimation.memory import FilterState, GroupState
 from reconf.estimation.remaining import Reach
 from reconf.estimation.state import Estimate
 from reconf.readings import Channel, Quality, SiteImage
@@ -30,6 +31,7 @@ RISE_DOUBT_FRAC = 0.35
 def report(
     constants: Constants,
     state: FilterState,
+    warm: Warm,
     point: BankPoint,
     shift_v: FloatArray,
     voltage_v: FloatArray,
@@ -42,6 +44,7 @@ def report(
     Args:
         constants: of the site.
         state: after this tick.
+        warm: factors of temperature on the resistances.
         point: (M, C) cell models at the groups' SOC.
         shift_v: (M, C) what temperature, age and hysteresis add to the OCV.
         voltage_v: (M, C) cell voltages that were used, NaN where none was.
@@ -49,46 +52,96 @@ def report(
         image: for freshness.
         dt_s: since the last tick: a tick that came late makes no reading older than one that was missed.
     """
-    held, inside, rho, bank = state.groups, state.circuit, state.resistance, constants.bank
+    held, inside, rho = state.groups, state.circuit, state.resistance
     capacity = np.maximum(ends.weakest_ah + ends.room_ah, 0.05 * constants.rated_ah)
-    soc, std = held.soc_frac, held.soc_std_frac()
-    hysteresis = inside.hysteresis[:, None] * point.hysteresis_v
-    ocv = point.ocv_v + shift_v - hysteresis + held.ocv_error_v
-    fast = rho.scale * point.r0_ohm * bank.r0_factor(inside.core_degc)[:, None]
-    settled = rho.scale * (point.r1_ohm + point.r2_ohm) * bank.rc_factor(inside.core_degc)[:, None]
-    polarisation = rho.scale * (inside.v1_v + inside.v2_v)[:, None] - hysteresis
-    resistance = total(constants, fast + settled)
-    relative = pick(constants, np.sqrt(rho.var) / rho.scale, ends.weakest)
+    sums = within(constants, state, warm, point, shift_v, voltage_v)
+    fast = sums[3]
+    resistance = fast + sums[4]
+    relative = np.sqrt(pick(constants, rho.var, ends.weakest)) / pick(constants, rho.scale, ends.weakest)
     low, high = temperature_bounds(constants, image, state)
-    modelled = ocv - polarisation - fast * state.charge.current_a[:, None]
-    shown = np.where(np.isfinite(voltage_v), voltage_v, modelled)
     cut_std = 0.25 * np.abs(ends.cut_soc_frac) * pick(constants, held.capacity_ah, ends.weakest)
     return Estimate(
         time_s=image.time_s,
         soc_frac=ends.weakest_ah / capacity,
-        soc_std_frac=pick(constants, std, ends.weakest),
-        soc_weakest_frac=pick(constants, soc, ends.weakest),
-        soc_strongest_frac=pick(constants, soc, ends.strongest),
+        soc_std_frac=_soc_std_of(constants, held, ends.weakest),
+        soc_weakest_frac=_soc_of(constants, held, ends.weakest),
+        soc_strongest_frac=_soc_of(constants, held, ends.strongest),
         capacity_ah=capacity,
         capacity_std_ah=np.sqrt(pick(constants, held.var_qq, ends.weakest)),
         remaining_ah=ends.remaining_ah,
         remaining_std_ah=np.hypot(np.sqrt(pick(constants, held.var_rr, ends.weakest)), cut_std),
         chargeable_ah=ends.chargeable_ah,
-        ocv_v=total(constants, ocv),
-        ocv_slope_v_per_ah=total(constants, point.slope_v / held.capacity_ah),
-        polarisation_v=total(constants, polarisation),
-        r0_ohm=total(constants, fast),
+        ocv_v=sums[0],
+        ocv_slope_v_per_ah=sums[1],
+        polarisation_v=sums[2],
+        r0_ohm=fast,
         resistance_ohm=resistance,
         resistance_std_ohm=resistance * np.hypot(relative, constants.tuning.polarisation_error_frac),
         temperature_degc=inside.core_degc,
         temperature_low_degc=low,
         temperature_high_degc=high,
-        cell_voltage_min_v=np.where(constants.mask, shown, np.inf).min(axis=1),
-        cell_voltage_max_v=np.where(constants.mask, shown, -np.inf).max(axis=1),
+        cell_voltage_min_v=sums[5],
+        cell_voltage_max_v=sums[6],
         trusted=_trusted(state, image, dt_s),
         trend=state.trend,
         findings=state.integrity.findings + state.anomaly.findings,
     )
+
+
+def within(
+    constants: Constants,
+    state: FilterState,
+    warm: Warm,
+    point: BankPoint,
+    shift_v: FloatArray,
+    voltage_v: FloatArray,
+) -> FloatArray:
+    """What the groups of each module come to.
+
+    Returns:
+        (7, M): OCV [V], its slope [V/Ah], polarisation [V], R0 and R1 + R2 [ohm], each summed over the
+        groups; lowest and highest voltage, measured or where none was read modelled [V].
+    """
+    held, inside, scale = state.groups, state.circuit, state.resistance.scale
+    slow, current = inside.v1_v + inside.v2_v, state.charge.current_a
+    if constants.engine == "compiled":
+        from reconf.estimation import kernels_module
+
+        put = np.ascontiguousarray
+        found: FloatArray = kernels_module.within(
+            put(point.ocv_v), put(point.slope_v), put(point.r0_ohm), put(point.r1_ohm), put(point.r2_ohm),
+            put(point.hysteresis_v), put(shift_v), put(scale), put(voltage_v), constants.mask,
+            put(held.capacity_ah), put(held.ocv_error_v), inside.hysteresis, warm.r0_factor, warm.rc_factor,
+            slow, current,
+        )  # fmt: skip
+        return found
+    hysteresis = inside.hysteresis[:, None] * point.hysteresis_v
+    ocv = point.ocv_v + shift_v - hysteresis + held.ocv_error_v
+    fast = scale * point.r0_ohm * warm.r0_factor[:, None]
+    settled = scale * (point.r1_ohm + point.r2_ohm) * warm.rc_factor[:, None]
+    polarisation = scale * slow[:, None] - hysteresis
+    parts = (ocv, point.slope_v / held.capacity_ah, polarisation, fast, settled)
+    modelled = ocv - polarisation - fast * current[:, None]
+    shown = np.where(np.isfinite(voltage_v), voltage_v, modelled)
+    lowest = np.where(constants.mask, shown, np.inf).min(axis=1)
+    highest = np.where(constants.mask, shown, -np.inf).max(axis=1)
+    return np.stack([*(total(constants, part) for part in parts), lowest, highest])
+
+
+def _soc_of(constants: Constants, held: GroupState, group: IntArray) -> FloatArray:
+    """(M,) SOC of one group of each module."""
+    soc: FloatArray = pick(constants, held.charge_ah, group) / pick(constants, held.capacity_ah, group)
+    return soc
+
+
+def _soc_std_of(constants: Constants, held: GroupState, group: IntArray) -> FloatArray:
+    """(M,) its deviation, as `GroupState.soc_std_frac`."""
+    z = _soc_of(constants, held, group)
+    rr, rq, qq, q = (
+        pick(constants, x, group) for x in (held.var_rr, held.var_rq, held.var_qq, held.capacity_ah)
+    )
+    std: FloatArray = np.sqrt(np.maximum(rr - 2.0 * z * rq + z * z * qq, 1e-12)) / q
+    return std
 
 
 def believed_temperatures(image: SiteImage, state: FilterState) -> tuple[FloatArray, BoolArray]:
@@ -117,8 +170,18 @@ def temperature_bounds(
     inside, free = state.circuit, state.integrity
     known = np.isfinite(image.inputs.ambient_degc)
     ambient = image.inputs.ambient_degc if known else constants.ambient_degc
+    doubt_k = OBSERVER_DOUBT_K if known else AMBIENT_DOUBT_K
+    if constants.engine == "compiled":
+        from reconf.estimation import kernels_module
+
+        nodes = (inside.core_degc, inside.surface_degc, free.core_degc, free.surface_degc)
+        kelvin = (float(ambient), doubt_k, RISE_DOUBT_FRAC, AGREE_K, ALONE_DOUBT_K)
+        low, high = kernels_module.temperature_bounds(
+            np.ascontiguousarray(value), usable, *nodes, free.pair.low_k, free.pair.high_k, *kelvin
+        )
+        return low, high
     rise = np.maximum(free.core_degc - ambient, 0.0)
-    doubt = (OBSERVER_DOUBT_K if known else AMBIENT_DOUBT_K) + RISE_DOUBT_FRAC * rise
+    doubt = doubt_k + RISE_DOUBT_FRAC * rise
     blind = ~usable.any(axis=1)
     free_low = np.minimum(free.core_degc, free.surface_degc)
     free_high = np.maximum(free.core_degc, free.surface_degc)

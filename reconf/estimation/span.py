@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconf.arrays import FloatArray
-from reconf.cells.model import SOC_STEP
-from reconf.estimation.constants import Constants
+from reconf.estimation.constants import Constants, curves
 
 LEAST_SLOPE_V = 0.02
 """A curve flatter than this [V per unit SOC] is taken to be this flat: division only."""
@@ -67,8 +66,7 @@ def capacity_floor_frac(
     """
     low = soc_frac - span.below_ah / capacity_ah
     high = soc_frac + span.above_ah / capacity_ah
-    rows, _ = constants.bank.rows(np.stack([low, high], axis=1))
-    slope = np.maximum(rows[..., rows.shape[-1] // 2] * (1.0 / SOC_STEP), LEAST_SLOPE_V)
+    slope = np.maximum(curves(constants, np.stack([low, high], axis=1)).slope_v, LEAST_SLOPE_V)
     ends = std_v * np.hypot(1.0 / slope[:, 0], 1.0 / slope[:, 1])
     floor: FloatArray = ends / np.maximum(high - low, LEAST_SPAN_FRAC)
     return floor
