@@ -120,33 +120,48 @@ def images(
     for k in range(every, n, every):
         passed = float(log.time_s[k] - log.time_s[last])
         if passed > 0.0:
-            yield _image(k, log, cells[k], whole[k], sensed[k], warm[k], counter[k]), passed
+            one = {"cells_v": cells[k], "whole_v": whole[k], "current_a": sensed[k], "counter_ah": counter[k]}
+            seen = {name: value[None] for name, value in one.items()}
+            yield modules_image(k, log, warm_degc=warm[k][None], **seen), passed
             last = k
 
 
-def _image(
+def modules_image(
     k: int,
     log: CellLog,
+    *,
     cells_v: FloatArray,
-    whole_v: float,
-    current_a: float,
+    whole_v: FloatArray,
+    current_a: FloatArray,
     warm_degc: FloatArray,
-    counter_ah: float,
+    counter_ah: FloatArray,
 ) -> SiteImage:
-    one = np.ones(1)
-    integers = np.zeros(1, dtype=np.int64)
-    nothing = Channel.of(np.full(1, np.nan), Quality.NO_ANSWER)
-    fine = np.ones(1, dtype=np.bool_)
+    """Sample `k` of `log` as seen by M modules, each a string of its own.
+
+    Args:
+        k: number of the sample.
+        log: for its time, and the ambient temperature.
+        cells_v: (M, C)
+        whole_v: (M,)
+        current_a: (M,)
+        warm_degc: (M, 2)
+        counter_ah: (M,)
+    """
+    m = whole_v.size
+    one = np.ones(m)
+    integers = np.zeros(m, dtype=np.int64)
+    nothing = Channel.of(np.full(m, np.nan), Quality.NO_ANSWER)
+    fine = np.ones(m, dtype=np.bool_)
     modules = ModuleReadings(
         answered=fine,
-        age_s=np.zeros(1),
-        status=np.ones(1, dtype=np.int64),
-        voltage_v=Channel.of(whole_v * one),
-        current_a=Channel.of(current_a * one),
-        temperature_degc=Channel.of(warm_degc[None, :]),
-        cell_voltage_v=Channel.of(cells_v[None, :]),
-        trim_current_a=Channel.of(np.zeros(1)),
-        charge_counter_ah=Channel.of(counter_ah * one),
+        age_s=np.zeros(m),
+        status=np.ones(m, dtype=np.int64),
+        voltage_v=Channel.of(whole_v),
+        current_a=Channel.of(current_a),
+        temperature_degc=Channel.of(warm_degc),
+        cell_voltage_v=Channel.of(cells_v),
+        trim_current_a=Channel.of(np.zeros(m)),
+        charge_counter_ah=Channel.of(counter_ah),
         duty_frac=Channel.of(one),
         sample_counter=integers + k,
         heartbeat_echo=integers,
@@ -157,7 +172,7 @@ def _image(
     names += ["heatsink_temperature_degc", "energy_out_kwh", "energy_in_kwh"]
     strings = StringReadings(
         answered=~fine,
-        age_s=np.full(1, np.inf),
+        age_s=np.full(m, np.inf),
         status=integers + 2,
         sample_counter=integers,
         heartbeat_echo=integers,

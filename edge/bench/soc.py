@@ -8,7 +8,8 @@ rotating insertions, then the RMSE over the next partial discharge. *life*: SOH 
 +-0.10 for all; three cycles, then capacity, and remaining charge whenever a module passes 10 % SOC.
 *leaf*: HPPC logs of a cell at 10, 25, 40 degC, scored after the first 40 % of SOC moved, and the three-module
 logs, scored in remaining charge of the group that ends the run. *lfp*: 25 h between 20 and 80 %, scored
-after the first cycle; started right it is held against plain counting of the same current.
+after the first cycle; started right it is held against plain counting of the same current, and so it is for
+many draws of the sensor errors (`edge/bench/lfp_draws.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from edge.bench import estimation_logs as logs
+from edge.bench import lfp_draws
 from edge.bench.estimation_drive import Drive, true_values, with_soc_error
 from edge.bench.protect_site import bench_site
 from reconf.arrays import FloatArray
@@ -308,4 +310,6 @@ def run(data: Path | None, say: Say) -> dict[str, Any]:
         say(f"Leaf modules: {result['leaf_modules']}")
         result["lfp"] = lfp(data)
         say(f"LFP plateau: {result['lfp']}")
+        result["lfp_draws"] = lfp_draws.run(data)
+        say(f"LFP plateau, draws of sensor errors: {result['lfp_draws']}")
     return result
