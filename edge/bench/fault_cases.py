@@ -87,9 +87,9 @@ def _weak_module(_nodes: FaultyNodes, plant: Plant, m: int) -> None:
     plant.faults.resistance_factor[m, :] = 3.0
 
 
-def _no_cooling(_nodes: FaultyNodes, plant: Plant, m: int) -> None:
-    plant.faults.cooling_factor[:] = 0.05
-    plant.faults.resistance_factor[m, :] = 3.0
+def _no_cooling(nodes: FaultyNodes, plant: Plant, _m: int) -> None:
+    nodes.fan_dead = True
+    plant.apply(replace(plant.inputs, cooling_frac=0.0))
 
 
 def _deaf_module(nodes: FaultyNodes, _plant: Plant, m: int) -> None:
@@ -173,7 +173,7 @@ CATALOGUE: tuple[FaultCase, ...] = (
     FaultCase("internal_short", _short, "none", scene="empty", run_s=400.0),
     FaultCase("group_resistance_rise", _weak_group, "none", common=True, scene="empty", run_s=400.0),
     FaultCase("module_resistance_rise", _weak_module, "none", scene="empty", run_s=400.0),
-    FaultCase("cooling_failed", _no_cooling, "none", scene="hot", run_s=400.0),
+    FaultCase("cooling_failed", _no_cooling, "none", scene="warm", run_s=1500.0),
     FaultCase("module_takes_no_writes", _deaf_module, "bypass"),
     FaultCase("converter_takes_no_writes", _deaf_string, "open"),
     FaultCase("switch_stuck", _stuck_in, "none", common=True),

@@ -50,6 +50,8 @@ class FaultyNodes:
     """Control time at which that began."""
     inputs: dict[str, object] = field(default_factory=dict)
     bus_v: float = float("nan")
+    fan_dead: bool = False
+    """The cooling takes its order and does not turn."""
     answers: Answers | None = None
     held: SiteImage | None = None
     """Last image before a module fell silent or froze."""

@@ -31,6 +31,7 @@ from reconf.site import (
     PositionSpec,
     Site,
     StringSpec,
+    ThermalSpec,
     TimingSpec,
 )
 from reconf.twin.plant import Plant
@@ -49,6 +50,11 @@ class Scene:
     soc_frac: float
     ambient_degc: float
     power_w: float
+    module_degc: float | None = None
+    """Of the modules at the start; None: as warm as their surroundings."""
+    cooling: bool = False
+    """The site has a fan."""
+    tick_s: float = 1.0
 
 
 SCENES = {
@@ -56,12 +62,14 @@ SCENES = {
     "empty": Scene(0.09, 25.0, 14_000.0),
     "hot": Scene(0.6, 45.0, 20_000.0),
     "charging": Scene(0.6, 5.0, -5_000.0),
+    "warm": Scene(0.8, 36.0, 20_000.0, module_degc=46.0, cooling=True),
+    "resting": Scene(0.6, 25.0, 0.0, tick_s=10.0),
 }
 """States by name."""
 
 
-def fault_site() -> Site:
-    """Two strings of eight 12-cell NMC modules, a quarter of which may rest; ticks of 1 s."""
+def fault_site(scene: Scene = SCENES["usual"]) -> Site:
+    """Two strings of eight 12-cell NMC modules, a quarter of which may rest."""
     module = ModuleSpec(
         serial="", chemistry=Chemistry.NMC, cell_model="nmc_generic", n_cells=12, n_parallel=1,
         rated_capacity_ah=60.0, soh_frac=0.8, soh_std_frac=0.05, resistance_scale=1.3,
@@ -89,7 +97,8 @@ def fault_site() -> Site:
         strings=strings,
         bus=BusSpec("pcs", 800.0, 720.0, 880.0),
         limits={Chemistry.NMC: default_limits(Chemistry.NMC)},
-        timing=TimingSpec(1.0, 2.0, 30.0),
+        timing=TimingSpec(scene.tick_s, 2.0 * scene.tick_s, 30.0 * max(scene.tick_s / 5.0, 1.0)),
+        thermal=ThermalSpec(cooling="fan", cooling_power_w=150.0) if scene.cooling else ThermalSpec(),
         twin_soh_cv=0.1,
     )
 
@@ -149,6 +158,8 @@ def run_case(site: Site, truth: Truth, scene: Scene, cases: Sequence[FaultCase],
 
     def on_tick(outcome: TickOutcome, true_plant: Plant, core: ControlCore) -> None:
         watch.look(outcome, true_plant)
+        cooling_frac = 0.0 if nodes.fan_dead else outcome.view.envelope.outputs.cooling_frac
+        true_plant.apply(replace(true_plant.inputs, cooling_frac=cooling_frac))
         nodes.on_tick(outcome, true_plant, core)
 
     def allocate(site_: Site, question: AllocationInput) -> AllocationResult:
@@ -214,7 +225,6 @@ def run(
         at_most_s: cuts the runs short, for samples.
         note: told of each case that is done.
     """
-    site = fault_site()
     catalogue = [replace(case, run_s=min(case.run_s, at_most_s)) for case in CATALOGUE]
     chosen: list[tuple[FaultCase, ...]] = [(c,) for c in catalogue if not only or c.fault in only]
     if pairs and not only:
@@ -225,8 +235,10 @@ def run(
         # a pair strikes in the scene of its first fault, for as long as the longer one
         name, run_s = group[0].scene, max(case.run_s for case in group)
         scene = SCENES[name]
+        site = fault_site(scene)
         truth = draw_truth(site, np.random.default_rng(seed), soc_frac=scene.soc_frac, soc_std_frac=0.02)
-        truth = replace(truth, temperature_degc=np.full(site.topology.n_modules, scene.ambient_degc))
+        warm_degc = scene.ambient_degc if scene.module_degc is None else scene.module_degc
+        truth = replace(truth, temperature_degc=np.full(site.topology.n_modules, warm_degc))
         if (name, run_s) not in sound:
             nothing = FaultCase("none", lambda _nodes, _plant, _m: None, "none", run_s=run_s)
             sound[name, run_s] = run_case(site, truth, scene, (nothing,), seed)

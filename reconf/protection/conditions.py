@@ -15,6 +15,7 @@ from reconf.arrays import BoolArray, FloatArray, middle, no_nan
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.protection.bounds import TIER_OF, Bounds, Constants
+from reconf.protection.cooling import CoolingWatch
 from reconf.protection.faults import Conditions, RuleNumbers, Scope, fault_rows
 from reconf.protection.observe import Observed, believed
 from reconf.readings import SiteImage
@@ -299,6 +300,11 @@ INSULATION = frozenset({"insulation_ohm", "insulation_device_fault"})
 def site_values(image: SiteImage) -> dict[tuple[str, str], FloatArray]:
     """Measured values that site rows are held against."""
     return {("insulation_ohm_per_v", "min"): np.array([image.inputs.insulation_ohm_per_v])}
+
+
+def cooling_signal(watch: CoolingWatch) -> Signal:
+    """Row cooling_ineffective, with how far the modules are above what cooled ones would be."""
+    return Signal(np.array([watch.failed]), np.array([not watch.failed]), watch.above_k, watch.apart_k)
 
 
 def site_signals(

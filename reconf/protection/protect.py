@@ -14,6 +14,7 @@ from reconf.protection import conditions
 from reconf.protection.assembly import assemble_envelope, explain, string_limits
 from reconf.protection.bounds import Constants, build_constants
 from reconf.protection.conditions import Trend
+from reconf.protection.cooling import CoolingWatch, Surroundings, watch_cooling
 from reconf.protection.copper import KneeState, follow_knee, steeper_v_per_ah
 from reconf.protection.currents import Asked, Belief, CurrentStacks, believe, current_stacks
 from reconf.protection.energy import available_energy_kwh
@@ -39,7 +40,14 @@ from reconf.protection.state import (
     initial_protection,
 )
 from reconf.protection.suspicion import suspected
-from reconf.protection.thermal import ThermalState, Warmth, auxiliary_w, horizons_s, look_ahead
+from reconf.protection.thermal import (
+    ThermalState,
+    Warmth,
+    auxiliary_w,
+    conductance_w_per_k,
+    horizons_s,
+    look_ahead,
+)
 from reconf.protection.voltage import GROUP_RESISTANCE_FACTOR
 from reconf.readings import SiteImage
 from reconf.replacing import replace
@@ -72,6 +80,8 @@ class _Tick:
     belief: Belief
     operator: OperatorLimits
     dt_s: float
+    uncooled: bool = False
+    """The cooling runs and does not cool."""
 
     @property
     def string_current_a(self) -> FloatArray:
@@ -116,7 +126,9 @@ def protect(
     module = _modules(tick, state, trend, rate, trusted, estimate.findings)
     insertion = insertion_rules(constants, module.machine, trend, operator, tick.belief)
     string = _strings(tick, state, insertion)
-    whole = _site(tick, state)
+    cooling = _watch_cooling(tick, state)
+    tick = replace(tick, uncooled=cooling.failed)
+    whole = _site(tick, state, cooling)
     machines: dict[Scope, Machine] = {
         "module": module.machine,
         "string": string.machine,
@@ -131,6 +143,7 @@ def protect(
         events=events,
         knee=knee,
         thermal=thermal,
+        cooling=cooling,
         stacks=stacks,
         findings=estimate.findings,
     )
@@ -191,7 +204,7 @@ def _strings(tick: _Tick, state: ProtectionState, insertion: InsertionRules) -> 
     return _advance("string", tick, state, now)
 
 
-def _site(tick: _Tick, state: ProtectionState) -> _Stepped:
+def _site(tick: _Tick, state: ProtectionState, cooling: CoolingWatch) -> _Stepped:
     """Step the site's faults."""
     site = tick.site
     signals = conditions.site_signals(
@@ -204,6 +217,7 @@ def _site(tick: _Tick, state: ProtectionState) -> _Stepped:
         output_failed=tick.operator.output_failed,
         isolation_lost=tick.operator.isolation_lost,
     )
+    signals["cooling_ineffective"] = conditions.cooling_signal(cooling)
     now = conditions.assemble(
         "site", tick.constants.site_limits, conditions.site_values(tick.image), signals, 1
     )
@@ -265,9 +279,26 @@ def _limits(tick: _Tick, state: ProtectionState) -> tuple[KneeState, ThermalStat
 
 def _cooling(tick: _Tick) -> ThermalSpec:
     """The cooling system as it may be counted on: one that failed or cannot be switched cools nothing."""
-    failed = tick.image.inputs.cooling_failed or tick.operator.output_failed
+    failed = tick.image.inputs.cooling_failed or tick.operator.output_failed or tick.uncooled
     spec = tick.site.thermal
     return replace(spec, cooling_resistance_factor_frac=1.0) if failed else spec
+
+
+def _watch_cooling(tick: _Tick, state: ProtectionState) -> CoolingWatch:
+    """Compare the modules with what they would be with and without the cooling that runs."""
+    watch, spec = state.cooling or CoolingWatch.start(tick.constants.n_modules), tick.site.thermal
+    if spec.cooling == "off" or tick.dt_s <= 0.0:
+        return watch
+    bank, belief, seen = tick.constants.bank, tick.belief, tick.seen
+    now = Surroundings(
+        measured_degc=0.5 * (seen.temperature_min_degc + seen.temperature_max_degc),
+        core_degc=belief.temperature_degc,
+        heat_w=belief.resistance_ohm * belief.current_a**2,
+        ambient_degc=tick.image.inputs.ambient_degc,
+        cooled_w_per_k=conductance_w_per_k(bank, spec, 1.0),
+        uncooled_w_per_k=conductance_w_per_k(bank, spec, 0.0),
+    )
+    return watch_cooling(bank, watch, now, state.thermal.level_frac, tick.dt_s)
 
 
 def _warmth(tick: _Tick) -> Warmth:

@@ -13,6 +13,7 @@ from reconf.arrays import BoolArray
 from reconf.estimation.state import Finding
 from reconf.protection.bounds import build_constants
 from reconf.protection.conditions import Trend
+from reconf.protection.cooling import CoolingWatch
 from reconf.protection.copper import KneeState
 from reconf.protection.currents import CurrentStacks
 from reconf.protection.envelope import FaultStatus
@@ -115,6 +116,8 @@ class ProtectionState:
     """What the estimator had found in the last tick: the evidence of some statuses."""
     stacks: CurrentStacks | None = None
     """Every rule's answer of the last tick, for `explain`."""
+    cooling: CoolingWatch | None = None
+    """Whether the cooling that runs cools; None before the first tick."""
     elsewhere: tuple[SavedFault, ...] = ()
     """Latches of modules that are not in the site now: kept for the day they come back."""
 

@@ -81,6 +81,7 @@ HAZARDS: tuple[Hazard, ...] = (
             "fire_alarm",
             "ventilation_failed",
             "cooling_failed",
+            "cooling_ineffective",
             "site_output_failed",
         ),
         ("temperature_max", "insertion_forbidden", "site_open"),
