@@ -170,7 +170,7 @@ CATALOGUE: tuple[FaultCase, ...] = (
     FaultCase("cell_sense_open", _sense_open, "bypass", common=True),
     FaultCase("current_sensor_offset", _current_lie, "none", scene="empty", run_s=400.0),
     FaultCase("cell_voltage_offset", _voltage_lie, "none", scene="empty", run_s=400.0),
-    FaultCase("internal_short", _short, "none", scene="empty", run_s=400.0),
+    FaultCase("internal_short", _short, "none", scene="resting", run_s=3600.0),
     FaultCase("group_resistance_rise", _weak_group, "none", common=True, scene="empty", run_s=400.0),
     FaultCase("module_resistance_rise", _weak_module, "none", scene="empty", run_s=400.0),
     FaultCase("cooling_failed", _no_cooling, "none", scene="warm", run_s=1500.0),

@@ -5,6 +5,8 @@
   group's charge; the drift of its distance to the module's median, between a memory of one hour and one of
   48 h, is the leakage current (for a straight drift L the two memories stand L * (48 h - 1 h) apart).
   Feng et al., J. Electrochem. Soc. 165 (2018) A155, doi 10.1149/2.0501802jes, find shorts the same way.
+  A hard short does not have hours: within one rest, where neither resistance nor capacity speaks with,
+  the distance is held against that of the rest's first minutes.
 * *resistance*: the scale of a group against the median of its module and against its own past.
 * *sense wire*: a group at 0 V while the module voltage says that it is not.
 """
@@ -31,6 +33,11 @@ LEAK_STD_FRAC: Final = 0.003
 LEAK_SIGMAS: Final = 5.0
 LEAK_MIN_SLOPE_V: Final = 0.4
 """Below this slope [V per unit SOC] a voltage measures no charge."""
+REST_BEGIN_S: Final = 300.0
+"""The first minutes of a rest, whose mean the rest is held against; also the memory of what follows."""
+REST_LEAST_S: Final = 900.0
+REST_LONGEST_S: Final = 86_400.0
+"""A rest begins anew after a day: what sound cells lose differently in weeks is no short."""
 RESISTANCE_RATIO: Final = 1.5
 """Of a group over the median of its module."""
 OPEN_WIRE_V: Final = 0.05
@@ -52,6 +59,8 @@ class CellSignals:
     """(M,) NaN where missing."""
     quiet: BoolArray
     """(M,) current small enough for a voltage to measure charge."""
+    resting: BoolArray
+    """(M,) next to no current at all."""
 
 
 def watch(
@@ -120,7 +129,7 @@ def _leakage(
     steep = (signals.slope_v > LEAK_MIN_SLOPE_V) & np.isfinite(signals.ocv_v) & constants.mask
     usable = signals.quiet & (steep | ~constants.mask).all(axis=1)
     if not usable.any():
-        return replace(state, watched_s=state.watched_s)
+        return replace(state, rested_s=np.zeros_like(state.rested_s))
     slope = np.maximum(signals.slope_v, LEAK_MIN_SLOPE_V)
     error = np.where(constants.mask, signals.ocv_v, 0.0)
     # one capacity for all groups: a leak must not hide as a change of its group's own
@@ -129,6 +138,7 @@ def _leakage(
     shown = np.where(constants.mask & usable[:, None], charge, np.nan)
     distance = np.zeros_like(charge)
     distance[usable] = shown[usable] - row_median(shown[usable])
+    state = _in_rest(constants, state, groups, distance, usable & signals.resting, serials, time_s, elapsed_s)
     first = usable & (state.watched_s == 0.0)
     fast_keep = np.exp(-elapsed_s / FAST_S)
     # a young memory is a plain mean, so that its first value is no drift
@@ -145,6 +155,33 @@ def _leakage(
     wrong &= constants.mask
     state = replace(state, fast_ah=fast, slow_ah=slow, watched_s=watched, leak_a=leak_a)
     text = "loses {:.3f} A against the other groups of its module: internal short suspected"
+    return _add(state, wrong, "leakage", serials, time_s, leak_a, text)
+
+
+def _in_rest(
+    constants: Constants,
+    state: AnomalyState,
+    groups: GroupState,
+    distance_ah: FloatArray,
+    resting: BoolArray,
+    serials: tuple[str, ...],
+    time_s: float,
+    elapsed_s: float,
+) -> AnomalyState:
+    """A short that is hard enough to show within one rest."""
+    rested = np.where(resting & (state.rested_s < REST_LONGEST_S), state.rested_s + elapsed_s, 0.0)
+    young = (rested <= REST_BEGIN_S)[:, None]
+    # a plain mean at first
+    share = np.minimum(elapsed_s / np.maximum(np.minimum(rested, REST_BEGIN_S), elapsed_s), 1.0)[:, None]
+    now = state.now_ah + share * (distance_ah - state.now_ah)
+    began = np.where(young, now, state.began_ah)
+    lost = began - now
+    # both are means over some minutes, half of them ago
+    leak_a = lost / (np.maximum(rested - REST_BEGIN_S, REST_BEGIN_S) / 3600.0)[:, None]
+    wrong = (lost > LEAK_SIGMAS * LEAK_STD_FRAC * groups.capacity_ah) & (rested >= REST_LEAST_S)[:, None]
+    wrong &= constants.mask & resting[:, None]
+    state = replace(state, rested_s=rested, began_ah=began, now_ah=now)
+    text = "loses {:.2f} A against the other groups of its module within one rest: internal short"
     return _add(state, wrong, "leakage", serials, time_s, leak_a, text)
 
 

@@ -24,6 +24,8 @@ from reconf.site import Site
 __all__ = ["clear_findings", "estimate", "initial_state"]
 
 MEAN_CURRENT_FROM_S = 3.0
+REST_C = 0.02
+"""Below this C-rate a module rests: neither its resistance nor its capacity shows in its voltages [1/h]."""
 QUIET_C = 0.3
 """Below this C-rate a voltage measures the charge of a cell against its neighbours [1/h]."""
 MIN_PLAUSIBLE_CELL_V = 0.5
@@ -279,6 +281,7 @@ def _watch(
         answered=readings.answered,
         module_v=np.where(whole.usable, whole.value, np.nan),
         quiet=np.abs(moved.current_a) < QUIET_C * constants.rated_ah,
+        resting=np.abs(moved.current_a) < REST_C * constants.rated_ah,
     )
     odd = anomaly.watch(
         constants,

@@ -128,12 +128,19 @@ class AnomalyState:
     """(M, C) the same, memory of two days."""
     leak_a: FloatArray
     """(M, C) charge lost against the others, 0 until enough was seen."""
+    rested_s: FloatArray
+    """(M,) length of the present rest."""
+    began_ah: FloatArray
+    """(M, C) the distances at the beginning of the present rest."""
+    now_ah: FloatArray
+    """(M, C) the distances in it, memory of minutes."""
     findings: tuple[Finding, ...] = ()
 
     @classmethod
     def start(cls, shape: tuple[int, int]) -> AnomalyState:
         """Nothing seen."""
-        return cls(0.0, np.zeros(shape[0]), np.zeros(shape), np.zeros(shape), np.zeros(shape))
+        none, each = np.zeros(shape[0]), np.zeros(shape)
+        return cls(0.0, none, each, each.copy(), each.copy(), none.copy(), each.copy(), each.copy())
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import pytest
 from edge.bench.estimation_drive import Drive
 from edge.bench.protect_site import bench_site
 from reconf.estimation.filter import clear_findings
+from reconf.site import Chemistry
 from reconf.twin.plant import Plant
 from reconf.twin.truth import draw_truth
 
@@ -26,6 +27,31 @@ def test_leaking_cell_is_found_at_rest_and_no_other(drive):
     found = [(f.serial, f.subject, f.test) for f in drive.estimate.findings]
     assert found == [(drive.state.serials[5], "cell_3", "leakage")]
     assert 0.1 < drive.state.anomaly.leak_a[5, 2] < 1.0
+
+
+def test_a_hard_short_is_found_within_half_an_hour_of_rest(drive):
+    for _ in range(20):
+        drive.step(np.zeros(1))
+    drive.plant.faults.leakage_ohm[5, 2] = 1.0  # 4 A
+    for _ in range(30):
+        drive.step(np.zeros(1))
+    found = [(f.serial, f.subject, f.test) for f in drive.estimate.findings]
+    assert found == [(drive.state.serials[5], "cell_3", "leakage")]
+    assert "within one rest" in drive.estimate.findings[0].evidence
+
+
+@pytest.mark.parametrize("chemistry", list(Chemistry))
+@pytest.mark.parametrize("soc", [0.95, 0.6, 0.3])
+def test_no_sound_cell_is_accused_in_the_rest_after_a_load(chemistry, soc):
+    site = bench_site(12, chemistry=chemistry)
+    rng = np.random.default_rng(6)
+    drive = Drive.start(site, Plant(site, draw_truth(site, rng, soc_frac=soc)), rng, 30.0)
+    for _ in range(2):
+        for _ in range(20):
+            drive.step(np.full(1, 12_000.0))
+        for _ in range(120):
+            drive.step(np.zeros(1))
+    assert not [f for f in drive.estimate.findings if f.test == "leakage"]
 
 
 def test_sense_wire_open_is_found_at_once_and_cleared_by_order(drive):
