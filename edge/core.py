@@ -66,8 +66,7 @@ from reconf.sequences import (
 )
 from reconf.sequences.nodes import RM1_WATCHDOG_S, WATCHDOG_MARGIN_S
 from reconf.site import Site
-from reconf.verify import History
-from reconf.verify.findings import compiled_held
+from reconf.verify import History, prepare
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class ControlCore:
         self.site = site
         self._saved = saved or SavedCore()
         site.derived(constants_of)  # tables and compiled loops of the filter: not while a tick waits for them
-        compiled_held()  # and of verify
+        prepare()  # and of verify
         self._scheduler = Scheduler(site)
         self._sequencer = Sequencer(site)
         self._recorder = Recorder(site)

@@ -19,6 +19,7 @@ from edge.bench.duty_checkpoint import Campaign, resume, store
 from edge.bench.duty_clairvoyant import best_wh, mean_module
 from edge.bench.duty_profiles import DAY_S, Duty, cold, desert, frequency, frequency_trace, peak_shaving
 from edge.bench.protect_site import bench_site, true_estimate
+from edge.rubbish import Rubbish
 from reconf.errors import DataFileError
 from reconf.protection.limits import site_limits
 from reconf.replacing import replace
@@ -97,9 +98,13 @@ def run(
     loop = campaign.loop
     loop.profile = lambda now_s: duty.power_w(asked.start_s + now_s)
     end_s = DAY_S * min(duty.days if asked.days is None else asked.days, duty.days)
+    rubbish = Rubbish()  # as in the daemon: by itself the collector comes several times a tick
     while loop.plant.time_s < end_s - 0.5 * asked.tick_s:
         until_s = min(end_s, loop.plant.time_s + PIECE_S)
-        _piece(campaign, duty, asked.start_s, until_s, lambda: log(_standing(campaign, duty, end_s)))
+        with rubbish.held():
+            _piece(
+                campaign, duty, asked.start_s, until_s, lambda: log(_standing(campaign, duty, end_s)), rubbish
+            )
         campaign.put_by()
         if checkpoint is not None:
             store(checkpoint, campaign)
@@ -170,7 +175,9 @@ def _told(campaign: Campaign, asked: Asked, duty: Duty, end_s: float) -> dict[st
     }
 
 
-def _piece(campaign: Campaign, duty: Duty, start_s: float, until_s: float, say: Callable[[], None]) -> None:
+def _piece(
+    campaign: Campaign, duty: Duty, start_s: float, until_s: float, say: Callable[[], None], rubbish: Rubbish
+) -> None:
     """Run up to `until_s` and book the clairvoyant's energy for the same piece."""
     loop, plant = campaign.loop, campaign.loop.plant
     from_s = plant.time_s
@@ -190,6 +197,7 @@ def _piece(campaign: Campaign, duty: Duty, start_s: float, until_s: float, say: 
         plant.apply(replace(plant.inputs, cooling_frac=fan))
         campaign.hottest_degc = max(campaign.hottest_degc, float(plant.core_degc.max()))
         campaign.coldest_degc = min(campaign.coldest_degc, float(plant.core_degc.min()))
+        rubbish.after_tick()
     campaign.given_wh += (float(plant.energy.bus_out_j.sum()) - before_j) / 3600.0
     grid = np.arange(from_s, until_s - 1e-6, CLAIRVOYANT_STEP_S)
     n = plant.topology.n_modules

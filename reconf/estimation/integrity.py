@@ -63,7 +63,7 @@ def watch(
 ) -> IntegrityState:
     """Add this tick to the running block; at the end of a block judge."""
     state = _at_once(state, signals, serials, time_s, dt_s)
-    values = np.stack(
+    values = np.array(
         [
             signals.temperature_degc[:, 0] - signals.model_degc,
             signals.temperature_degc[:, 1] - signals.model_degc,
@@ -85,7 +85,7 @@ def watch(
         changed=state.changed | (np.abs(signals.temperature_degc - state.last_degc) > 0.0),
         changed_v=state.changed_v | (np.abs(voltages - state.last_v) > 0.0),
         last_v=voltages,
-        level_v=np.stack([np.minimum(state.level_v[0], level_v), np.maximum(state.level_v[1], level_v)]),
+        level_v=np.array([np.minimum(state.level_v[0], level_v), np.maximum(state.level_v[1], level_v)]),
         last_degc=signals.temperature_degc,
         elapsed_s=state.elapsed_s + dt_s,
         sums=state.sums + np.where(seen, values, 0.0),
@@ -173,7 +173,7 @@ def _judge(
     state, frozen = _frozen(state, first, second)
     still = _still_voltages(state)
     off_current = 0.02 * size + 0.004 * rated
-    samples = np.stack(
+    samples = np.array(
         [
             cusum.beyond(first - second, 2.5, 0.7),
             cusum.beyond(both, ambient_doubt + 0.35 * heated, 1.0),
@@ -191,7 +191,7 @@ def _judge(
     )
     samples = np.clip(samples, -8.0, 8.0)
     # a residual without a sample (NaN) leaves its score alone
-    scores = np.stack([cusum.advance(s, u, DRIFT) for s, u in zip(state.scores, samples, strict=True)])
+    scores = np.array([cusum.advance(s, u, DRIFT) for s, u in zip(state.scores, samples, strict=True)])
     # what has moved is not frozen, whatever was thought of it
     scores[FROZEN_1][:, state.changed[:, 0]] = 0.0
     scores[FROZEN_2][:, state.changed[:, 1]] = 0.0
@@ -222,7 +222,7 @@ def _judge(
         elapsed_s=0.0,
         changed=np.zeros_like(state.changed),
         changed_v=np.zeros_like(state.changed_v),
-        level_v=np.stack([np.full(rated.shape, np.inf), np.full(rated.shape, -np.inf)]),
+        level_v=np.array([np.full(rated.shape, np.inf), np.full(rated.shape, -np.inf)]),
         sums=np.zeros_like(state.sums),
         counts=np.zeros_like(state.counts),
         step_xy=np.where(usable, 0.0, state.step_xy),

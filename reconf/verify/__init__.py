@@ -2,6 +2,6 @@
 
 from reconf.verify.context import History
 from reconf.verify.rules import RULES, Rule
-from reconf.verify.verify import verify, verify_steps
+from reconf.verify.verify import prepare, verify, verify_steps
 
-__all__ = ["RULES", "History", "Rule", "verify", "verify_steps"]
+__all__ = ["RULES", "History", "Rule", "prepare", "verify", "verify_steps"]

@@ -14,12 +14,15 @@ a quadratic in I whose stable root (the one that goes to 0 with P) is  2A / (E +
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from reconf.actuation import ConverterMode, SlotCommand
 from reconf.arrays import BoolArray, FloatArray
+from reconf.compiled import engine_for
 from reconf.devices.rm1 import Rm1Status
 from reconf.estimation.state import Estimate
 from reconf.readings import SiteImage
@@ -148,14 +151,26 @@ def exposures(
     ]  # (K, C, 1)
     trims = np.array([c.trim_current_a for c in commands])
     limits = np.array([c.current_limit_a for c in commands])
+    loop = compiled_bounds()
+    if loop is not None:
+        return _told(
+            cases,
+            commands,
+            loop(
+                tables.string_of, tables.string_r_on_ohm, tables.loss_linear_frac, tables.loss_fixed_w,
+                tables.loss_quadratic_w_per_a2, source.u_low_v, source.u_high_v, source.r_low_ohm,
+                source.r_high_ohm, surely, maybe, takes[:, :, 0], trims, limits,
+                np.array([c.power_w for c in commands]), np.array([c.mode for c in commands], dtype=np.int64),
+            ),
+        )  # fmt: skip
     limit = np.where(takes, limits, -np.inf).max(axis=1)
-    trim = np.stack(
+    trim = np.array(
         (np.where(takes, trims, np.inf).min(axis=1), np.where(takes, trims, -np.inf).max(axis=1))
     )  # (2, K, M): low, high
     drop = np.where(trim[1] > 0.0, source.r_high_ohm, source.r_low_ohm) * trim[1]
     emf, r_high, r_low = _sums(
         tables,
-        np.stack(
+        np.array(
             (
                 np.where(surely, source.u_low_v - drop, 0.0),
                 np.where(maybe, source.r_high_ohm, 0.0),
@@ -165,19 +180,37 @@ def exposures(
     )
     ohm = np.stack((r_high, r_low), axis=1) + tables.string_r_on_ohm  # (K, 2, S)
     low, high = _flows(tables, np.maximum(emf, 0.0), ohm, limit, takes, commands)
-    volts = _string_voltages(tables, source, surely, maybe, np.stack((high, low)), trim[::-1])
+    volts = _string_voltages(tables, source, surely, maybe, np.array((high, low)), trim[::-1])
+    return _told(cases, commands, (trim[1], limit, low, high, volts[0], volts[1]))
+
+
+@lru_cache(maxsize=1)
+def compiled_bounds() -> Callable[..., tuple[FloatArray, ...]] | None:
+    """The compiled steps of `exposures`, None without numba; loaded before the first tick."""
+    if engine_for("auto") == "numpy":
+        return None
+    from reconf.verify.kernels_circuit import bounds
+
+    return bounds
+
+
+def _told(
+    cases: tuple[Case, ...], commands: tuple[SlotCommand, ...], found: tuple[FloatArray, ...]
+) -> tuple[Exposure, ...]:
+    """An `Exposure` of each case from what was `found`, each with the cases along axis 0."""
+    trim, limit, low, high, volts_low, volts_high = found
     return tuple(
         Exposure(
             surely=case.surely,
             maybe=case.maybe,
-            trim_a=trim[1, k],
+            trim_a=trim[k],
             mode=np.maximum.reduce([commands[i].mode for i in case.commands]).astype(np.float64),
             power_w=commands[case.commands[-1]].power_w,
             limit_a=limit[k],
             current_low_a=low[k],
             current_high_a=high[k],
-            voltage_low_v=volts[0, k],
-            voltage_high_v=volts[1, k],
+            voltage_low_v=volts_low[k],
+            voltage_high_v=volts_high[k],
         )
         for k, case in enumerate(cases)
     )
@@ -234,7 +267,7 @@ def _string_voltages(
     out = module_current > 0.0
     low = source.u_low_v - module_current[0] * np.where(out[0], source.r_high_ohm, source.r_low_ohm)
     high = source.u_high_v - module_current[1] * np.where(out[1], source.r_low_ohm, source.r_high_ohm)
-    each = np.stack(
+    each = np.array(
         (
             np.where(np.where(low > 0.0, surely, maybe), low, 0.0),
             np.where(np.where(high > 0.0, maybe, surely), high, 0.0),

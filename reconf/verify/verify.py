@@ -14,14 +14,20 @@ from reconf.site import Site
 from reconf.verify.checks_electrical import check_cells, check_converter, check_modules, check_window
 from reconf.verify.checks_permission import check_bus, check_permission, check_shape, check_values
 from reconf.verify.checks_switching import check_closing, check_switches, check_trim, closing
-from reconf.verify.circuit import Sources, sources
+from reconf.verify.circuit import Sources, compiled_bounds, sources
 from reconf.verify.context import History, build_context
-from reconf.verify.findings import Findings
+from reconf.verify.findings import Findings, compiled_held
 from reconf.verify.outputs import safe_outputs
 from reconf.verify.tables import build_tables
 
 TICK_JITTER = 0.5
 """Share of a tick by which a slot may begin early without breaking the dwell."""
+
+
+def prepare() -> None:
+    """Load the compiled loops, so that no tick waits for them."""
+    compiled_held()
+    compiled_bounds()
 
 
 def verify(

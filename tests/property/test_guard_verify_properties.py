@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+import pytest
 from guard_site import MODULE_V, command, envelope, estimate, guard_site, image
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from reconf.devices.rm1 import Rm1Status
 from reconf.readings import Channel
 from reconf.sequences import hold_zero
 from reconf.switching import stage
-from reconf.verify import History, verify, verify_steps
+from reconf.verify import History, circuit, verify, verify_steps
 from reconf.verify.circuit import Case, exposure, exposures, solve_current_a, sources
 from reconf.verify.tables import build_tables
 
@@ -206,6 +207,37 @@ def test_several_exposures_at_once_are_each_what_they_are_alone(seed):
         alone = exposure(t, source, case.surely, case.maybe, tuple(commands[i] for i in case.commands))
         for name in found.__dataclass_fields__:
             assert np.array_equal(getattr(found, name), getattr(alone, name)), name
+
+
+@given(seed=seeds)
+@settings(max_examples=150, deadline=None)
+def test_compiled_exposures_are_those_of_numpy_to_the_last_bit(seed):
+    rng = np.random.default_rng(seed)
+    t = build_tables(SITE)
+    seen = wrecked_image(rng) if rng.random() < 0.5 else image(SITE, rng.random(M) < 0.5)
+    believed = estimate(SITE)
+    if rng.random() < 0.3:
+        believed = replace(believed, ocv_v=garbage(rng, M), r0_ohm=garbage(rng, M))
+    commands = tuple(
+        replace(
+            command(SITE, inserted=rng.random(M) < 0.8),
+            power_w=rng.normal(0.0, 8e3, S) * (rng.random(S) < 0.8),
+            current_limit_a=rng.choice([0.0, 5.0, 60.0, np.inf], S),
+            mode=rng.integers(0, 3, S),
+            trim_current_a=rng.normal(0.0, 3.0, M) * (rng.random(M) < 0.7),
+        )
+        for _ in range(2)
+    )
+    cases = tuple(Case(rng.random(M) < 0.6, rng.random(M) < 0.9, p) for p in ((0,), (1,), (0, 1)))
+    with np.errstate(all="ignore"):
+        source = sources(t, seen, believed)
+        ours = exposures(t, source, cases, commands)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(circuit, "compiled_bounds", lambda: None)
+            theirs = exposures(t, source, cases, commands)
+    for one, other in zip(ours, theirs, strict=True):
+        for name in one.__dataclass_fields__:
+            assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True), name
 
 
 @given(seed=seeds)
