@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from edge.bench.protect_site import bench_site
 from reconf.estimation.filter import clear_findings, initial_state
 from reconf.estimation.integrity_state import PAIR_BLOCKS, Untrue
-from reconf.estimation.memory import FilterState
+from reconf.estimation.memory import FilterState, SavedModule
 from reconf.estimation.report import temperature_bounds
 from reconf.readings import Channel, SiteImage
+from reconf.site import Site
 from reconf.twin.observe import observe
 from reconf.twin.plant import Plant
 from reconf.twin.truth import draw_truth
@@ -24,12 +25,18 @@ KELVIN = st.floats(-20.0, 20.0)
 
 
 @cache
+def site() -> Site:
+    """Modules that are all alike."""
+    return bench_site(MODULES)
+
+
+@cache
 def begun() -> tuple[FilterState, SiteImage]:
     """A filter that has just started, and what it saw."""
-    site, rng = bench_site(MODULES), np.random.default_rng(0)
-    plant = Plant(site, draw_truth(site, rng, soc_frac=0.5), 25.0)
+    rng = np.random.default_rng(0)
+    plant = Plant(site(), draw_truth(site(), rng, soc_frac=0.5), 25.0)
     image = observe(plant, rng, 0, plant.time_s)
-    return initial_state(site, image), image
+    return initial_state(site(), image), image
 
 
 def after_blocks(state: FilterState, differences_k: list[float]) -> FilterState:
@@ -78,11 +85,16 @@ def test_one_lying_sensor_widens_no_bound(level_degc, offset_k, lie_k, creeping,
 
 @settings(deadline=None)
 @given(differences=st.lists(st.floats(-2.0, 2.0), min_size=1, max_size=60))
-def test_the_range_of_a_difference_holds_its_mean_and_survives_gaps_and_orders(differences):
+def test_the_range_of_a_difference_holds_its_mean_and_survives_gaps_restarts_and_orders(differences):
     state, _ = begun()
     seen = after_blocks(state, differences).integrity.pair
     assert (seen.low_k <= seen.mean_k).all()
     assert (seen.mean_k <= seen.high_k).all()
+    saved = {
+        k: SavedModule.from_json(v.to_json()) for k, v in after_blocks(state, differences).saved().items()
+    }
+    again = initial_state(site(), begun()[1], saved).integrity.pair
+    assert [again.of(i) for i in range(MODULES)] == [seen.of(i) for i in range(MODULES)]
     gap = seen.learned(np.full(MODULES, np.nan))
     assert [gap.of(i) for i in range(MODULES)] == [seen.of(i) for i in range(MODULES)]
     serial = state.serials[3]
