@@ -15,19 +15,20 @@ last bit. One tick is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from edge import core_captest, core_events, shaping
 from edge.core_orders import handle
-from edge.core_plan import Planned, plan
+from edge.core_plan import plan
+from edge.core_proposal import propose
+from edge.core_standing import known_in_force, opened_unasked, standing
 from edge.core_state import Recorder, SavedCore, fresh_state
 from edge.core_steps import Case, after_receipt, failed_strings, joint, judge, merged
 from edge.core_values import (
     Answer,
     CoreState,
     Heartbeats,
+    Looked,
     NodeActions,
     Order,
     Pending,
@@ -38,45 +39,28 @@ from edge.core_values import (
     TickOutcome,
     TickView,
 )
-from edge.interval import PlanBook, Rung
 from edge.onsite_orders import string_isolation
-from edge.setpoint import SetPoint, advance, ramp_w_per_s
+from edge.setpoint import advance, ramp_w_per_s
 from optimizer.schedule import Scheduler
 from reconf.actuation import Receipt, SlotCommand, VerifiedCommand
 from reconf.arrays import BoolArray
 from reconf.captest.steer import steered
-from reconf.devices.rc1 import Rc1Status
 from reconf.estimation.constants import constants_of
 from reconf.estimation.filter import estimate as run_filter
 from reconf.estimation.filter import initial_state
-from reconf.estimation.state import Estimate
 from reconf.isolation import Maintenance, broken_isolation
 from reconf.protection.envelope import Envelope
 from reconf.protection.protect import protect
-from reconf.readings import SiteImage
 from reconf.replacing import replace
 from reconf.sequences import (
     Phase,
     Sequencer,
     SequencerInputs,
     SequencerOutcome,
-    SequencerState,
     adopt,
-    hold_zero,
 )
-from reconf.sequences.nodes import RM1_WATCHDOG_S, WATCHDOG_MARGIN_S
 from reconf.site import Site
 from reconf.verify import History, prepare
-
-
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    """The first half of a tick: what is known."""
-
-    estimate: Estimate
-    envelope: Envelope
-    sequence: SequencerState
-    in_force: SlotCommand
 
 
 class ControlCore:
@@ -214,7 +198,9 @@ class ControlCore:
             record = self._recorder.finish(self._view) if self._view is not None else None
             self._recorder.begin(replace(before, schedule=self._scheduler.snapshot()))
         self._recorder.came_in(given)
-        proposal = self._propose(given, looked, planned, setpoint, inside)
+        self._state, proposal = propose(
+            self.site, self._scheduler, self._state, given, looked, planned, setpoint, inside
+        )
         moved = self._sequence(given, looked, proposal)
         self._case = Case(
             image=given.image,
@@ -293,7 +279,7 @@ class ControlCore:
             record=record,
         )
 
-    def _look(self, given: TickInput) -> _Looked:
+    def _look(self, given: TickInput) -> Looked:
         """Estimate and protect; on the first tick take over what the nodes say they do."""
         state, image, site = self._state, given.image, self.site
         memory = state.filter or initial_state(site, image, self._saved.modules or None, self._saved.away_s)
@@ -322,65 +308,16 @@ class ControlCore:
         self._state = replace(state, filter=filtered, protection=protection)
         test = core_captest.tested(site, self._state, given, estimate, envelope)
         self._state = core_captest.taught(replace(self._state, capacity_test=test), state.capacity_test)
-        return _Looked(estimate, envelope, sequence, in_force)
+        return Looked(estimate, envelope, sequence, in_force)
 
-    def _inside(self, given: TickInput, looked: _Looked, power_w: float) -> Envelope:
+    def _inside(self, given: TickInput, looked: Looked, power_w: float) -> Envelope:
         """The envelope as plan and schedule see it: windows a little inside, a test's modules steered."""
         return steered(
             self.site, shaping.narrowed(looked.envelope), looked.estimate, self._state.capacity_test,
             power_w=power_w, string_current_a=core_captest.currents_a(given),
         )  # fmt: skip
 
-    def _propose(
-        self, given: TickInput, looked: _Looked, planned: Planned, setpoint: SetPoint, inside: Envelope
-    ) -> SlotCommand:
-        """The slot that holds now, made smaller to what set point and envelope allow."""
-        state, book = self._state, planned.book
-        if book.plan is None:
-            self._state = replace(state, target=None, next_slot_s=given.now_s)
-            return shaping.tighten(
-                self.site, hold_zero(looked.in_force), looked.in_force, looked.envelope, 0.0
-            )
-        urgent = state.target is None or state.book.plan is None or _turned(state.book, book)
-        if book.plan is not self._scheduler.plan:
-            self._scheduler.accept(book.plan, given.now_s)
-            if state.target is not None and not urgent:
-                # power follows a new plan at once; switches wait for their slot
-                state = replace(state, target=self._repowered(looked, inside, state.target))
-                self._state = state
-        target = state.target
-        due = given.now_s >= state.next_slot_s - 1e-9
-        if target is None or due or urgent or shaping.outdated(target, inside):
-            target = self._scheduler.slot(
-                given.now_s, looked.estimate, inside, looked.in_force, looked.sequence.joined
-            )
-            slot_s = self.site.timing.slot_s
-            # a slot that began late is followed a whole slot later: switches rest for their dwell
-            punctual = due and given.now_s - state.next_slot_s <= 0.25 * self.site.timing.tick_s
-            next_slot_s = (state.next_slot_s if punctual else given.now_s) + slot_s
-            self._state = replace(state, target=target, next_slot_s=next_slot_s)
-        reach_w = shaping.ramped_w(
-            planned.power_w,
-            float(looked.in_force.power_w.sum()),
-            ramp_w_per_s(setpoint) * max(given.dt_s, self.site.timing.tick_s),
-        )
-        more = shaping.beyond(book.plan, reach_w)
-        if book.question is None:  # no better plan is on its way: this one must bear it for its interval
-            more = min(more, shaping.average_room(self.site.topology, book.plan, looked.envelope))
-        if more > 1.0:
-            target = self._repowered(looked, inside, target, more)
-        share = shaping.follow(book.plan, reach_w)
-        return shaping.tighten(self.site, target, looked.in_force, looked.envelope, share)
-
-    def _repowered(
-        self, looked: _Looked, inside: Envelope, target: SlotCommand, more: float = 1.0
-    ) -> SlotCommand:
-        """`target` with the power of the plan in force, `more` times as much where its modules bear that."""
-        return self._scheduler.repowered(
-            target, looked.estimate, inside, connected=looked.sequence.joined, more=more
-        )
-
-    def _sequence(self, given: TickInput, looked: _Looked, proposal: SlotCommand) -> SequencerOutcome:
+    def _sequence(self, given: TickInput, looked: Looked, proposal: SlotCommand) -> SequencerOutcome:
         """Joining, leaving, and the site's mode on top of the proposal."""
         pending = self._state.pending
         return self._sequencer.step(
@@ -402,66 +339,3 @@ class ControlCore:
                 clear_strings=pending.clear_strings,
             ),
         )
-
-
-def known_in_force(in_force: SlotCommand, image: SiteImage, sequence: SequencerState) -> SlotCommand:
-    """`in_force` without modules that have surely bypassed themselves: silent past their own watchdog."""
-    surely_s = sequence.modules.beat_until_s + RM1_WATCHDOG_S + WATCHDOG_MARGIN_S
-    gone = ~image.modules.answered & sequence.modules.out_of_service & (sequence.wall_s >= surely_s)
-    if not (gone & in_force.inserted).any():
-        return in_force
-    return replace(
-        in_force,
-        inserted=in_force.inserted & ~gone,
-        trim_current_a=np.where(gone, 0.0, in_force.trim_current_a),
-    )
-
-
-def opened_unasked(image: SiteImage, sequence: SequencerState, in_force: SlotCommand) -> BoolArray:
-    """(S,) joined strings that read open now, with nothing in the converter that says why."""
-    status = image.strings.status
-    explained = Rc1Status.WATCHDOG_EXPIRED | Rc1Status.HARDWARE_FAULT | Rc1Status.EMERGENCY_STOP
-    still = int(Rc1Status.CONTACTOR_CLOSED | Rc1Status.PRECHARGING | explained)
-    mask: BoolArray = sequence.joined & in_force.contactor & image.strings.answered & ((status & still) == 0)
-    return mask
-
-
-def _turned(before: PlanBook, after: PlanBook) -> bool:
-    """A new plan moves power the other way: its first slot begins at once."""
-    if before.plan is None or after.plan is None:
-        return True
-    return before.plan is not after.plan and (before.plan.power_asked_w * after.plan.power_asked_w <= 0.0)
-
-
-def standing(book: PlanBook, envelope: Envelope, refused: str) -> tuple[Rung, str]:
-    """The rung the site stands on, the worst of all that apply, and why."""
-    severe = [f for f in envelope.faults if f.severity in {"open_site", "open_string"}]
-    if severe:
-        f = severe[0]
-        return Rung.LEFT, f"{f.fault} on {f.subject}: {f.evidence or f.action}"
-    if refused and book.rung < Rung.ZERO:
-        return Rung.ZERO, f"verify refused: {refused}"
-    return book.rung, book.reason
-
-
-def replayed_steps(site: Site, state: CoreState, inputs: tuple[object, ...]) -> tuple[VerifiedCommand, ...]:
-    """Steps that a core resumed at `state` gives for recorded `inputs`: the proof that a record is whole."""
-    core = ControlCore.resumed(site, state)
-    steps: list[VerifiedCommand] = []
-    for value in inputs:
-        match value:
-            case TickInput():
-                step = core.tick(value).step
-            case Receipt():
-                step = core.confirm(value)
-            case RecordedOrder():
-                core.order(value.order, value.now_s, value.wall_s)
-                continue
-            case RecordedClears():
-                core.cleared(value.modules, value.strings)
-                continue
-            case _:
-                raise TypeError(f"{type(value).__name__} is no input of the core")
-        if step is not None:
-            steps.append(step)
-    return tuple(steps)

@@ -212,6 +212,17 @@ class Heartbeats:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """The first half of a tick: what is known."""
+
+    estimate: Estimate
+    envelope: Envelope
+    sequence: SequencerState
+    in_force: SlotCommand
+    """What the nodes do now."""
+
+
+@dataclass(frozen=True, slots=True)
 class TickView:
     """Everything publishing and benches want to know of a tick. Nothing here is computed twice."""
 

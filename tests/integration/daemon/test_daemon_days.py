@@ -29,7 +29,7 @@ from daemon_rig import (
 )
 
 from edge.clock import ScaledClock
-from edge.core import replayed_steps
+from edge.core_replay import replayed_steps
 from edge.core_values import ClearFault, EmergencyStop, SetMode
 from edge.demo import Commander
 from edge.demo_processes import free_port

@@ -1,0 +1,55 @@
+"""What a tick finds already in force, and the rung it leaves the site on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge.interval import PlanBook, Rung
+from reconf.actuation import SlotCommand
+from reconf.arrays import BoolArray
+from reconf.devices.rc1 import Rc1Status
+from reconf.protection.envelope import Envelope
+from reconf.readings import SiteImage
+from reconf.replacing import replace
+from reconf.sequences import SequencerState
+from reconf.sequences.nodes import RM1_WATCHDOG_S, WATCHDOG_MARGIN_S
+
+
+def known_in_force(in_force: SlotCommand, image: SiteImage, sequence: SequencerState) -> SlotCommand:
+    """`in_force` without modules that have surely bypassed themselves: silent past their own watchdog."""
+    surely_s = sequence.modules.beat_until_s + RM1_WATCHDOG_S + WATCHDOG_MARGIN_S
+    gone = ~image.modules.answered & sequence.modules.out_of_service & (sequence.wall_s >= surely_s)
+    if not (gone & in_force.inserted).any():
+        return in_force
+    return replace(
+        in_force,
+        inserted=in_force.inserted & ~gone,
+        trim_current_a=np.where(gone, 0.0, in_force.trim_current_a),
+    )
+
+
+def opened_unasked(image: SiteImage, sequence: SequencerState, in_force: SlotCommand) -> BoolArray:
+    """(S,) joined strings that read open now, with nothing in the converter that says why."""
+    status = image.strings.status
+    explained = Rc1Status.WATCHDOG_EXPIRED | Rc1Status.HARDWARE_FAULT | Rc1Status.EMERGENCY_STOP
+    still = int(Rc1Status.CONTACTOR_CLOSED | Rc1Status.PRECHARGING | explained)
+    mask: BoolArray = sequence.joined & in_force.contactor & image.strings.answered & ((status & still) == 0)
+    return mask
+
+
+def turned(before: PlanBook, after: PlanBook) -> bool:
+    """A new plan moves power the other way: its first slot begins at once."""
+    if before.plan is None or after.plan is None:
+        return True
+    return before.plan is not after.plan and (before.plan.power_asked_w * after.plan.power_asked_w <= 0.0)
+
+
+def standing(book: PlanBook, envelope: Envelope, refused: str) -> tuple[Rung, str]:
+    """The rung the site stands on, the worst of all that apply, and why."""
+    severe = [f for f in envelope.faults if f.severity in {"open_site", "open_string"}]
+    if severe:
+        f = severe[0]
+        return Rung.LEFT, f"{f.fault} on {f.subject}: {f.evidence or f.action}"
+    if refused and book.rung < Rung.ZERO:
+        return Rung.ZERO, f"verify refused: {refused}"
+    return book.rung, book.reason
