@@ -25,6 +25,7 @@ from edge.northbound.link import MqttLink
 from edge.notify import Notifier
 from edge.onsite.door import onsite_door
 from edge.parts import Parts
+from edge.rehearsal import rehearse
 from edge.sparkplug_feed import sparkplug_feed
 from edge.store.store import LEDGER_FILE, Store
 from edge.sunspec_feed import sunspec_feed
@@ -122,6 +123,7 @@ async def daemon(
         ConfigError: the options do not fit the site.
     """
     site = override(site, options)
+    rehearse()  # before a node is asked anything: what is compiled while a watchdog runs would let it run out
     clock = clock or ScaledClock(scale=options.time_scale)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the worker: small problems, one core
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")

@@ -103,6 +103,7 @@ async def _serve(
     from edge.modbus.pacer import Pacer
     from edge.modbus.server import TwinServer
     from edge.modbus.twin_control import build_fault
+    from edge.rehearsal import rehearse_physics
     from reconf.twin.firmware import NodeBank
     from reconf.twin.firmware_ledger import Ledger
     from reconf.twin.plant import Plant
@@ -115,6 +116,7 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    rehearse_physics()
     async with TwinServer(bank, **options) as server:
         for text in faults:
             build_fault(server, text)

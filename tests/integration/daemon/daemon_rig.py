@@ -15,6 +15,7 @@ from edge.clock import Clock
 from edge.core_values import IntervalRecord, SetMode, TickView
 from edge.modbus.pacer import Pacer
 from edge.modbus.server import TwinServer
+from edge.rehearsal import rehearse
 from edge.setpoint import PowerCommand
 from edge.supervisor import Daemon
 from edge.wiring import RunOptions, daemon
@@ -89,6 +90,7 @@ class Field:
 @asynccontextmanager
 async def field_of(site: Site, time_scale: float = 1.0, soc_frac: float = 0.6) -> AsyncIterator[Field]:
     """The twin's time passes while this is open."""
+    rehearse()  # twin and daemon share this process and its loop: no watchdog runs yet
     bank = make_bank(site, soc_frac=soc_frac)
     seen: list[Write] = []
     strings = {s.converter.gateway: k for k, s in enumerate(site.strings)}  # not those of site I/O alone
