@@ -125,6 +125,7 @@ def conditions(v: View) -> Mapping[str, BoolArray]:
         "leave": v.leave,
         "lost": v.strings.out_of_service,
         "may_clear": wants & latched & (v.start | good),
+        "waits": wants & latched & ~(v.start | good),
         "may_join": wants & ~latched,
         "clean": fresh & ~latched & (v.ticks >= 1),
         "ready": ~missing & plausible(v) & ~blocked & (v.ticks >= 1),

@@ -27,7 +27,13 @@ from reconf.replacing import replace
 from reconf.sequences.conditions import RC1_BLOCKING, RM1_TRIPS, View, conditions, latches
 from reconf.sequences.joining import joining_pattern, window_lost
 from reconf.sequences.modes import CONNECTING, HELD, SiteMode, next_mode
-from reconf.sequences.nodes import REJOIN_GOOD_S, RM1_WATCHDOG_S, WATCHDOG_MARGIN_S, Nodes
+from reconf.sequences.nodes import (
+    CLEARS_PER_HOUR,
+    REJOIN_GOOD_S,
+    RM1_WATCHDOG_S,
+    WATCHDOG_MARGIN_S,
+    Nodes,
+)
 from reconf.sequences.overlay import overlay
 from reconf.sequences.phases import PHASE_TABLE, Phase, among
 from reconf.sequences.state import (
@@ -77,6 +83,7 @@ class Sequencer:
             ticks=np.zeros(t.n_strings, dtype=np.int64),
             armed=np.zeros(t.n_strings, dtype=np.bool_),
             starting=np.zeros(t.n_strings, dtype=np.bool_),
+            waits=np.zeros(t.n_strings, dtype=np.bool_),
             found_closed=closed,
             pattern=np.zeros(t.n_modules, dtype=np.bool_),
             shown_inserted=(image.modules.status & int(Rm1Status.INSERTED)) != 0,
@@ -244,9 +251,12 @@ class Sequencer:
                 for i in map(int, np.flatnonzero(moves))
             ]
         changed = phase != state.phase
+        waits = masks["waits"] & (state.phase == int(Phase.OPEN)) & ~changed
+        events += _waiting(view, waits & ~state.waits)
         return replace(
             state,
             phase=phase,
+            waits=waits,
             entered_s=np.where(changed, now_s, state.entered_s),
             entered_wall_s=np.where(changed, view.wall_s, state.entered_wall_s),
             ticks=np.where(changed, 0, state.ticks),
@@ -311,6 +321,19 @@ class Sequencer:
         slow = inputs.wall_s - state.wall_s > SLOW_TICK_S
         strings &= ~view.at_risk & ~(slow & among(state.phase, Phase.RAMP_DOWN, Phase.OPENING))
         return modules, strings
+
+
+def _waiting(view: View, begun: BoolArray) -> list[SequenceEvent]:
+    """What the strings that have just `begun` to wait wait for."""
+    told = []
+    spare = view.strings.may_clear(view.wall_s)
+    left_s = REJOIN_GOOD_S - np.maximum(view.wall_s - view.strings.good_since_s, 0.0)
+    for s in map(int, np.flatnonzero(begun)):
+        why = f"waits {left_s[s]:.0f} s of good readings before its watchdog latch is cleared by itself"
+        if not spare[s]:
+            why = f"waits: its watchdog latch was cleared {CLEARS_PER_HOUR} times within the hour"
+        told.append(SequenceEvent(view.tables.names[s], "open", "open", f"{why}; a start does it at once"))
+    return told
 
 
 def adopt(site: Site, image: SiteImage) -> SlotCommand:

@@ -34,6 +34,8 @@ class SequencerState:
     """(S,) may join: a mode change since the restart asked for it."""
     starting: BoolArray
     """(S,) a mode change starts it: lone watchdog latches are cleared without waiting."""
+    waits: BoolArray
+    """(S,) open, and would join but for a lone watchdog latch whose time has not come."""
     found_closed: BoolArray
     """(S,) was closed when this process began, and no plausible image came yet."""
     pattern: BoolArray

@@ -193,13 +193,14 @@ def test_a_lost_converter_opens_by_its_own_watchdog_and_the_others_go_on():
 def test_it_rejoins_by_itself_after_a_minute_of_good_readings_three_times_an_hour():
     loop = running()
     dark = np.array([True, False])
-    rejoined = []
+    rejoined, told = [], []
     for _ in range(5):
         for _ in range(6):
             loop.tick(quiet_s=dark)
         left_s = loop.nodes.now_s
         for _ in range(90):
             loop.tick()
+            told += [e.why for e in loop.outcome.actions.events if e.before == e.after]
             if loop.state.joined[0]:
                 rejoined.append(loop.nodes.now_s - left_s)
                 break
@@ -208,6 +209,10 @@ def test_it_rejoins_by_itself_after_a_minute_of_good_readings_three_times_an_hou
     # the start itself was the first clear of this hour
     assert len(rejoined) == 2
     assert all(seconds >= 60.0 for seconds in rejoined)
+    # and says so once each time, instead of standing still without a word
+    assert len(told) == 3
+    assert all("s of good readings before its watchdog latch is cleared" in why for why in told[:2])
+    assert "was cleared 3 times within the hour" in told[2]
 
 
 def test_a_string_whose_window_fails_without_its_silent_modules_is_left():
