@@ -7,8 +7,8 @@ A case has a scene (charge, temperature, power asked); its fault strikes at `STR
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -103,34 +103,38 @@ def fault_site(scene: Scene = SCENES["usual"]) -> Site:
     )
 
 
+Sign = tuple[str, str, str]
+"""What tells of a fault: kind, subject, and which one."""
+
+
 @dataclass(slots=True)
 class _Watch:
     """Notes when what happened."""
 
     cases: Sequence[FaultCase]
+    sound: Mapping[Sign, float]
+    """When the very same run without a fault showed a sign first: that tells of no fault."""
+    signs: dict[Sign, float] = field(default_factory=dict)
+    """By sign: when it was seen first [s]."""
     detected_s: float | None = None
+    detected_by: str = ""
     seen_tick: int | None = None
     """Tick whose image showed the fault first."""
     reacted_tick: int | None = None
     ticks: int = 0
-    known: frozenset[tuple[str, str]] = frozenset()
-    sensors: frozenset[int] = frozenset()
 
     def look(self, outcome: TickOutcome, plant: Plant) -> None:
         """After one tick."""
         self.ticks += 1
-        view = outcome.view
-        faults = frozenset((f.fault, f.subject) for f in view.envelope.faults)
-        doubted = frozenset(int(m) for m in np.flatnonzero(~view.estimate.trusted | view.out_of_service))
-        noted = {e.kind for e in outcome.events} & {"rung", "verify", "sequence", "fault_raised"}
-        news = bool(faults - self.known) or bool(doubted - self.sensors) or bool(noted)
-        now_s = view.input.now_s
+        now_s = outcome.view.input.now_s
+        news = [sign for sign in _signs(outcome) if sign not in self.signs]
+        self.signs.update(dict.fromkeys(news, now_s))
         if now_s < STRIKE_S:
-            self.known |= faults
-            self.sensors |= doubted
             return
-        if self.detected_s is None and news:
+        told = [sign for sign in news if self.sound.get(sign, math.inf) > now_s]
+        if self.detected_s is None and told:
             self.detected_s = now_s - STRIKE_S
+            self.detected_by = " ".join(told[0])
             self.seen_tick = self.ticks
         if self.seen_tick is not None and self.reacted_tick is None and self._safe(plant):
             self.reacted_tick = self.ticks
@@ -150,10 +154,33 @@ class _Watch:
         return all(done[case.reaction][k] for k, case in enumerate(self.cases))
 
 
-def run_case(site: Site, truth: Truth, scene: Scene, cases: Sequence[FaultCase], seed: int) -> dict[str, Any]:
-    """One run of one or two faults."""
+def _signs(outcome: TickOutcome) -> list[Sign]:
+    """What an operator could see in this tick: faults, modules doubted or out, transitions told."""
+    view = outcome.view
+    doubted = np.flatnonzero(~view.estimate.trusted | view.out_of_service)
+    return [
+        *(("fault", f.subject, f.fault) for f in view.envelope.faults),
+        *(("module", str(int(m)), "doubted") for m in doubted),
+        *(("rung", e.subject, view.rung.name.lower()) for e in outcome.events if e.kind == "rung"),
+        *(
+            (e.kind, e.subject, e.text.split(":")[0])
+            for e in outcome.events
+            if e.kind in {"verify", "sequence"}
+        ),
+    ]
+
+
+def run_case(
+    site: Site,
+    truth: Truth,
+    scene: Scene,
+    cases: Sequence[FaultCase],
+    seed: int,
+    sound: Mapping[Sign, float] | None = None,
+) -> dict[str, Any]:
+    """One run of one or two faults; `sound` is what the same run showed without any."""
     nodes = FaultyNodes.sound(site)
-    watch = _Watch(cases)
+    watch = _Watch(cases, sound or {})
     plant = WatchedPlant(site, truth, scene.ambient_degc)
 
     def on_tick(outcome: TickOutcome, true_plant: Plant, core: ControlCore) -> None:
@@ -188,6 +215,7 @@ def run_case(site: Site, truth: Truth, scene: Scene, cases: Sequence[FaultCase],
     return {
         "fault": "+".join(case.fault for case in cases),
         "detected_s": watch.detected_s,
+        "detected_by": watch.detected_by,
         "reaction_ticks": reacted,
         "worst": {
             "cell_voltage_min_v": float(plant.extremes.lowest_v.min()),
@@ -196,6 +224,7 @@ def run_case(site: Site, truth: Truth, scene: Scene, cases: Sequence[FaultCase],
             "current_max_a": float(max(plant.extremes.most_a.max(), -plant.extremes.least_a.min())),
         },
         "delivered_kwh": float((plant.energy.bus_out_j + plant.energy.bus_in_j).sum()) / J_PER_KWH,
+        "signs": watch.signs,
         "shorted": _shorted(plant),
         "safety_violations": plant.violations.total,
     }
@@ -242,8 +271,9 @@ def run(
         if (name, run_s) not in sound:
             nothing = FaultCase("none", lambda _nodes, _plant, _m: None, "none", run_s=run_s)
             sound[name, run_s] = run_case(site, truth, scene, (nothing,), seed)
-        result = run_case(site, truth, scene, group, seed)
+        result = run_case(site, truth, scene, group, seed, sound[name, run_s]["signs"])
         moved = result.pop("delivered_kwh")
+        del result["signs"]
         result["scene"] = name
         result["energy_lost_kwh"] = max(sound[name, run_s]["delivered_kwh"] - moved, 0.0)
         cases.append(result)
