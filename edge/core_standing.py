@@ -12,20 +12,34 @@ from reconf.protection.envelope import Envelope
 from reconf.readings import SiteImage
 from reconf.replacing import replace
 from reconf.sequences import SequencerState
-from reconf.sequences.nodes import RM1_WATCHDOG_S, WATCHDOG_MARGIN_S
+from reconf.sequences.nodes import RC1_WATCHDOG_S, RM1_WATCHDOG_S, WATCHDOG_MARGIN_S, Nodes
 
 
 def known_in_force(in_force: SlotCommand, image: SiteImage, sequence: SequencerState) -> SlotCommand:
-    """`in_force` without modules that have surely bypassed themselves: silent past their own watchdog."""
-    surely_s = sequence.modules.beat_until_s + RM1_WATCHDOG_S + WATCHDOG_MARGIN_S
-    gone = ~image.modules.answered & sequence.modules.out_of_service & (sequence.wall_s >= surely_s)
-    if not (gone & in_force.inserted).any():
+    """`in_force` without what has surely ended by itself: nodes out of service past their own watchdog.
+
+    A module that is silent so long has bypassed itself; a converter that is silent, or reads open, carries no
+    power. Its contactor still counts as closed, since nobody has read it open. Without this the power of a
+    lost string would stand in the books for ever, and no other string could take its share.
+    """
+    modules, strings = sequence.modules, sequence.strings
+    gone = ~image.modules.answered & _past_watchdog(modules, RM1_WATCHDOG_S, sequence.wall_s)
+    closed = image.strings.answered & ((image.strings.status & int(Rc1Status.CONTACTOR_CLOSED)) != 0)
+    dead = ~closed & _past_watchdog(strings, RC1_WATCHDOG_S, sequence.wall_s)
+    if not ((gone & in_force.inserted).any() or (dead & (in_force.power_w != 0.0)).any()):
         return in_force
     return replace(
         in_force,
         inserted=in_force.inserted & ~gone,
         trim_current_a=np.where(gone, 0.0, in_force.trim_current_a),
+        power_w=np.where(dead, 0.0, in_force.power_w),
     )
+
+
+def _past_watchdog(nodes: Nodes, watchdog_s: float, wall_s: float) -> BoolArray:
+    """Out of service for so long that their own watchdog has surely expired."""
+    mask: BoolArray = nodes.out_of_service & (wall_s >= nodes.beat_until_s + watchdog_s + WATCHDOG_MARGIN_S)
+    return mask
 
 
 def opened_unasked(image: SiteImage, sequence: SequencerState, in_force: SlotCommand) -> BoolArray:

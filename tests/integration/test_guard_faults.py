@@ -26,6 +26,14 @@ def test_sampled_faults_pass_no_safety_tier_and_are_reacted_to_at_once():
     assert stop["energy_lost_kwh"] > 0.05
 
 
+def test_the_other_string_takes_the_share_of_one_whose_converter_fell_silent():
+    (case,) = run(only=("converter_silent",), at_most_s=60.0)["cases"]
+    assert case["safety_violations"] == 0
+    assert case["detected_by"]
+    # 5 of 10 kW until its own watchdog has surely opened it and the power has been ramped, not for all 60 s
+    assert 0.0 < case["energy_lost_kwh"] < 5.0 * 20.0 / 3600.0
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_the_whole_catalogue_with_pairs_passes_no_safety_tier():
