@@ -35,10 +35,6 @@ PLATING_MINUTES_S: Final = 900.0
 REMAINING_SIGMAS: Final = 0.25
 """The voltage guards the end of a discharge; the charge estimate only shapes the way there, so that its doubt
 need not be paid in stranded energy."""
-CAPACITY_SIGMAS: Final = 3.0
-"""Of its doubt that a capacity is taken lower by where a smaller one would plate: metal stays."""
-CAPACITY_LEAST_FRAC: Final = 0.5
-"""Of the estimate: a doubt beyond that is no longer about the capacity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +57,6 @@ class Belief:
     """Every number needed was there."""
     capacity_ah: FloatArray
     capacity_std_ah: FloatArray
-    capacity_low_ah: FloatArray
-    """What it may be at least: `capacity_ah` less its doubt."""
     remaining_ah: FloatArray
     remaining_std_ah: FloatArray
     chargeable_ah: FloatArray
@@ -111,7 +105,6 @@ def believe(constants: Constants, estimate: Estimate, seen: Observed) -> Belief:
         known=known,
         capacity_ah=np.maximum(capacity, 1e-3),
         capacity_std_ah=capacity_std,
-        capacity_low_ah=capacity_low_ah(capacity, capacity_std),
         remaining_ah=np.maximum(or_else(estimate.remaining_ah, 0.0), 0.0),
         remaining_std_ah=or_else(estimate.remaining_std_ah, 0.0),
         chargeable_ah=np.maximum(or_else(estimate.chargeable_ah, 0.0), 0.0),
@@ -131,12 +124,6 @@ def believe(constants: Constants, estimate: Estimate, seen: Observed) -> Belief:
         cell_max_v=or_else(estimate.cell_voltage_max_v, limits["cell_voltage_v", "max"].safety),
         current_a=or_else(seen.current_a, 0.0),
     )
-
-
-def capacity_low_ah(capacity_ah: FloatArray, std_ah: FloatArray) -> FloatArray:
-    """(M,) what each capacity may be at least: less `CAPACITY_SIGMAS` of its doubt."""
-    low: FloatArray = np.maximum(capacity_ah - CAPACITY_SIGMAS * std_ah, CAPACITY_LEAST_FRAC * capacity_ah)
-    return np.maximum(low, 1e-3)
 
 
 def chargeable_std_ah(belief: Belief) -> FloatArray:
@@ -247,7 +234,7 @@ def plating_limit_a(
         soc_ahead_frac: SOC to come on top of the present one.
     """
     soc = belief.soc_high_frac + belief.soc_std_frac + soc_ahead_frac
-    cold, capacity = belief.temperature_low_degc, belief.capacity_low_ah
+    cold, capacity = belief.temperature_low_degc, belief.capacity_ah
     soh = np.minimum(capacity / constants.topology.rated_capacity_ah, 1.0)
     return plating.charge_limit_a(soc, cold, capacity, soh)
 
@@ -264,7 +251,7 @@ def plating_minutes_a(constants: Constants, belief: Belief, limit_a: FloatArray)
         limit_a: `plating_limit_a` of this tick; with the module's rating it begins the search.
     """
     rating = constants.limits["charge_current_c", "max"].operating * belief.capacity_ah
-    per_ampere = PLATING_MINUTES_S / 3600.0 / belief.capacity_low_ah
+    per_ampere = PLATING_MINUTES_S / 3600.0 / belief.capacity_ah
     first = np.minimum(limit_a, rating)
     below = plating_limit_a(constants, belief, first * per_ampere)
     middle = 0.5 * (below + first)

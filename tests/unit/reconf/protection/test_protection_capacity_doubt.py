@@ -1,11 +1,10 @@
-"""What the doubt of a module's capacity costs: charge current in the cold, but no full charge."""
+"""What the doubt of a module's capacity costs: no full charge."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from edge.bench.protect_site import bench_site, true_estimate
-from reconf.protection.currents import CAPACITY_LEAST_FRAC, CAPACITY_SIGMAS
 from reconf.protection.protect import initial_protection, protect
 from reconf.site import ThermalSpec
 from reconf.twin.observe import observe
@@ -22,26 +21,6 @@ def envelope_with(soc_frac, **doubts):
     image = observe(plant, np.random.default_rng(2), 0, 0.0)
     estimate = replace(true_estimate(plant), **{name: np.full(4, value) for name, value in doubts.items()})
     return protect(SITE, initial_protection(SITE), image, estimate, 1.0)[1], estimate
-
-
-def test_the_plating_limit_is_that_of_the_smaller_module_it_may_be():
-    sure, estimate = envelope_with(0.5, capacity_std_ah=0.0)
-    doubted, _ = envelope_with(0.5, capacity_std_ah=2.0)
-    smaller = 1.0 - CAPACITY_SIGMAS * 2.0 / estimate.capacity_ah
-    # at least in proportion; the film of an older anode takes some more
-    assert (doubted.charge_now_a <= smaller * sure.charge_now_a + 1e-9).all()
-    assert (doubted.charge_now_a > 0.9 * smaller * sure.charge_now_a).all()
-    assert (doubted.charge_minutes_a < sure.charge_minutes_a).all()
-
-
-def test_a_capacity_that_nobody_knows_leaves_half_of_it():
-    unknown, _ = envelope_with(0.5, capacity_std_ah=np.nan)
-    vague, estimate = envelope_with(0.5, capacity_std_ah=40.0)
-    sure, _ = envelope_with(0.5, capacity_std_ah=0.0)
-    assert np.allclose(unknown.charge_now_a, vague.charge_now_a)
-    assert (unknown.charge_now_a <= CAPACITY_LEAST_FRAC * sure.charge_now_a + 1e-9).all()
-    assert (estimate.capacity_ah > 0.0).all()
-    assert (unknown.charge_now_a > 0.0).all()
 
 
 def test_doubt_of_the_capacity_keeps_no_module_from_being_filled():
