@@ -128,6 +128,7 @@ def conditions(v: View) -> Mapping[str, BoolArray]:
         "waits": wants & latched & ~(v.start | good),
         "may_join": wants & ~latched,
         "clean": fresh & ~latched & (v.ticks >= 1),
+        "latched": latched,
         "ready": ~missing & plausible(v) & ~blocked & (v.ticks >= 1),
         "precharge_failed": failed | (settled & (v.elapsed_s >= PRECHARGE_S)),
         "unloaded": (v.ticks >= 1) & ((fresh & (current < UNLOADED_A)) | (v.elapsed_s >= UNLOADED_S)),

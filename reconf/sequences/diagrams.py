@@ -27,8 +27,9 @@ RULES = """## Rules around the tables
   the RC1 watchdog, a string that is being left gets none at all, so that the converter opens it in time
   by itself.
 * **Latches**: only a watchdog latch that stands alone is cleared without a person: when a mode change
-  starts the string, and after 60 s (wall time) of good readings, three times an hour at most; a string
-  that waits for that says so once (`open -> open`). Everything else waits for `clear_fault`.
+  starts the string (also one that falls between the start and the node's first heartbeat), and after 60 s
+  (wall time) of good readings, three times an hour at most; a string that waits for that says so once
+  (`open -> open`). Everything else waits for `clear_fault`.
 * **Silence**: a node that is silent, or does not confirm writes, for two ticks is out of service. A
   silent module counts as inserted *and* as bypassed until its own watchdog has surely run out. A string
   is left when the modules that remain cannot reach its window.

@@ -92,6 +92,7 @@ PHASE_TABLE: tuple[PhaseRow, ...] = (
     PhaseRow(Phase.INSERTING, "read_closed", Phase.OPENING, "closed without being asked"),
     PhaseRow(Phase.INSERTING, "leave", Phase.BYPASSING, "no longer asked to join"),
     PhaseRow(Phase.INSERTING, "link_stands", Phase.WELDED, "the link is live behind the open contactor"),
+    PhaseRow(Phase.INSERTING, "latched", Phase.BYPASSING, "a watchdog ran out before its first heartbeat"),
     PhaseRow(Phase.INSERTING, "ready", Phase.PRECHARGE, "read back inserted, voltage plausible"),
     PhaseRow(Phase.INSERTING, "inserting_late", Phase.BYPASSING, "no plausible voltage in time"),
     PhaseRow(Phase.PRECHARGE, "lost", Phase.LOST, "the converter fell silent"),

@@ -253,6 +253,9 @@ class Sequencer:
         changed = phase != state.phase
         waits = masks["waits"] & (state.phase == int(Phase.OPEN)) & ~changed
         events += _waiting(view, waits & ~state.waits)
+        # a start outlives the way back from a latch: that is cleared at once, three times an hour at most
+        back = masks["latched"] & (state.phase == int(Phase.INSERTING)) & view.strings.may_clear(view.wall_s)
+        ended = changed & (phase == int(Phase.BYPASSING)) & ~back
         return replace(
             state,
             phase=phase,
@@ -260,7 +263,7 @@ class Sequencer:
             entered_s=np.where(changed, now_s, state.entered_s),
             entered_wall_s=np.where(changed, view.wall_s, state.entered_wall_s),
             ticks=np.where(changed, 0, state.ticks),
-            starting=state.starting & (phase != int(Phase.JOINED)) & (phase != int(Phase.BYPASSING)),
+            starting=state.starting & (phase != int(Phase.JOINED)) & ~ended,
         ), tuple(events)
 
     def _begins(self, state: SequencerState) -> BoolArray:

@@ -44,6 +44,38 @@ def test_a_site_starts_by_clearing_inserting_precharging_and_only_then_gives_pow
     assert len(loop.nodes.closings) == 2
 
 
+@pytest.mark.parametrize("module", [False, True])
+def test_a_watchdog_that_ran_out_between_the_start_and_the_first_heartbeat_costs_no_minute(module):
+    loop = Loop(guard_site(), Nodes(guard_site(), latched=False))
+    loop.tick(request=SiteMode.RUN)
+    assert (loop.state.phase == int(Phase.INSERTING)).all()
+    if module:
+        loop.nodes.latched_m[0] = True
+        loop.nodes.inserted[0] = False
+    else:
+        loop.nodes.latched_s[0] = True
+    loop.run(11)
+    assert loop.state.joined.all()
+    assert loop.state.mode is SiteMode.RUN
+    assert loop.nodes.shorted == 0
+    assert loop.unsafe_bypass == 0
+    assert len(loop.nodes.closings) == 2
+
+
+def test_a_converter_that_latches_at_every_start_is_not_cleared_for_ever():
+    loop = Loop(guard_site(), Nodes(guard_site(), latched=False))
+    loop.tick(request=SiteMode.RUN)
+    cleared = 0
+    for _ in range(120):
+        if loop.state.phase[0] == int(Phase.INSERTING):
+            loop.nodes.latched_s[0] = True
+        before = bool(loop.nodes.latched_s[0])
+        loop.tick()
+        cleared += before and not loop.nodes.latched_s[0]
+    assert 1 <= cleared <= 4  # by the start, and the three of an hour
+    assert loop.state.joined.tolist() == [False, True]
+
+
 def test_it_is_left_in_the_one_safe_order():
     loop = running()
     loop.phases.clear()
