@@ -6,7 +6,7 @@ import numpy as np
 
 from optimizer.kernels_dual import PRICE_MAX, ascend, dual, module_least, needed
 from reconf.arrays import FloatArray
-from reconf.compiled import compiled
+from reconf.compiled import compiled, compiled_for
 
 MAX_BRACKETS = 120
 LIMIT_EDGES = 24
@@ -121,7 +121,9 @@ def _trim_at(
     return total
 
 
-@compiled
+# compiled at import: the question that warms the worker up does not need it, and a worker that begins to
+# compile in the middle of service is taken for hung and killed before the cache is written, again and again
+@compiled_for("f8[:,::1]", "i8", "i8", "f8[::1]", "f8", "f8", "f8", "f8", "f8")
 def string_trim(
     m: FloatArray, i0: int, i1: int, s: FloatArray, sign: float, lam: float, th: float, current: float,
     enough: float,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -61,3 +63,10 @@ def test_data_that_are_not_sound_are_named(field: str) -> None:
     broken = replace(model, **{field: np.full_like(getattr(model, field), np.nan)})
     with pytest.raises(ParameterError, match="fixed-current problem"):
         at_currents(broken, current, none, np.zeros(model.n_strings), "compiled")
+
+
+def test_the_trim_that_no_warm_up_asks_for_is_compiled_when_its_module_is_imported():
+    # in a process of its own: here other tests may have called it
+    told = "import optimizer.kernels_bound as k; print(len(k.string_trim.signatures))"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
