@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from edge.bench.reaction_watch import Strike, Watch, WatchedServer
 from edge.core_values import ClearFault, SetMode
-from edge.figures import Stamps
 from edge.modbus.pacer import Pacer
-from edge.modbus.server import TwinServer
 from edge.setpoint import PowerCommand
 from edge.supervisor import Daemon
 from edge.wiring import RunOptions, daemon
-from reconf.devices.rc1 import COMMAND_FIRST as RC1_MODE
-from reconf.devices.rc1 import CURRENT_LIMIT_COLUMN
-from reconf.devices.rm1 import COMMAND_FIRST as RM1_INSERT_MODE
+from reconf.arrays import IntArray
 from reconf.protection.limits import default_limits
 from reconf.sequences import SiteMode
 from reconf.site import (
@@ -40,10 +37,12 @@ from reconf.site import (
     StringSpec,
     TimingSpec,
 )
-from reconf.twin.firmware import SAMPLE_PERIOD_S, NodeBank
+from reconf.twin.firmware import NodeBank
 from reconf.twin.plant import Plant
 from reconf.twin.truth import draw_truth
 
+Aim = Literal["phase", "switch"]
+"""When to strike: swept over the tick, or while a switch of the string is being written."""
 POSITIONS = 4
 CELLS = 4
 SOC_FRAC = 0.55
@@ -56,7 +55,10 @@ SEEN_TICKS = 2
 """Ticks after which everybody knows of a strike."""
 WORST = 10
 """Trials whose stages are told."""
-RC1_LIMIT = RC1_MODE + CURRENT_LIMIT_COLUMN
+TOLD = 10
+"""Unanswered trials that are told in full."""
+GOLDEN = 0.6180339887498949
+"""Multiples of it spread evenly over a tick, however many there are."""
 
 
 def reaction_site(strings: int, tick_s: float) -> Site:
@@ -95,92 +97,23 @@ def reaction_site(strings: int, tick_s: float) -> Site:
     )  # fmt: skip
 
 
-@dataclass(slots=True)
-class _Strike:
-    """One trial."""
-
-    module: int
-    string: int
-    from_sample: int
-    shown_s: float = float("nan")
-    """Wall time at which the registers can first show it."""
-    answered_s: float = float("nan")
-    void: bool = False
-    """The schedule bypassed the module before anybody could have seen it: no trial."""
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass(slots=True)
-class _Watch:
-    """Both ends of every open trial."""
-
-    site: Site
-    bank: NodeBank
-    open: dict[int, _Strike] = field(default_factory=dict)
-    """By string."""
-    stamps: deque[Stamps] = field(default_factory=deque)
-    """Stages of the daemon's last ticks."""
-    stages: list[dict[str, float]] = field(default_factory=list)
-    """Where the time of each answered trial went [ms]."""
-
-    def note_stages(self, strike: _Strike) -> None:
-        """Split an answered trial into the stages of the tick that answered it."""
-        tick = next((t for t in self.stamps if t.began_s <= strike.answered_s <= t.written_s), None)
-        if tick is None:
-            return
-        seen_s = max(tick.began_s, strike.shown_s)
-        self.stages.append(
-            {
-                "reaction_ms": 1e3 * (strike.answered_s - strike.shown_s),
-                "waited_ms": 1e3 * (seen_s - strike.shown_s),
-                "read_ms": 1e3 * (tick.read_s - seen_s),
-                "decided_ms": 1e3 * (tick.decided_s - tick.read_s),
-                "latches_ms": 1e3 * (tick.acted_s - tick.decided_s),
-                "written_ms": 1e3 * (strike.answered_s - tick.acted_s),
-            }
-        )
-
-    def after_step(self) -> None:
-        """Time has passed in the twin: which strikes can be seen now?"""
-        sample = self.sample
-        for strike in self.open.values():
-            if np.isnan(strike.shown_s) and sample > strike.from_sample:
-                strike.shown_s = time.monotonic()
-
-    @property
-    def sample(self) -> int:
-        """Number of the measurement set."""
-        return int(self.bank.plant.time_s / SAMPLE_PERIOD_S + 1e-9)
-
-    def tap(self, _gateway: str, unit: int, pdu: bytes) -> None:
-        """A request arrives at the server."""
-        if pdu[0] not in (6, 16):
-            return
-        address = int.from_bytes(pdu[1:3], "big")
-        data = pdu[3:5] if pdu[0] == 6 else pdu[6:]
-        words = {address + k // 2: int.from_bytes(data[k : k + 2], "big") for k in range(0, len(data), 2)}
-        for strike in self.open.values():
-            position = self.site.positions[strike.module]
-            converter = self.site.strings[strike.string].converter
-            bypassed = unit == position.unit_id and words.get(RM1_INSERT_MODE + 1) == 0
-            stopped = unit == converter.unit_id and 0 in (words.get(RC1_MODE), words.get(RC1_LIMIT))
-            if strike.done.is_set() or not (bypassed or stopped):
-                continue
-            strike.answered_s = time.monotonic()
-            strike.void = bool(np.isnan(strike.shown_s))
-            strike.done.set()
-
-
 async def measure(
-    trials: int, *, strings: int, tick_s: float, seed: int = 1, note: Callable[[int], None] | None = None
+    trials: int,
+    *,
+    strings: int,
+    tick_s: float,
+    seed: int = 1,
+    aim: Aim = "phase",
+    note: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """At least `trials` trials; times in ticks."""
     site = reaction_site(strings, tick_s)
     rng = np.random.default_rng(seed)
     truth = draw_truth(site, rng, soc_frac=SOC_FRAC)
     bank = NodeBank(site, Plant(site, truth), rng)
-    watch = _Watch(site, bank)
-    async with TwinServer(bank, any_port=True, tap=watch.tap) as server:
+    safety_v = site.limits[Chemistry.NMC]["cell_voltage_v", "max"].safety
+    watch = Watch(site, bank, time.monotonic, safety_v, tick_s)
+    async with WatchedServer(bank, watch) as server:
         pacer = Pacer(bank, 1.0, time.monotonic, after_step=watch.after_step)
         pacing = asyncio.create_task(pacer.run())
         options = RunOptions(gateways=server.endpoints, northbound=False)
@@ -188,23 +121,26 @@ async def measure(
             running = asyncio.create_task(made.run())
             try:
                 await _in_power(made)
-                watch.stamps = made.figures.stamps
-                found = await _all_trials(made, watch, trials, rng, note)
+                watch.stamps, watch.outcome = made.figures.stamps, lambda: made.outcome
+                done = await _Trials(made, watch, aim, note).run(trials, rng)
             finally:
                 made.stop()
                 await asyncio.wait({running}, timeout=60.0)
                 running.cancel()
                 pacing.cancel()
-    return figures(found, made, tick_s) | {"worst": worst(watch.stages, tick_s)}
+    return figures(done, watch, made, tick_s) | {"worst": worst(watch.stages, tick_s)}
 
 
-def figures(found: list[float], made: Daemon, tick_s: float) -> dict[str, Any]:
-    """The result; a trial without an answer counts as infinite."""
-    ticks = np.array(found) / tick_s
+def figures(done: Sequence[Strike], watch: Watch, made: Daemon, tick_s: float) -> dict[str, Any]:
+    """The result; a trial without an answer counts as infinite, and is told in full."""
+    ticks = np.array([(s.answered_s - s.shown_s) / tick_s for s in done])
     answered = ticks[np.isfinite(ticks)]
+    unanswered = [s for s in done if not s.done.is_set()]
     return {
-        "trials": len(found),
-        "unanswered": int(ticks.size - answered.size),
+        "trials": len(done),
+        "unanswered": len(unanswered),
+        "no_trials": dict(watch.voids),
+        "races_left_out": round(watch.raced, 2),
         "tick_s": tick_s,
         "reaction_ticks_p50": _percentile(answered, 50.0),
         "reaction_ticks_p99": _percentile(answered, 99.0),
@@ -213,6 +149,7 @@ def figures(found: list[float], made: Daemon, tick_s: float) -> dict[str, Any]:
         "tick_work_ms_p50": _percentile(np.array(made.figures.tick_ms), 50.0),
         "tick_work_ms_p99": _percentile(np.array(made.figures.tick_ms), 99.0),
         "overruns": made.figures.overruns,
+        "unanswered_trials": [watch.told(s) for s in unanswered[:TOLD]],
     }
 
 
@@ -251,77 +188,85 @@ async def _until(made: Daemon, condition: Callable[[], bool], limit_s: float) ->
             await asyncio.sleep(0.2 * made.parts.site.timing.tick_s)
 
 
-async def _all_trials(
-    made: Daemon, watch: _Watch, trials: int, rng: np.random.Generator, note: Callable[[int], None] | None
-) -> list[float]:
-    """Strings in parallel until enough trials are done."""
-    found: list[float] = []
-    strings = range(watch.site.topology.n_strings)
-    seeds = rng.integers(0, 2**32, len(strings))
+@dataclass(slots=True)
+class _Trials:
+    """Strikes on all strings in parallel until there are enough."""
 
-    async def one(string: int) -> None:
-        own = np.random.default_rng(seeds[string])
-        while len(found) < trials:
-            took_s = await _trial(made, watch, string, own)
-            if took_s is None:
+    made: Daemon
+    watch: Watch
+    aim: Aim
+    note: Callable[[int], None] | None
+    done: list[Strike] = field(default_factory=list)
+
+    @property
+    def tick_s(self) -> float:
+        """Control time is wall time here."""
+        return self.watch.site.timing.tick_s
+
+    async def run(self, trials: int, rng: np.random.Generator) -> list[Strike]:
+        """At least `trials` strikes that were trials; fewer where every string gave up."""
+        strings = range(self.watch.site.topology.n_strings)
+        seeds = rng.integers(0, 2**32, len(strings))
+        await asyncio.gather(*(self._on(s, trials, np.random.default_rng(seeds[s])) for s in strings))
+        return self.done
+
+    async def _on(self, string: int, trials: int, rng: np.random.Generator) -> None:
+        """One string's strikes, each at another moment of the tick."""
+        topology = self.watch.site.topology
+        rows = np.arange(topology.n_modules)[topology.slice_of(string)]
+        phase = float(rng.uniform())
+        while len(self.done) < trials:
+            try:
+                await _until(self.made, lambda: self._ready(rows, string), RECOVER_TICKS * self.tick_s)
+            except TimeoutError:
                 return
-            if np.isnan(took_s):
+            phase = (phase + GOLDEN) % 1.0
+            await self._moment(string, phase)
+            strike = await self._strike(string, rows, rng)
+            if strike is None or strike.void:
                 continue
-            found.append(took_s)
-            if note is not None:
-                note(len(found))
+            self.done.append(strike)
+            if self.note is not None:
+                self.note(len(self.done))
 
-    await asyncio.gather(*(one(s) for s in strings))
-    return found
+    async def _moment(self, string: int, phase: float) -> None:
+        """Wait for the moment to strike: that share of the tick, or a write to a switch of the string."""
+        if self.aim == "phase":
+            now = self.made.parts.clock.control_s() / self.tick_s
+            await asyncio.sleep(((phase - now) % 1.0) * self.tick_s)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RECOVER_TICKS * self.tick_s):
+                await self.watch.switching(string)
 
+    async def _strike(self, string: int, rows: IntArray, rng: np.random.Generator) -> Strike | None:
+        """One strike and its answer; None where no module is inserted."""
+        made, watch = self.made, self.watch
+        watch.count_races(rows)
+        candidates = watch.candidates(rows)
+        if not candidates.size:
+            return None
+        phase = made.parts.clock.control_s() / self.tick_s % 1.0
+        strike = watch.begin(int(rng.choice(candidates)), string, int(rng.integers(CELLS)), EXCESS_V, phase)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_TICKS * self.tick_s):
+                await strike.done.wait()
+        watch.end(strike)
+        ticks = made.figures.ticks
+        await _until(made, lambda: made.figures.ticks >= ticks + SEEN_TICKS, RECOVER_TICKS * self.tick_s)
+        if strike.done.is_set() and not strike.void:
+            watch.note_stages(strike)  # of a tick that is over by now
+        return strike
 
-async def _trial(made: Daemon, watch: _Watch, string: int, rng: np.random.Generator) -> float | None:
-    """One strike and its answer [s]: infinite where none came, NaN where it was no trial.
-
-    None where the string cannot go on.
-    """
-    topology, tick_s = watch.site.topology, watch.site.timing.tick_s
-    rows = np.arange(topology.n_modules)[topology.slice_of(string)]
-    try:
-        await _until(made, lambda: _ready(made, watch, rows, string), RECOVER_TICKS * tick_s)
-    except TimeoutError:
-        return None
-    await asyncio.sleep(float(rng.uniform(0.0, 1.5)) * tick_s)
-    inserted = rows[watch.bank.plant.inputs.inserted[rows]]
-    if not inserted.size:
-        return None
-    module = int(rng.choice(inserted))
-    offset = watch.bank.plant.faults.cell_voltage_offset_v
-    strike = _Strike(module, string, watch.sample)
-    if watch.bank.shown_sample != watch.sample:
-        strike.shown_s = time.monotonic()  # the next read takes a new set
-    watch.open[string] = strike
-    offset[module, int(rng.integers(CELLS))] = EXCESS_V
-    try:
-        async with asyncio.timeout(PATIENCE_TICKS * tick_s):
-            await strike.done.wait()
-    except TimeoutError:
-        pass
-    del watch.open[string]
-    offset[module, :] = 0.0
-    ticks = made.figures.ticks
-    await _until(made, lambda: made.figures.ticks >= ticks + SEEN_TICKS, RECOVER_TICKS * tick_s)
-    if strike.void:
-        return float("nan")
-    if strike.done.is_set():
-        watch.note_stages(strike)
-    return strike.answered_s - strike.shown_s if strike.done.is_set() else float("inf")
-
-
-def _ready(made: Daemon, watch: _Watch, rows: np.ndarray, string: int) -> bool:
-    """The string carries power with every module in service; latches whose cause is gone are cleared."""
-    outcome = made.outcome
-    if outcome is None:
-        return False
-    names = {watch.site.modules[int(m)].serial for m in rows} | {watch.site.strings[string].name}
-    for fault in outcome.view.envelope.faults:
-        if fault.subject in names and fault.latched and not fault.active:
-            made.order(ClearFault(fault.fault, fault.subject, on_site=True))
-    view = outcome.view
-    sound = not any(f.subject in names for f in view.envelope.faults)
-    return sound and bool(view.connected[string]) and not bool(view.out_of_service[rows].any())
+    def _ready(self, rows: IntArray, string: int) -> bool:
+        """The string carries power, every module in service; latches whose cause is gone are cleared."""
+        made, site = self.made, self.watch.site
+        if made.outcome is None:
+            return False
+        view = made.outcome.view
+        names = {site.modules[int(m)].serial for m in rows} | {site.strings[string].name}
+        for fault in view.envelope.faults:
+            if fault.subject in names and fault.latched and not fault.active:
+                made.order(ClearFault(fault.fault, fault.subject, on_site=True))
+        sound = not any(f.subject in names for f in view.envelope.faults)
+        return sound and bool(view.connected[string]) and not bool(view.out_of_service[rows].any())

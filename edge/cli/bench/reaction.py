@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,6 +21,10 @@ def register(app: typer.Typer) -> None:
         ] = 24,
         tick_s: Annotated[float, typer.Option(help="Tick, wall time", min=0.1)] = 1.0,
         seed: Annotated[int, typer.Option(help="Of modules and moments")] = 1,
+        aim: Annotated[
+            Literal["phase", "switch"],
+            typer.Option(help="Strike at moments swept over the tick, or while a switch is being written"),
+        ] = "phase",
         json: Annotated[str, typer.Option(help="Where the result goes; - for stdout")] = "-",
     ) -> None:
         """From a register with a safety-tier value to the write that answers it, in ticks, over Modbus."""
@@ -30,7 +34,7 @@ def register(app: typer.Typer) -> None:
         configure_logs("error")
         console = stderr()
         done = measure(
-            trials, strings=strings, tick_s=tick_s, seed=seed,
+            trials, strings=strings, tick_s=tick_s, seed=seed, aim=aim,
             note=lambda count: console.print(f"{count} trials", end="\r"),
         )  # fmt: skip
         write_json(json, asyncio.run(done))
