@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reconf.actuation import ConverterMode
+from reconf.actuation import ConverterMode, SlotCommand
 from reconf.arrays import BoolArray, FloatArray, no_nan
 from reconf.verify.context import Context
 from reconf.verify.findings import Findings
@@ -61,11 +61,16 @@ class _Direction:
     """(S,) under the command in force."""
 
 
+def _carries(command: SlotCommand) -> BoolArray:
+    """(S,) asked for power, or free to take any: what holds the bus gives what the others leave."""
+    free = command.mode == int(ConverterMode.BUS_VOLTAGE)
+    mask: BoolArray = (command.mode != int(ConverterMode.OFF)) & ((command.power_w != 0.0) | free)
+    return mask
+
+
 def _directions(c: Context) -> tuple[_Direction, _Direction]:
     """Discharge and charge; only strings that are asked for power count, not the converter's own loss."""
-    asked = c.running & ((c.proposed.power_w != 0.0) | (c.proposed.mode == int(ConverterMode.BUS_VOLTAGE)))
-    before = (c.in_force.power_w != 0.0) | (c.in_force.mode == int(ConverterMode.BUS_VOLTAGE))
-    before &= c.in_force.mode != int(ConverterMode.OFF)
+    asked, before = _carries(c.proposed), _carries(c.in_force)
     e, t = c.envelope, c.tables
     return (
         _Direction(
@@ -102,16 +107,38 @@ def check_modules(found: Findings, c: Context) -> None:
         on_the_way = np.where(way.flows | way.flowed, c.between.limit_a, 0.0)[of]
         most = np.maximum(allowed, already)
         found.at_most(f"subset_{way.name}", on_the_way, most, strict & c.between.maybe, t.serials)
+        _check_sum(found, c, way)
+
+
+def _check_sum(found: Findings, c: Context, way: _Direction) -> None:
+    """String and trim current run through the same cells: together they keep to the safety tier.
+
+    A trim flows whether its module is inserted or not, so bypassed modules are held to it as well.
+    """
+    t, of = c.tables, c.tables.string_of
+    sign = 1.0 if way.name == "discharge" else -1.0
+    old = np.maximum(sign * c.in_force.trim_current_a, 0.0)
+    new = np.maximum(sign * c.proposed.trim_current_a, 0.0)
+    where = ~c.resting[of] & (new > 0.0)
+    through = np.where(c.after.maybe, np.where(way.flows, c.after.limit_a, 0.0)[of], 0.0)
+    found.at_most(f"sum_{way.name}", through + new, way.table_a, where, t.serials)
+    already = np.where(c.before.maybe, np.where(way.flowed, c.before.limit_a, 0.0)[of], 0.0) + old
+    passing = np.where(c.between.maybe, np.where(way.flows | way.flowed, c.between.limit_a, 0.0)[of], 0.0)
+    most = np.maximum(way.table_a, already)
+    where = ~c.resting[of] & (np.maximum(old, new) > 0.0)
+    found.at_most(f"sum_{way.name}", passing + np.maximum(old, new), most, where, t.serials)
 
 
 def check_cells(found: Findings, c: Context) -> None:
     """The weakest and strongest cell groups stay inside the safety tier at the current that will flow."""
-    t, e = c.tables, c.estimate
-    active = (~c.resting & c.running & (c.proposed.power_w != 0.0))[t.string_of] & c.after.maybe
+    t, e, trim = c.tables, c.estimate, c.proposed.trim_current_a
+    through = _carries(c.proposed)[t.string_of] & c.after.maybe
+    active = ~c.resting[t.string_of] & (through | (trim != 0.0))
     unseen = max(1.0 - c.dt_s / c.hold_s, 0.0)
     rising = np.minimum(c.after.current_high_a * (1.0 + RISE_FRAC * unseen), c.after.limit_a)
-    high = np.maximum(rising[t.string_of] + c.proposed.trim_current_a, 0.0)
-    low = np.minimum(c.after.current_low_a[t.string_of] + c.proposed.trim_current_a, 0.0)
+    # a trim flows in and out of bypassed modules, too, and without the converter
+    high = np.maximum(np.where(through, rising[t.string_of], 0.0) + trim, 0.0)
+    low = np.minimum(np.where(through, c.after.current_low_a[t.string_of], 0.0) + trim, 0.0)
     now = no_nan(c.image.modules.current_a.value)
     resistance = CELL_RESISTANCE_SPREAD * e.resistance_ohm / t.n_cells
     slope = e.ocv_slope_v_per_ah / t.n_cells
@@ -127,6 +154,7 @@ def check_cells(found: Findings, c: Context) -> None:
     found.at_most("charge_room", moved_in, room, active & (low < 0.0), t.serials)
     hot, cold = e.temperature_high_degc, e.temperature_low_degc
     found.at_most("temperature_max", hot, t.temperature_max_degc, active, t.serials)
+    found.at_least("temperature_min", cold, t.temperature_min_degc, active, t.serials)
     charged = active & (low < 0.0)
     found.at_most("charge_temperature", hot, t.charge_temperature_max_degc, charged, t.serials)
     found.at_least("charge_temperature", cold, t.charge_temperature_min_degc, charged, t.serials)
@@ -136,13 +164,14 @@ def check_converter(found: Findings, c: Context) -> None:
     """Rating and allowance of each converter, and the site's ramp."""
     t, p, e = c.tables, c.proposed, c.envelope
     strict = ~c.resting & c.running
+    free = p.mode == int(ConverterMode.BUS_VOLTAGE)
     for flows, power, allowed_w, allowed_a in (
         (p.power_w > 0.0, p.power_w, e.string_discharge_w, e.string_discharge_a),
         (p.power_w < 0.0, -p.power_w, e.string_charge_w, e.string_charge_a),
     ):
-        where = strict & flows
-        found.at_most("converter_power", power, _tighter(t.power_rating_w, allowed_w, 1.0), where, t.names)
-        found.at_most("converter_current", p.current_limit_a, allowed_a, where, t.names)
+        asked_w = _tighter(t.power_rating_w, allowed_w, 1.0)
+        found.at_most("converter_power", power, asked_w, strict & flows, t.names)
+        found.at_most("converter_current", p.current_limit_a, allowed_a, strict & (flows | free), t.names)
     found.at_most("converter_current", p.current_limit_a, t.current_rating_a, strict, t.names)
     began = c.history.ramp_from_w
     before, after = float(np.sum(c.in_force.power_w)) if began is None else began, float(np.sum(p.power_w))

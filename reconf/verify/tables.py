@@ -31,6 +31,7 @@ class Tables:
     cell_voltage_max_v: FloatArray
     temperature_max_degc: FloatArray
     """Safety tier."""
+    temperature_min_degc: FloatArray
     charge_temperature_min_degc: FloatArray
     charge_temperature_max_degc: FloatArray
     discharge_max_a: FloatArray
@@ -104,6 +105,7 @@ def build_tables(site: Site) -> Tables:
         cell_voltage_min_v=safety("cell_voltage_v", "min"),
         cell_voltage_max_v=safety("cell_voltage_v", "max"),
         temperature_max_degc=safety("temperature_degc", "max"),
+        temperature_min_degc=safety("temperature_degc", "min"),
         charge_temperature_min_degc=safety("charge_temperature_degc", "min"),
         charge_temperature_max_degc=safety("charge_temperature_degc", "max"),
         discharge_max_a=safety("discharge_current_c", "max") * rated,

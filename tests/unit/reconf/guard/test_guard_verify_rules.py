@@ -140,6 +140,20 @@ def _rising(limit_a: float, before_w: float, after_w: float, **limits) -> Case:
     )
 
 
+def _balanced(give_a: float) -> Case:
+    """The first module of a string gives to the second."""
+    trims = np.zeros(12)
+    trims[:2] = give_a, -0.92 * give_a
+    return Case().with_after(trim_current_a=trims)
+
+
+def small(case: Case) -> Case:
+    """The first two modules have so little charge left that the string's 40 A are nearly all they bear."""
+    rate = np.where(case.after.power_w[0] > 0.0, 3.0, 1.5)
+    case.before = replace(case.before, current_limit_a=np.full(2, 20.0))
+    return believed(case, capacity_ah=np.where(np.arange(12) < 2, 42.0 / rate, 48.0))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "shape": lambda: Case().with_after(power_w=np.zeros(3)),
     "not_finite": lambda: Case().with_after(power_w=np.array([np.nan, 0.0])),
@@ -170,6 +184,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "module_charge": lambda: allowed(
         Case().with_after(power_w=np.full(2, -4000.0)), charge_now_a=at(np.full(12, 45.0), 5, 39.0)
     ),
+    "sum_discharge": lambda: small(_balanced(5.0)),
+    "sum_charge": lambda: small(_balanced(5.0).with_after(power_w=np.full(2, -2000.0))),
     "cell_voltage_min": lambda: believed(Case(), cell_voltage_min_v=at(np.full(12, 3.6), 1, 2.71)),
     "cell_voltage_max": lambda: believed(
         Case().with_after(power_w=np.full(2, -5000.0)), cell_voltage_max_v=at(np.full(12, 3.7), 1, 4.24)
@@ -182,6 +198,7 @@ CASES: dict[str, Callable[[], Case]] = {
         chargeable_ah=at(np.full(12, 20.0), 1, 0.05),
     ),
     "temperature_max": lambda: believed(Case(), temperature_high_degc=at(np.full(12, 26.0), 4, 61.0)),
+    "temperature_min": lambda: believed(Case(), temperature_low_degc=at(np.full(12, 24.0), 4, -31.0)),
     "charge_temperature": lambda: believed(
         Case().with_after(power_w=np.full(2, -4000.0)), temperature_low_degc=at(np.full(12, 24.0), 4, -30.0)
     ),
@@ -294,6 +311,67 @@ def test_staying_at_power_with_a_limit_that_fell_is_refused():
     running = command(guard_site(), power_w=5000.0)
     case = allowed(Case(before=running, after=running), discharge_now_a=np.full(12, 10.0))
     assert isinstance(case.ask(), Refused)
+
+
+def test_string_and_trim_current_of_one_module_count_together():
+    assert isinstance(_balanced(5.0).ask(), VerifiedCommand)
+    assert isinstance(small(_balanced(1.9)).ask(), VerifiedCommand)
+    answer = small(_balanced(2.1)).ask()
+    assert isinstance(answer, Refused)
+    assert {(v.rule, v.subject) for v in answer.violations} == {("sum_discharge", "M0-0")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"remaining_ah": 0.01}, "charge_left"),
+        ({"chargeable_ah": 0.01}, "charge_room"),
+        ({"temperature_high_degc": 50.5}, "temperature_max"),
+        ({"temperature_low_degc": -20.5}, "charge_temperature"),
+        ({"cell_voltage_min_v": 2.71}, "cell_voltage_min"),
+        ({"cell_voltage_max_v": 4.245}, "cell_voltage_max"),
+    ],
+)
+def test_cells_behind_the_converter_that_holds_the_bus_are_looked_at_although_it_is_asked_for_no_power(
+    changes, rule
+):
+    case = _master()
+    case.history = History(hold_s=30.0)
+    (name, value), base = next(iter(changes.items())), estimate(case.site)
+    case = believed(case, **{name: at(getattr(base, name), 0, value)})
+    answer = case.ask()
+    assert isinstance(answer, Refused)
+    assert {(v.rule, v.subject) for v in answer.violations} >= {(rule, "M0-0")}
+
+
+@pytest.mark.parametrize("runs", [0, 1])
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"remaining_ah": 0.0005}, "charge_left"),
+        ({"temperature_high_degc": 50.5}, "temperature_max"),
+        ({"cell_voltage_min_v": 2.695}, "cell_voltage_min"),
+    ],
+)
+def test_a_trim_out_of_a_bypassed_module_is_looked_at_without_any_power(changes, rule, runs):
+    site = guard_site()
+    before = command(site, inserted=out_of(1), mode=runs, limit_a=5.0)
+    trims = at(at(np.zeros(12), 0, 4.0), 1, -4.0 * 0.92)
+    case = Case(site, seen=image(site, out_of(1)), before=before, after=replace(before, trim_current_a=trims))
+    assert isinstance(case.ask(), VerifiedCommand), case.ask()
+    case.history = History(hold_s=30.0)
+    (name, value), base = next(iter(changes.items())), estimate(site)
+    answer = believed(case, **{name: at(getattr(base, name), 0, value)}).ask()
+    assert isinstance(answer, Refused)
+    assert {(v.rule, v.subject) for v in answer.violations} == {(rule, "M0-0")}
+
+
+def test_what_holds_the_bus_keeps_to_the_current_that_protection_allows_its_converter():
+    case = _master()
+    assert isinstance(case.ask(), VerifiedCommand)
+    answer = allowed(case, string_charge_a=np.array([10.0, 40.0])).ask()
+    assert isinstance(answer, Refused)
+    assert {(v.rule, v.subject) for v in answer.violations} == {("converter_current", "S0")}
 
 
 def test_a_weak_module_may_leave_although_the_current_is_still_above_its_limit():
