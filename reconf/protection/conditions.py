@@ -18,6 +18,7 @@ from reconf.protection.bounds import TIER_OF, Bounds, Constants
 from reconf.protection.cooling import CoolingWatch
 from reconf.protection.faults import Conditions, RuleNumbers, Scope, fault_rows
 from reconf.protection.observe import Observed, believed
+from reconf.protection.runaway import Rise, RiseSigns, follow_rise
 from reconf.readings import SiteImage
 
 COLD_CHARGE_A = 0.5
@@ -93,14 +94,8 @@ def module_values(seen: Observed, capacity_ah: FloatArray) -> dict[tuple[str, st
 class Trend:
     """What the rules about change remember from tick to tick."""
 
-    temperature_degc: FloatArray
-    """(M, 2) last sample."""
-    age_s: FloatArray
-    """(M,) time since that sample."""
-    rising_s: FloatArray
-    """(M,) how long the temperature has been rising fast."""
-    cell_v_before: FloatArray
-    """(M, C) cell voltages when the rise began."""
+    rise: Rise
+    """Of temperatures and cell voltages, for the rule about runaway."""
     cell_min_v: FloatArray
     """(M,) last lowest cell voltage."""
     status: np.ndarray
@@ -113,10 +108,7 @@ class Trend:
         """Nothing seen yet."""
         m, s = constants.n_modules, constants.n_strings
         return cls(
-            temperature_degc=np.full((m, 2), np.nan),
-            age_s=np.zeros(m),
-            rising_s=np.zeros(m),
-            cell_v_before=np.full((m, constants.bank.n_cells_max), np.nan),
+            rise=Rise.start(m, constants.bank.n_cells_max),
             cell_min_v=np.full(m, np.nan),
             status=np.zeros(m, dtype=np.int64),
             string_status=np.zeros(s, dtype=np.int64),
@@ -125,29 +117,15 @@ class Trend:
 
 def follow(
     trend: Trend, seen: Observed, image: SiteImage, dt_s: float, rules: RuleNumbers
-) -> tuple[Trend, FloatArray]:
-    """The trend after this tick, and the steepest temperature rise of each module [K/s] (NaN unknown)."""
-    age = trend.age_s + dt_s
-    rate = np.fmax.reduce(
-        (seen.temperature_degc - trend.temperature_degc) / np.maximum(age, 1e-3)[:, None], axis=1
-    )
-    fast = rate >= rules.runaway_rate_k_per_s
-    rising = np.where(seen.fresh, np.where(fast, trend.rising_s + age, 0.0), trend.rising_s)
-    begins = (rising > 0.0) & (trend.rising_s == 0.0)
-    calm = rising == 0.0
-    reference = np.where((calm & seen.fresh)[:, None], seen.cell_v, trend.cell_v_before)
-    reference = np.where(
-        (begins & np.isnan(trend.cell_v_before).all(axis=1))[:, None], seen.cell_v, reference
-    )
+) -> tuple[Trend, RiseSigns]:
+    """The trend after this tick, and what it says of a beginning runaway."""
+    rise, signs = follow_rise(trend.rise, seen, dt_s, rules)
     return Trend(
-        temperature_degc=np.where(seen.fresh[:, None], seen.temperature_degc, trend.temperature_degc),
-        age_s=np.where(seen.fresh, 0.0, age),
-        rising_s=rising,
-        cell_v_before=reference,
+        rise=rise,
         cell_min_v=np.where(np.isnan(seen.cell_min_v), trend.cell_min_v, seen.cell_min_v),
         status=np.where(seen.fresh, image.modules.status, trend.status),
         string_status=np.where(image.strings.answered, image.strings.status, trend.string_status),
-    ), np.where(seen.fresh, rate, np.nan)
+    ), signs
 
 
 def module_signals(
@@ -156,7 +134,7 @@ def module_signals(
     image: SiteImage,
     before: Trend,
     after: Trend,
-    rate_k_per_s: FloatArray,
+    signs: RiseSigns,
     trusted: BoolArray,
     stale_s: float,
     rules: RuleNumbers,
@@ -185,9 +163,7 @@ def module_signals(
     charging_hot = (seen.current_a < -COLD_CHARGE_A) & (seen.temperature_max_degc > above.safety)
     charging_cold = (seen.current_a < -COLD_CHARGE_A) & (seen.temperature_min_degc < cold.safety)
     connected = ((after.string_status & int(Rc1Status.CONTACTOR_CLOSED)) != 0)[constants.topology.string_of]
-    with np.errstate(invalid="ignore"):
-        sagged = (seen.cell_v < (1.0 - rules.runaway_voltage_drop_frac) * after.cell_v_before).any(axis=1)
-    runaway = (after.rising_s >= rules.runaway_for_s) & (sagged | (seen.temperature_max_degc > hot.safety))
+    runaway = signs.rising & (signs.sagged | (seen.temperature_max_degc > hot.safety))
     age = image.modules.age_s
     return {
         "cell_reading_zero": Signal(seen.cell_zero, ~seen.cell_zero & fresh, 0.0, rules.reversed_v),
@@ -199,7 +175,7 @@ def module_signals(
             charging_hot, seen.current_a > -COLD_CHARGE_A, seen.temperature_max_degc, above.safety
         ),
         "thermal_runaway": Signal(
-            runaway, rate_k_per_s < 0.1 * rules.runaway_rate_k_per_s, rate_k_per_s, rules.runaway_rate_k_per_s
+            runaway, ~runaway & signs.steady, signs.rate_k_per_s, rules.runaway_rate_k_per_s
         ),
         "over_voltage_trip": tripped(Rm1Status.OVER_VOLTAGE_TRIP, seen.cell_max_v < highest.recommended),
         "under_voltage_trip": tripped(Rm1Status.UNDER_VOLTAGE_TRIP, seen.cell_min_v > lowest.recommended),

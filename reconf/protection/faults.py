@@ -58,6 +58,10 @@ class RuleNumbers:
     runaway_rate_k_per_s: float
     runaway_for_s: float
     runaway_voltage_drop_frac: float
+    runaway_slack_k: float
+    runaway_step_k_per_s: float
+    runaway_steady_k: float
+    runaway_memory_s: float
     copper_exposure_v: float
     reversed_v: float
     stale_ticks: float
@@ -101,6 +105,10 @@ def rule_numbers() -> RuleNumbers:
         runaway_rate_k_per_s=float(data["runaway"]["rate_k_per_s"]),
         runaway_for_s=float(data["runaway"]["for_s"]),
         runaway_voltage_drop_frac=float(data["runaway"]["voltage_drop_frac"]),
+        runaway_slack_k=float(data["runaway"]["slack_k"]),
+        runaway_step_k_per_s=float(data["runaway"]["step_k_per_s"]),
+        runaway_steady_k=float(data["runaway"]["steady_k"]),
+        runaway_memory_s=float(data["runaway"]["memory_s"]),
         copper_exposure_v=float(data["copper"]["exposure_v"]),
         reversed_v=float(data["copper"]["reversed_v"]),
         stale_ticks=float(data["stale_ticks"]),

@@ -30,6 +30,7 @@ from reconf.protection.faults import (
 )
 from reconf.protection.insertion import InsertionRules, insertion_rules
 from reconf.protection.observe import Observed, observe
+from reconf.protection.runaway import RiseSigns
 from reconf.protection.state import (
     Cleared,
     ClearRefused,
@@ -120,10 +121,10 @@ def protect(
     rules = rule_numbers()
     seen = observe(constants, image, rules.reversed_v)
     tick = _Tick(site, constants, image, seen, believe(constants, estimate, seen), operator, dt_s)
-    trend, rate = conditions.follow(state.trend, seen, image, dt_s, rules)
+    trend, signs = conditions.follow(state.trend, seen, image, dt_s, rules)
     known = replace(state, trend=trend)
     trusted = estimate.trusted & tick.belief.known
-    module = _modules(tick, state, trend, rate, trusted, estimate.findings)
+    module = _modules(tick, state, trend, signs, trusted, estimate.findings)
     insertion = insertion_rules(constants, module.machine, trend, operator, tick.belief)
     string = _strings(tick, state, insertion)
     cooling = _watch_cooling(tick, state)
@@ -172,7 +173,7 @@ def _modules(
     tick: _Tick,
     state: ProtectionState,
     trend: Trend,
-    rate: np.ndarray,
+    signs: RiseSigns,
     trusted: BoolArray,
     findings: tuple[Finding, ...],
 ) -> _Stepped:
@@ -180,7 +181,7 @@ def _modules(
     constants = tick.constants
     marks = suspected(findings, constants.topology.serials)
     signals = conditions.module_signals(
-        constants, tick.seen, tick.image, state.trend, trend, rate, trusted, tick.stale_s, rule_numbers()
+        constants, tick.seen, tick.image, state.trend, trend, signs, trusted, tick.stale_s, rule_numbers()
     ) | {fault: conditions.Signal(mark, ~mark) for fault, mark in marks.items()}
     belief = tick.belief
     signals["soc_implausible"] = conditions.soc_signal(constants, belief.soc_low_frac, belief.soc_high_frac)

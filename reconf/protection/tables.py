@@ -123,6 +123,17 @@ def faults_markdown() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _runaway_words(numbers: RuleNumbers) -> str:
+    """How a rise and a fall are measured."""
+    memory_s, slack_k = numbers.runaway_memory_s, numbers.runaway_slack_k
+    return (
+        f"The rise is followed from its beginning and may fall behind by {slack_k:g} K (sampling); of a jump "
+        f"only {numbers.runaway_step_k_per_s:g} K/s count; a cell is held against its highest of the last "
+        f"{memory_s:g} to {2 * memory_s:g} s, whichever sign comes first. Steady: no sensor more than "
+        f"{numbers.runaway_steady_k:g} K above its lowest."
+    )
+
+
 def _rule_lines(numbers: RuleNumbers) -> tuple[str, ...]:
     """What the conditions in code use."""
     drop, apart = 100 * numbers.runaway_voltage_drop_frac, 100 * numbers.discrepancy_frac
@@ -130,7 +141,7 @@ def _rule_lines(numbers: RuleNumbers) -> tuple[str, ...]:
     together = f"a cell voltage down by {drop:g} % or a temperature above its safety maximum"
     exposed = f"a cell seen below {numbers.copper_exposure_v:g} V"
     return (
-        f"Beginning runaway: {rising}, together with {together}.",
+        f"Beginning runaway: {rising}, together with {together}. {_runaway_words(numbers)}",
         f"Copper: {exposed}, or reading 0 V after having been below its safety minimum.",
         f"A cell that reads at most {numbers.reversed_v:g} V is reversed, or its sense wire is open.",
         f"Silent: no whole block for {numbers.stale_ticks:g} ticks.",
