@@ -31,6 +31,8 @@ from reconf.protection.voltage import RESISTANCE_SIGMAS
 from reconf.readings import SiteImage
 from reconf.replacing import replace
 
+TOUCH_V: Final = 60.0
+"""DC under which touching is not held dangerous (IEC 61140)."""
 TELL_BELOW_FRAC: Final = 0.5
 """A module's limit is told of once it is below this share of its rating."""
 FAULTS_AT_MOST: Final = 64
@@ -45,8 +47,14 @@ def string_limits(
     machines: Mapping[Scope, Machine],
     image: SiteImage,
     seen: Observed,
+    reach_v: FloatArray,
 ) -> StringLimits:
-    """Converters' window, current and power, with margins and deratings."""
+    """Converters' window, current and power, with margins and deratings.
+
+    Where an input is not known, a string that could reach a dangerous voltage (`reach_v`, all its usable
+    modules in) stays open. What it shows now does not count: that is nothing while its modules are bypassed,
+    and would let them in and out in turns.
+    """
     converter, limits = constants.converters, constants.site_limits
     margin = limits["string_voltage_margin_frac", "min"].operating * converter.voltage_max_v
     hot = limits["heatsink_temperature_degc", "max"]
@@ -61,7 +69,7 @@ def string_limits(
     unknown = [site[name] for name in ("insulation_unknown", "site_input_unknown")]
     if bool(machines["site"].present[unknown].any()):
         closed = (image.strings.status & int(Rc1Status.CONTACTOR_CLOSED)) != 0
-        usable = usable & (closed | (seen.string_voltage_v < 60.0))
+        usable = usable & (closed | (reach_v < TOUCH_V))
     return StringLimits(
         voltage_min_v=converter.voltage_min_v + margin,
         voltage_max_v=converter.voltage_max_v - margin,

@@ -126,7 +126,8 @@ def protect(
     trusted = estimate.trusted & tick.belief.known
     module = _modules(tick, state, trend, signs, trusted, estimate.findings)
     insertion = insertion_rules(constants, module.machine, trend, operator, tick.belief)
-    string = _strings(tick, state, insertion)
+    reach_v = _reach_v(tick, insertion)
+    string = _strings(tick, state, insertion, reach_v)
     cooling = _watch_cooling(tick, state)
     tick = replace(tick, uncooled=cooling.failed)
     whole = _site(tick, state, cooling)
@@ -150,7 +151,7 @@ def protect(
     )
     if events or estimate.findings != state.findings:
         after = replace(after, statuses=after.present())
-    strings = string_limits(constants, machines, image, seen)
+    strings = string_limits(constants, machines, image, seen, reach_v)
     return after, assemble_envelope(
         constants,
         after,
@@ -190,12 +191,17 @@ def _modules(
     return _advance("module", tick, state, now)
 
 
-def _strings(tick: _Tick, state: ProtectionState, insertion: InsertionRules) -> _Stepped:
+def _reach_v(tick: _Tick, insertion: InsertionRules) -> FloatArray:
+    """(S,) open-circuit voltage of every string with all modules in that may or must be."""
+    may = ~insertion.forbidden | insertion.forced
+    reach_v: FloatArray = tick.constants.topology.sum_by_string(np.where(may, tick.belief.ocv_v, 0.0))
+    return reach_v
+
+
+def _strings(tick: _Tick, state: ProtectionState, insertion: InsertionRules, reach_v: FloatArray) -> _Stepped:
     """Step the strings' faults."""
     constants, topology = tick.constants, tick.constants.topology
     cannot_leave = topology.sum_by_string((insertion.must_out & insertion.forced).astype(np.float64)) > 0.0
-    may = ~insertion.forbidden | insertion.forced
-    reach_v = topology.sum_by_string(np.where(may, tick.belief.ocv_v, 0.0))
     signals = conditions.string_signals(
         constants, tick.seen, tick.image, state.trend, reach_v, cannot_leave, tick.stale_s, rule_numbers(),
         tick.operator.opened_unasked,

@@ -787,3 +787,21 @@ def test_every_row_of_the_limit_tables_has_a_consequence_past_its_safety_tier():
     for table in (*(default_limits(c) for c in Chemistry), site_limits()):
         assert set(table) <= safety | set(in_code)
     assert {row.fault for scope in SCOPES for row in fault_rows(scope)} >= set(in_code.values())
+
+
+@pytest.mark.parametrize("shown_v", [0.0, 30.0, 59.0])
+def test_an_unknown_input_keeps_a_string_open_whatever_its_bypassed_modules_show(shown_v):
+    """What reads under 60 V only because its modules are bypassed would pass 60 V as soon as they are in."""
+    site = bench_site(48)
+    world = World(site=replace(site, inputs=replace(site.inputs, insulation_monitor=True)))
+
+    def opened(image, **told):
+        volts = replace(image.strings.voltage_v, value=np.full_like(image.strings.voltage_v.value, shown_v))
+        image = strings(image, status=np.zeros_like(image.strings.status), voltage_v=volts)
+        return replace(image, inputs=SiteInputs(**told))
+
+    assert world.repeat(3, lambda i: opened(i, insulation_ohm_per_v=900.0)).string_usable.all()
+    assert not world.repeat(8, opened).string_usable.any()
+    assert ("insulation_unknown", "site") in world.present
+    known = {"insulation_ohm_per_v": 900.0, "unknown": ("gas_alarm",)}
+    assert not world.repeat(9, lambda i: opened(i, **known)).string_usable.any()
