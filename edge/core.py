@@ -21,7 +21,7 @@ from edge import core_captest, core_events, shaping
 from edge.core_orders import handle
 from edge.core_plan import plan
 from edge.core_proposal import propose
-from edge.core_standing import known_in_force, opened_unasked, standing
+from edge.core_standing import known_in_force, opened_unasked, standing, switches_apart
 from edge.core_state import Recorder, SavedCore, fresh_state
 from edge.core_steps import Case, after_receipt, failed_strings, joint, judge, merged
 from edge.core_values import (
@@ -301,6 +301,9 @@ class ControlCore:
             emergency_stop=state.pending.emergency_stop,
             output_failed=state.receipt is not None and not state.receipt.outputs_confirmed,
             opened_unasked=opened_unasked(image, sequence, in_force),
+            switches_apart=None
+            if state.in_force is None
+            else switches_apart(image, sequence, in_force, state.moved),
             isolation_lost=bool(broken_isolation(state.maintenance, isolation)),
             out_of_service=sequence.modules.out_of_service,
         )

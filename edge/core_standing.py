@@ -8,6 +8,7 @@ from edge.interval import PlanBook, Rung
 from reconf.actuation import SlotCommand
 from reconf.arrays import BoolArray
 from reconf.devices.rc1 import Rc1Status
+from reconf.devices.rm1 import LATCHES, Rm1Status
 from reconf.protection.envelope import Envelope
 from reconf.readings import SiteImage
 from reconf.replacing import replace
@@ -48,6 +49,24 @@ def opened_unasked(image: SiteImage, sequence: SequencerState, in_force: SlotCom
     explained = Rc1Status.WATCHDOG_EXPIRED | Rc1Status.HARDWARE_FAULT | Rc1Status.EMERGENCY_STOP
     still = int(Rc1Status.CONTACTOR_CLOSED | Rc1Status.PRECHARGING | explained)
     mask: BoolArray = sequence.joined & in_force.contactor & image.strings.answered & ((status & still) == 0)
+    return mask
+
+
+def switches_apart(
+    image: SiteImage, sequence: SequencerState, in_force: SlotCommand, moved: BoolArray | None
+) -> BoolArray:
+    """(M,) modules in service whose switch reads otherwise than asked, and their node does not say why.
+
+    The command stands in their registers (it was read back), and not only since the last tick.
+    """
+    modules, nodes = image.modules, sequence.modules
+    explained = int(LATCHES | Rm1Status.SWITCH_FAULT)
+    reads_in = (modules.status & int(Rm1Status.INSERTED)) != 0
+    sure = modules.answered & ~nodes.out_of_service & (nodes.unconfirmed_ticks == 0) & ~in_force.duty_mode
+    sure &= (modules.status & explained) == 0
+    if moved is not None:
+        sure &= ~moved
+    mask: BoolArray = sure & (reads_in != in_force.inserted)
     return mask
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
 
 import numpy as np
 
@@ -133,6 +134,24 @@ class SiteInputs:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteRefusal:
+    """A node that answers and does not take what is written."""
+
+    kind: Literal["module", "string"]
+    row: int
+    """Module, or string of the converter."""
+    unit_id: int
+    address: int
+    """Holding register, as in the PDU."""
+    register: str
+    """Its name in the device profile, empty where it has none."""
+    how: str
+    """The exception, or what the register reads instead."""
+    ticks: int
+    """Ticks in a row (those in which something was written) that ended so."""
+
+
+@dataclass(frozen=True, slots=True)
 class SiteImage:
     """All readings of one tick, immutable."""
 
@@ -142,3 +161,5 @@ class SiteImage:
     modules: ModuleReadings
     strings: StringReadings
     inputs: SiteInputs = SiteInputs()
+    refusals: tuple[WriteRefusal, ...] = ()
+    """Nodes that did not take the last write to them."""

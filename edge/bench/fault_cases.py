@@ -18,6 +18,8 @@ from reconf.devices.rm1 import Rm1Status
 from reconf.readings import Channel, Quality, SiteImage
 from reconf.twin.plant import Plant
 
+EXCEPTION = "exception 4 device failure"
+SILENT = "acknowledged, but it reads what it read before"
 Break = Callable[[FaultyNodes, Plant, int], None]
 """Breaks something; called once, with the module (or string) it strikes."""
 
@@ -92,12 +94,20 @@ def _no_cooling(nodes: FaultyNodes, plant: Plant, _m: int) -> None:
     plant.apply(replace(plant.inputs, cooling_frac=0.0))
 
 
-def _deaf_module(nodes: FaultyNodes, _plant: Plant, m: int) -> None:
-    nodes.deaf_modules[m] = True
+def _deaf_module(how: str) -> Break:
+    def strike(nodes: FaultyNodes, _plant: Plant, m: int) -> None:
+        nodes.deaf_modules[m] = True
+        nodes.deaf_how = how
+
+    return strike
 
 
-def _deaf_string(nodes: FaultyNodes, _plant: Plant, _m: int) -> None:
-    nodes.deaf_strings[0] = True
+def _deaf_string(how: str) -> Break:
+    def strike(nodes: FaultyNodes, _plant: Plant, _m: int) -> None:
+        nodes.deaf_strings[0] = True
+        nodes.deaf_how = how
+
+    return strike
 
 
 def _stuck_in(nodes: FaultyNodes, _plant: Plant, m: int) -> None:
@@ -174,8 +184,10 @@ CATALOGUE: tuple[FaultCase, ...] = (
     FaultCase("group_resistance_rise", _weak_group, "none", common=True, scene="empty", run_s=400.0),
     FaultCase("module_resistance_rise", _weak_module, "none", scene="empty", run_s=400.0),
     FaultCase("cooling_failed", _no_cooling, "none", scene="warm", run_s=1500.0),
-    FaultCase("module_takes_no_writes", _deaf_module, "bypass"),
-    FaultCase("converter_takes_no_writes", _deaf_string, "open"),
+    FaultCase("module_writes_refused", _deaf_module(EXCEPTION), "bypass"),
+    FaultCase("module_writes_swallowed", _deaf_module(SILENT), "bypass"),
+    FaultCase("converter_writes_refused", _deaf_string(EXCEPTION), "open"),
+    FaultCase("converter_writes_swallowed", _deaf_string(SILENT), "open"),
     FaultCase("switch_stuck", _stuck_in, "none", common=True),
     FaultCase("module_restarted", _restarted, "bypass"),
     FaultCase("module_tripped", _tripped, "bypass"),

@@ -12,9 +12,10 @@ from edge.core_values import TickOutcome
 from optimizer.result import AllocationInput, AllocationResult
 from reconf.actuation import SlotCommand
 from reconf.arrays import BoolArray, IntArray
+from reconf.devices import rc1, rm1
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
-from reconf.readings import Channel, Quality, SiteImage
+from reconf.readings import Channel, Quality, SiteImage, WriteRefusal
 from reconf.site import Site
 from reconf.twin.plant import Plant
 
@@ -32,7 +33,7 @@ class FaultyNodes:
     silent_strings: BoolArray
     frozen_modules: BoolArray
     deaf_modules: BoolArray
-    """Take no writes, yet answer."""
+    """Take no writes, heartbeats included, yet answer."""
     deaf_strings: BoolArray
     stuck: BoolArray
     """Switch stands where it stood."""
@@ -48,6 +49,12 @@ class FaultyNodes:
     """Read as in a beginning thermal runaway: 2 K/s up, a cell group down by a third."""
     runaway_s: float = 0.0
     """Control time at which that began."""
+    deaf_how: str = ""
+    """What deaf nodes say to a write."""
+    refusals: dict[tuple[str, int], WriteRefusal] = field(default_factory=dict)
+    """What stands of deaf nodes, by kind and row."""
+    refused: set[tuple[str, int, int, str]] = field(default_factory=set)
+    """Kind, row, register of the writes refused since the last image."""
     inputs: dict[str, object] = field(default_factory=dict)
     bus_v: float = float("nan")
     fan_dead: bool = False
@@ -85,8 +92,20 @@ class FaultyNodes:
         age_s = image.time_s - self.since_s
         image = self._burning(self._statuses(image, plant))
         image = unseen(image, self.silent_modules, self.frozen_modules, age_s)
-        image = self._strings(image, age_s)
+        image = replace(self._strings(image, age_s), refusals=self._refusals(plant.site))
         return replace(image, inputs=replace(image.inputs, **self.inputs))  # type: ignore[arg-type]  # names of SiteInputs
+
+    def _refusals(self, site: Site) -> tuple[WriteRefusal, ...]:
+        """What the southbound side would tell of nodes that take no writes."""
+        for kind, row, address, register in sorted(self.refused):
+            unit = site.positions[row].unit_id if kind == "module" else site.strings[row].converter.unit_id
+            before = self.refusals.get((kind, row))
+            ticks = 1 if before is None else before.ticks + 1
+            self.refusals[kind, row] = WriteRefusal(
+                "module" if kind == "module" else "string", row, unit, address, register, self.deaf_how, ticks
+            )
+        self.refused.clear()
+        return tuple(self.refusals.values())
 
     def _burning(self, image: SiteImage) -> SiteImage:
         """Temperatures that rise and a cell that falls, where a runaway begins."""
@@ -141,19 +160,33 @@ class FaultyNodes:
 
     def on_write(self, command: SlotCommand, plant: Plant) -> tuple[BoolArray, BoolArray]:
         """(M,), (S,) which nodes take and confirm a write."""
+        held = plant.inputs
         latched = self.module_bits != 0
-        same = command.inserted == plant.inputs.inserted
-        modules = ~(self.silent_modules | self.deaf_modules) & ~(latched & ~same)
-        return modules & ~(self.stuck & ~same), ~(self.silent_strings | self.deaf_strings)
+        same = command.inserted == held.inserted
+        deaf_m = self.deaf_modules & ~(same & (command.trim_current_a == held.trim_setpoint_a))
+        deaf_s = self.deaf_strings & (
+            (command.power_w != held.power_setpoint_w)
+            | (command.mode != held.mode)
+            | (command.contactor != held.contactor_closed)
+            | (command.current_limit_a != held.current_limit_a)
+        )
+        self.refused |= {("module", int(m), rm1.COMMAND_FIRST + 1, "INSERT") for m in np.flatnonzero(deaf_m)}
+        self.refused |= {("string", int(s), rc1.COMMAND_FIRST, "MODE") for s in np.flatnonzero(deaf_s)}
+        modules = ~(self.silent_modules | deaf_m) & ~(latched & ~same)
+        return modules & ~(self.stuck & ~same), ~(self.silent_strings | deaf_s)
 
     def on_tick(self, outcome: TickOutcome, plant: Plant, core: ControlCore) -> None:
         """Watchdogs of the nodes, and what a latched node does by itself."""
         now_s = plant.time_s
         beats = core.heartbeats
-        for index in np.flatnonzero(beats.modules & ~self.silent_modules):
+        for index in np.flatnonzero(beats.modules & ~self.silent_modules & ~self.deaf_modules):
             self.beaten_modules_s[int(index)] = now_s
-        for index in np.flatnonzero(beats.strings & ~self.silent_strings):
+        for index in np.flatnonzero(beats.strings & ~self.silent_strings & ~self.deaf_strings):
             self.beaten_strings_s[int(index)] = now_s
+        deaf = {("module", int(m)) for m in np.flatnonzero(beats.modules & self.deaf_modules)}
+        deaf |= {("string", int(s)) for s in np.flatnonzero(beats.strings & self.deaf_strings)}
+        written = {(kind, row) for kind, row, _, _ in self.refused}
+        self.refused |= {(kind, row, 0, "HEARTBEAT") for kind, row in deaf - written}
         dead_m = now_s - np.array(self.beaten_modules_s) > RM1_WATCHDOG_S
         dead_s = now_s - np.array(self.beaten_strings_s) > RC1_WATCHDOG_S
         out = (dead_m | (self.module_bits != 0)) & ~self.stuck
@@ -182,7 +215,9 @@ class FaultyNodes:
             dead_s, self.string_bits | int(Rc1Status.WATCHDOG_EXPIRED), self.string_bits
         )
         clears = outcome.actions
+        unreached_m = self.silent_modules | self.deaf_modules
+        unreached_s = self.silent_strings | self.deaf_strings
         lone = self.module_bits == int(Rm1Status.WATCHDOG_EXPIRED)
-        self.module_bits = np.where(clears.clear_modules & lone & ~self.silent_modules, 0, self.module_bits)
+        self.module_bits = np.where(clears.clear_modules & lone & ~unreached_m, 0, self.module_bits)
         lone = self.string_bits == int(Rc1Status.WATCHDOG_EXPIRED)
-        self.string_bits = np.where(clears.clear_strings & lone & ~self.silent_strings, 0, self.string_bits)
+        self.string_bits = np.where(clears.clear_strings & lone & ~unreached_s, 0, self.string_bits)

@@ -14,6 +14,7 @@ from edge.modbus.site_io import SiteIo
 from edge.modbus.transport import Link
 from edge.modbus.writer import Writer
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 
 
 class Reader:
@@ -26,6 +27,7 @@ class Reader:
         wall: monotonic wall clock [s].
         scrub_every_s: see `SouthboundOptions`; 0: never.
         site_io: units that are neither modules nor converters.
+        read_only: never write a register.
     """
 
     def __init__(
@@ -36,6 +38,8 @@ class Reader:
         wall: Callable[[], float],
         scrub_every_s: float,
         site_io: SiteIo,
+        *,
+        read_only: bool = False,
     ) -> None:
         self.reads = 0
         self.failures = 0
@@ -45,6 +49,7 @@ class Reader:
         self._writer = writer
         self._site_io = site_io
         self._wall = wall
+        self._read_only = read_only
         self._scrub_every_s = scrub_every_s
         self._scrub_at = [0] * len(self._lines)
         self._scrubbed_s = [wall()] * len(self._lines)
@@ -62,6 +67,7 @@ class Reader:
         """
         self._now_s = now_s
         self._images.begin()
+        self._writer.begin_read()
         batches: list[Batch] = []
         for index, line in enumerate(self._lines):
             due = [node for node in line.nodes if not node.suspect and not node.busy]
@@ -70,14 +76,17 @@ class Reader:
             works = [partial(self._read_node, node) for node in due]
             if due and self._scrub_due(index):
                 works.append(partial(self._scrub, due[self._scrub_at[index] % len(due)]))
+            if not self._read_only:
+                again = self._writer.refusals.due(due, self._wall())
+                works += [partial(self._try_again, node) for node in again]
             batches.append(line.submit(works))
         # put in last and first on their lines: an emergency stop does not wait behind modules
         batches = [*self._site_io.submit(now_s), *batches]
         await finished(batches, budget_s)
         self._probe_suspects()
         image = self._images.image(tick, now_s, self._wall(), self._site_io.inputs(now_s))
-        self._writer.observe(image)
-        return image
+        refusals = self._writer.observe(image)
+        return replace(image, refusals=refusals) if refusals else image
 
     async def _read_node(self, node: Node, link: Link) -> None:
         """Read one node's input block; a failure that came at once is tried again once."""
@@ -177,6 +186,13 @@ class Reader:
             await self._writer.refresh(node, link)
         except NodeError:
             self._writer.forget(node)
+
+    async def _try_again(self, node: Node, link: Link) -> None:
+        """A node that did not take a write may take one now."""
+        try:
+            await self._writer.try_again(node, link)
+        except NodeError as error:
+            self.failures += error.kind is FailureKind.NO_ANSWER
 
     def events(self) -> tuple[NodeEvent, ...]:
         """What happened to nodes since the last call."""

@@ -37,6 +37,7 @@ from reconf.devices.rc1 import Rc1Codec
 from reconf.devices.rm1 import Rm1Codec
 from reconf.errors import RegisterError
 from reconf.readings import SiteImage
+from reconf.sequences.nodes import RC1_WATCHDOG_S, RM1_WATCHDOG_S
 from reconf.site import Site
 
 
@@ -105,11 +106,18 @@ class Southbound:
         self._modules, self._strings = nodes_of(site, self._rm1, self._rc1)
         self._lines = lines_of(site, self._modules, self._strings, wall, read_only=read_only)
         self._writer = Writer(
-            site, self._rm1, self._rc1, self.options.write_rate_per_s, self.options.write_burst
+            site,
+            self._rm1,
+            self._rc1,
+            {"rm1": self._modules, "rc1": self._strings},
+            self.options.write_rate_per_s,
+            self.options.write_burst,
         )
         scrub = 0.0 if read_only else self.options.scrub_every_s
         self._site_io = SiteIo.of(site, {line.gateway.name: line for line in self._lines}, wall)
-        self._reader = Reader(self._lines, self._images, self._writer, wall, scrub, self._site_io)
+        self._reader = Reader(
+            self._lines, self._images, self._writer, wall, scrub, self._site_io, read_only=read_only
+        )
         self._stack = AsyncExitStack()
         self._writes = self._write_failures = self._heartbeats = 0
 
@@ -212,7 +220,9 @@ class Southbound:
 
         return self._split(ok & ~(await self._each(due, one)))
 
-    async def set_watchdogs(self, rc1_s: float = 3.0, rm1_s: float = 6.0) -> tuple[BoolArray, BoolArray]:
+    async def set_watchdogs(
+        self, rc1_s: float = RC1_WATCHDOG_S, rm1_s: float = RM1_WATCHDOG_S
+    ) -> tuple[BoolArray, BoolArray]:
         """Write every WATCHDOG that differs and read it back; converters must stop before modules bypass.
 
         Returns:

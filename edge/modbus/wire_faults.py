@@ -18,6 +18,10 @@ class UnitFault:
     """Answers of the right length whose content is noise."""
     exception: int = 0
     """Answer everything with this exception."""
+    write_exception: int = 0
+    """Answer writes with this exception, and change nothing."""
+    swallows_writes: bool = False
+    """Acknowledge writes, and change nothing."""
     cut_connection: bool = False
     """Send half an answer, then reset the connection (TCP)."""
 
@@ -46,6 +50,18 @@ class WireFaults:
 
 
 NO_FAULT = UnitFault()
+
+
+WRITES = frozenset({5, 6, 15, 16})
+
+
+def refuses(pdu: bytes, fault: UnitFault) -> bytes | None:
+    """The answer of a unit that does not take this write; None where it does."""
+    if pdu[0] not in WRITES or not (fault.write_exception or fault.swallows_writes):
+        return None
+    if fault.write_exception:
+        return bytes((pdu[0] | 0x80, fault.write_exception))
+    return pdu if pdu[0] in (5, 6) else pdu[:5]
 
 
 def spoil(reply: bytes, fault: UnitFault) -> bytes:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge.modbus.failures import FailureKind, NodeError
 from edge.modbus.line import Node
+from edge.modbus.refusals import Refusals
 from edge.modbus.shadow import Shadow, WriteBudget, filled_runs, signed_words
 from edge.modbus.transport import Link
 from reconf.actuation import VerifiedCommand
-from reconf.arrays import BoolArray, IntArray
+from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.devices import rc1, rm1
 from reconf.devices.rc1 import Rc1Codec
 from reconf.devices.rm1 import Rm1Codec, Rm1Status
-from reconf.readings import SiteImage
+from reconf.readings import SiteImage, WriteRefusal
 from reconf.registers import encode_value
+from reconf.sequences.nodes import RC1_WATCHDOG_S, RM1_WATCHDOG_S
 from reconf.site import Site
 
 POWER_UP_WATCHDOG_S = 5.0
@@ -25,6 +27,7 @@ HEARTBEAT_SHARE = 0.25
 """A heartbeat goes out every quarter of the watchdog time."""
 RC1_POWER, RC1_BUS_VOLTAGE, RC1_LIMIT, RC1_CONTACTOR = 3, 5, 6, rc1.CONTACTOR_ADDRESS
 RM1_TRIM = 5
+WATCHDOGS_S = {"rm1": RM1_WATCHDOG_S, "rc1": RC1_WATCHDOG_S}
 CLEAR_ADDRESS = {"rm1": rm1.CLEAR, "rc1": rc1.CLEAR}
 
 
@@ -45,9 +48,16 @@ class Writer:
     """Knows what stands in the nodes and brings it to what is asked."""
 
     def __init__(
-        self, site: Site, rm1_codec: Rm1Codec, rc1_codec: Rc1Codec, rate_per_s: float, burst: float
+        self,
+        site: Site,
+        rm1_codec: Rm1Codec,
+        rc1_codec: Rc1Codec,
+        nodes: Mapping[str, Sequence[Node]],
+        rate_per_s: float,
+        burst: float,
     ) -> None:
         m, s = site.topology.n_modules, site.topology.n_strings
+        self._nodes = nodes
         self._rm1 = rm1_codec
         self._rc1 = rc1_codec
         self.shadows = {
@@ -55,9 +65,14 @@ class Writer:
             "rc1": Shadow(s, rc1.CLEAR, (RC1_POWER,), POWER_UP_WATCHDOG_S),
         }
         self.budget = WriteBudget(m + s, rate_per_s, burst)
+        self.refusals = Refusals({"rm1": rm1_codec.profile, "rc1": rc1_codec.profile})
+        self._expected = self._fed()
+        """Value and wall time of the heartbeats acknowledged before the nodes were read, by kind."""
         self._uptime_s: IntArray = np.zeros(m, dtype=np.int64)
         self._status = {"rm1": np.zeros(m, dtype=np.int64), "rc1": np.zeros(s, dtype=np.int64)}
         self._echo = {"rm1": np.full(m, -1, dtype=np.int64), "rc1": np.full(s, -1, dtype=np.int64)}
+        self._missed_s = {"rm1": np.full(m, -np.inf), "rc1": np.full(s, -np.inf)}
+        """When the last heartbeat was sent that an echo did not follow, by kind."""
 
     def targets(self, verified: VerifiedCommand) -> Targets:
         """The command as register words.
@@ -88,8 +103,15 @@ class Writer:
         """Something happened to `node`: read before the next write."""
         self.shadows[node.kind].known[node.row] = False
 
-    def observe(self, image: SiteImage) -> None:
-        """Forget nodes that restarted or erased their commands, as their readings show."""
+    def begin_read(self) -> None:
+        """The nodes are about to be read: their echoes must show at least these heartbeats."""
+        self._expected = self._fed()
+
+    def _fed(self) -> dict[str, tuple[IntArray, FloatArray]]:
+        return {kind: (s.fed_value.copy(), s.fed_wall_s.copy()) for kind, s in self.shadows.items()}
+
+    def observe(self, image: SiteImage) -> tuple[WriteRefusal, ...]:
+        """Forget nodes that restarted or erased commands, as readings show; tell who takes no writes."""
         modules, strings = image.modules, image.strings
         restarted = modules.answered & (modules.uptime_s < self._uptime_s)
         self._uptime_s = np.where(modules.answered, modules.uptime_s, self._uptime_s)
@@ -103,8 +125,27 @@ class Writer:
             moved = (part.heartbeat_echo != self._echo[kind]) & (shadow.fed_value >= 0)
             strange = moved & (part.heartbeat_echo != shadow.fed_value)
             shadow.forget(part.answered & (changed | strange))
+            self._hearts(kind, part.answered & ~moved, part.heartbeat_echo)
             self._status[kind] = np.where(part.answered, part.status, self._status[kind])
             self._echo[kind] = np.where(part.answered, part.heartbeat_echo, self._echo[kind])
+        return self.refusals.tick(self._erases)
+
+    def _erases(self, kind: str, row: int) -> bool:
+        """The node erases commands by itself, as its last readings say."""
+        bits = Rm1Status.WATCHDOG_EXPIRED if kind == "rm1" else rc1.ERASING
+        return (int(self._status[kind][row]) & int(bits)) != 0
+
+    def _hearts(self, kind: str, still: BoolArray, echo: IntArray) -> None:
+        """Note the nodes whose echo stands `still` behind a heartbeat that they acknowledged.
+
+        A heartbeat counts once, however often it is looked for.
+        """
+        (expected, sent_s), fed = self._expected[kind], self.shadows[kind].fed_value
+        behind = (echo - expected) % 0x10000 > (fed - expected) % 0x10000
+        missed = still & (expected >= 0) & behind & (sent_s > self._missed_s[kind])
+        self._missed_s[kind] = np.where(missed, sent_s, self._missed_s[kind])
+        for row in np.flatnonzero(missed):
+            self.refusals.deaf_heart(self._nodes[kind][int(row)], int(echo[row]))
 
     async def refresh(self, node: Node, link: Link) -> None:
         """Read what stands in the node's writable registers."""
@@ -146,9 +187,19 @@ class Writer:
         written = await self._write_runs(node, goal, self._runs(node, addresses, goal), link)
         left = shadow.differing(node.row, 2, wanted, relevant)
         if left:
+            self.refusals.silent(node, left[0], int(shadow.words[node.row, left[0]]), int(goal[left[0]]))
             text = f"unit {node.unit}: holding registers {left} do not read back as written"
             raise NodeError(FailureKind.REFUSED, text)
+        self.refusals.taken(node)
         return written
+
+    async def _put(self, node: Node, link: Link, address: int, words: Sequence[int]) -> None:
+        """One write; an exception is remembered."""
+        try:
+            await link.write(node.unit, address, words)
+        except NodeError as error:
+            self.refusals.exception(node, address, error)
+            raise
 
     async def _write_runs(
         self, node: Node, goal: IntArray, runs: Sequence[tuple[int, int]], link: Link
@@ -156,7 +207,7 @@ class Writer:
         """Write `runs` of `goal`, then read everything back."""
         self.forget(node)  # until it is read back, nobody knows what the node took
         for address, count in runs:
-            await link.write(node.unit, address, goal[address : address + count].tolist())
+            await self._put(node, link, address, goal[address : address + count].tolist())
         await self._refresh(node, link)
         return sum(count for _, count in runs)
 
@@ -203,7 +254,7 @@ class Writer:
             await self._refresh(node, link)  # the value must differ from what stands there
         value = (int(shadow.words[node.row, 0]) + 1) % 0x10000
         sent_s = wall()
-        await link.write(node.unit, 0, [value])
+        await self._put(node, link, 0, [value])
         shadow.words[node.row, 0] = value
         shadow.fed_value[node.row] = value
         shadow.fed_wall_s[node.row] = sent_s
@@ -225,10 +276,30 @@ class Writer:
         await self._refresh(node, link)
         if shadow.words[node.row, 1] == word:
             return
-        await link.write(node.unit, 1, [word])
+        await self._put(node, link, 1, [word])
         await self._refresh(node, link)
-        if shadow.words[node.row, 1] != word:
+        stands = int(shadow.words[node.row, 1])
+        if stands != word:
+            self.refusals.silent(node, 1, stands, word)
             raise NodeError(FailureKind.REFUSED, f"unit {node.unit}: WATCHDOG does not read back")
+        self.refusals.taken(node)
+
+    async def try_again(self, node: Node, link: Link) -> None:
+        """See whether a node that refused takes writes now: its WATCHDOG a step shorter, or longer again.
+
+        That moves nothing, feeds nothing, and keeps converters ahead of modules.
+
+        Raises:
+            NodeError: it does not, or does not answer.
+        """
+        seconds = WATCHDOGS_S[node.kind]
+        codec = self._rm1 if node.kind == "rm1" else self._rc1
+        register = codec.profile.register("holding", "WATCHDOG")
+        usual = encode_value(register, seconds)[0]
+        async with node.registers:
+            await self._refresh(node, link)
+            stands = int(self.shadows[node.kind].words[node.row, 1])
+            await self._set_watchdog(node, usual - 1 if stands == usual else usual, link)
 
     async def clear(self, node: Node, link: Link, wall: Callable[[], float]) -> None:
         """Zero every command register, read it back, feed the watchdog, write CLEAR.
@@ -255,7 +326,9 @@ class Writer:
             goal = shadow.words[node.row].copy()
             goal[addresses] = 0
             await self._write_runs(node, goal, self._runs(node, addresses, goal), link)
-        if shadow.differing(node.row, 2, wanted, relevant):
+        left = shadow.differing(node.row, 2, wanted, relevant)
+        if left:
+            self.refusals.silent(node, left[0], int(shadow.words[node.row, left[0]]), 0)
             raise NodeError(FailureKind.REFUSED, f"unit {node.unit}: command registers do not read back as 0")
         await self._feed(node, link, wall)
-        await link.write(node.unit, CLEAR_ADDRESS[node.kind], [rm1.CLEAR_CODE])
+        await self._put(node, link, CLEAR_ADDRESS[node.kind], [rm1.CLEAR_CODE])

@@ -138,6 +138,7 @@ def module_signals(
     trusted: BoolArray,
     stale_s: float,
     rules: RuleNumbers,
+    switches_apart: BoolArray | None = None,
 ) -> dict[str, Signal]:
     """Rows about zero and copper, cold charge, runaway, trips, node bits, staleness and trust."""
     status, fresh = image.modules.status, seen.fresh
@@ -157,6 +158,7 @@ def module_signals(
         came = on(flag) & ((before.status & int(flag)) == 0) & fresh
         return Signal(raised=came, released=cause_gone & ~came)
 
+    apart = np.zeros_like(fresh) if switches_apart is None else switches_apart
     was_low = before.cell_min_v < lowest.safety
     exposed = (seen.cell_min_v < rules.copper_exposure_v) | (seen.cell_zero & was_low)
     above = constants.limits["charge_temperature_degc", "max"]
@@ -182,7 +184,7 @@ def module_signals(
         "over_temperature_trip": tripped(
             Rm1Status.OVER_TEMPERATURE_TRIP, seen.temperature_max_degc < hot.recommended
         ),
-        "switch_fault": bit(on(Rm1Status.SWITCH_FAULT), fresh),
+        "switch_fault": bit(on(Rm1Status.SWITCH_FAULT) | apart, fresh),
         "trim_fault": bit(on(Rm1Status.TRIM_FAULT), fresh),
         "cell_sensing_fault": bit(on(Rm1Status.CELL_SENSING_FAULT), fresh),
         "temperature_sensor_fault": bit(on(Rm1Status.TEMPERATURE_SENSOR_FAULT), fresh),

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray
+from reconf.devices.profile import load_profile
 from reconf.replacing import replace
 from reconf.words import quantity
 
@@ -67,6 +68,7 @@ class RuleNumbers:
     stale_ticks: float
     discrepancy_frac: float
     bus_margin_frac: float
+    refused_writes: int
 
 
 @cache
@@ -114,6 +116,7 @@ def rule_numbers() -> RuleNumbers:
         stale_ticks=float(data["stale_ticks"]),
         discrepancy_frac=float(data["discrepancy_frac"]),
         bus_margin_frac=float(data["bus_margin_frac"]),
+        refused_writes=int(data["refused_writes"]),
     )
 
 
@@ -214,6 +217,11 @@ class FaultEvent:
         return evidence(self.fault, self.value, self.bound, self.unit)
 
 
+MODULE_REFUSES: Final = "module_writes_refused"
+STRING_REFUSES: Final = "converter_writes_refused"
+_DEVICES: Final = {MODULE_REFUSES: "rm1", STRING_REFUSES: "rc1"}
+"""Rows whose evidence is a holding register (value) of a unit (bound), and the device's profile."""
+
 CONCLUDED: Final = {
     "sensors_untrusted": "concluded from its readings, or from their absence; a finding names the sensor",
     "module_cannot_leave": "concluded: its switch still reads inserted",
@@ -226,7 +234,10 @@ CONCLUDED: Final = {
 
 
 def evidence(fault: str, value: float, bound: float, unit: str) -> str:
-    """`4.262 V against 4.250 V`; for a bit, where it comes from."""
+    """`4.262 V against 4.250 V`; for a bit, where it comes from; for a refused write, unit and register."""
+    if fault in _DEVICES and not np.isnan(value):
+        names = {r.address: r.name for r in load_profile(_DEVICES[fault]).of_table("holding")}
+        return f"unit {bound:.0f}, holding register {value:.0f} {names.get(int(value), '')}".rstrip()
     if np.isnan(value):
         return CONCLUDED.get(fault, "reported by the device" if not unit else "")
     endless = "nothing since the start" if unit == "s" else "without bound"

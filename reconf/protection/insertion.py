@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import numpy as np
 
@@ -13,8 +14,11 @@ from reconf.devices.rm1 import TRIPS, Rm1Status
 from reconf.protection.bounds import Constants
 from reconf.protection.conditions import Trend
 from reconf.protection.currents import Belief
-from reconf.protection.faults import SCOPES, Machine, Scope, fault_rows, row_index
+from reconf.protection.faults import MODULE_REFUSES, SCOPES, Machine, Scope, fault_rows, row_index
 from reconf.protection.state import OperatorLimits
+
+IMMOVABLE: Final = ("switch_fault", MODULE_REFUSES)
+"""Faults with which a module cannot be switched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,9 @@ def insertion_rules(
     gone = none if operator.out_of_service is None else operator.out_of_service
     tripped = (trend.status & int(TRIPS)) != 0
     faulty = severe("module", machine, "bypass") | severe("module", machine, "open_site")
-    switch = row_index("module")["switch_fault"]
-    stuck = (machine.active[switch] | machine.latched[switch]) & reads_in
+    # what cannot be switched stays where it stands
+    immovable = [row_index("module")[fault] for fault in IMMOVABLE]
+    stuck = machine.present[immovable].any(axis=0) & reads_in
     return InsertionRules(
         forbidden=faulty | tripped | taken_out | unconfirmed | gone | ~belief.known,
         forced=stuck | (unconfirmed & reads_in),
@@ -79,8 +84,8 @@ def insertion_rules(
 
 
 def _unsafe(machine: Machine) -> BoolArray:
-    """(M,) a bypass is asked for by more than the stuck switch itself."""
+    """(M,) a bypass is asked for by more than the switch that does not move."""
     rows = fault_rows("module")
-    grave = np.array([r.severity in ("bypass", "open_site") and r.fault != "switch_fault" for r in rows])
+    grave = np.array([r.severity in ("bypass", "open_site") and r.fault not in IMMOVABLE for r in rows])
     mask: BoolArray = machine.present[grave].any(axis=0)
     return mask

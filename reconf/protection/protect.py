@@ -20,6 +20,8 @@ from reconf.protection.currents import Asked, Belief, CurrentStacks, believe, cu
 from reconf.protection.energy import available_energy_kwh
 from reconf.protection.envelope import Envelope
 from reconf.protection.faults import (
+    MODULE_REFUSES,
+    STRING_REFUSES,
     Conditions,
     FaultEvent,
     Machine,
@@ -30,6 +32,7 @@ from reconf.protection.faults import (
 )
 from reconf.protection.insertion import InsertionRules, insertion_rules
 from reconf.protection.observe import Observed, observe
+from reconf.protection.refusing import refusal_signal, remembered
 from reconf.protection.runaway import RiseSigns
 from reconf.protection.state import (
     Cleared,
@@ -148,8 +151,11 @@ def protect(
         cooling=cooling,
         stacks=stacks,
         findings=estimate.findings,
+        refusals=remembered(state.refusals, image.refusals, machines)
+        if events or image.refusals
+        else state.refusals,
     )
-    if events or estimate.findings != state.findings:
+    if events or estimate.findings != state.findings or after.refusals != state.refusals:
         after = replace(after, statuses=after.present())
     strings = string_limits(constants, machines, image, seen, reach_v)
     return after, assemble_envelope(
@@ -182,9 +188,14 @@ def _modules(
     constants = tick.constants
     marks = suspected(findings, constants.topology.serials)
     signals = conditions.module_signals(
-        constants, tick.seen, tick.image, state.trend, trend, signs, trusted, tick.stale_s, rule_numbers()
-    ) | {fault: conditions.Signal(mark, ~mark) for fault, mark in marks.items()}
+        constants, tick.seen, tick.image, state.trend, trend, signs, trusted, tick.stale_s, rule_numbers(),
+        tick.operator.switches_apart,
+    )  # fmt: skip
+    signals |= {fault: conditions.Signal(mark, ~mark) for fault, mark in marks.items()}
     belief = tick.belief
+    signals[MODULE_REFUSES] = refusal_signal(
+        tick.image.refusals, "module", constants.n_modules, rule_numbers().refused_writes
+    )
     signals["soc_implausible"] = conditions.soc_signal(constants, belief.soc_low_frac, belief.soc_high_frac)
     values = conditions.module_values(tick.seen, tick.belief.capacity_ah)
     now = conditions.assemble("module", constants.limits, values, signals, constants.n_modules)
@@ -206,6 +217,9 @@ def _strings(tick: _Tick, state: ProtectionState, insertion: InsertionRules, rea
         constants, tick.seen, tick.image, state.trend, reach_v, cannot_leave, tick.stale_s, rule_numbers(),
         tick.operator.opened_unasked,
     )  # fmt: skip
+    signals[STRING_REFUSES] = refusal_signal(
+        tick.image.refusals, "string", constants.n_strings, rule_numbers().refused_writes
+    )
     values = conditions.string_values(constants, tick.seen, tick.image)
     now = conditions.assemble("string", constants.site_limits, values, signals, constants.n_strings)
     return _advance("string", tick, state, now)

@@ -27,8 +27,10 @@ from reconf.protection.faults import (
     fault_rows,
     row_index,
 )
+from reconf.protection.refusing import with_refusals
 from reconf.protection.suspicion import with_evidence
 from reconf.protection.thermal import ThermalState
+from reconf.readings import WriteRefusal
 from reconf.replacing import replace
 from reconf.site import Site
 
@@ -58,6 +60,9 @@ class OperatorLimits:
     opened_unasked: BoolArray | None = None
     """(S,) contactors that read open although they are commanded closed and were read closed, without a latch
     that says why."""
+    switches_apart: BoolArray | None = None
+    """(M,) modules whose node holds what was asked and says nothing against it, while its switch reads
+    otherwise."""
     isolation_lost: bool = False
     """Somebody has hands inside, and the readings speak against it."""
     unconfirmed: BoolArray | None = None
@@ -116,6 +121,8 @@ class ProtectionState:
     """What the estimator had found in the last tick: the evidence of some statuses."""
     stacks: CurrentStacks | None = None
     """Every rule's answer of the last tick, for `explain`."""
+    refusals: tuple[WriteRefusal, ...] = ()
+    """The last answers of nodes that take no writes: the evidence of their faults."""
     cooling: CoolingWatch | None = None
     """Whether the cooling that runs cools; None before the first tick."""
     elsewhere: tuple[SavedFault, ...] = ()
@@ -147,7 +154,8 @@ class ProtectionState:
             for machine, row, name, f, n in self._entries("present")
         ]
         worst_first = tuple(sorted(found, key=lambda s: _RANK[s.severity]))
-        return with_evidence(worst_first, self.findings)
+        told = with_evidence(worst_first, self.findings)
+        return with_refusals(told, self.refusals, self.subjects)
 
     def _entries(self, mask: str) -> list[tuple[Machine, FaultRow, str, int, int]]:
         """Machine, row, subject and indices of everything set in `mask`."""

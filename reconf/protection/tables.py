@@ -146,5 +146,6 @@ def _rule_lines(numbers: RuleNumbers) -> tuple[str, ...]:
         f"A cell that reads at most {numbers.reversed_v:g} V is reversed, or its sense wire is open.",
         f"Silent: no whole block for {numbers.stale_ticks:g} ticks.",
         f"String voltage implausible: {apart:g} % of the window away from the sum of its inserted modules.",
+        f"Takes no writes: {numbers.refused_writes} ticks in a row in which it answered and refused.",
         f"The bus counts as back once {100 * numbers.bus_margin_frac:g} % inside its window.",
     )

@@ -120,6 +120,7 @@ def conditions(v: View) -> Mapping[str, BoolArray]:
     failed = fresh & ~is_closed & ~precharging & settled & (v.elapsed_s > UNLOADED_S)
     return {
         "read_closed": fresh & is_closed,
+        "obeys_closed": fresh & is_closed & ~v.strings.out_of_service,
         "read_open": fresh & ~is_closed & ~precharging,
         "link_stands": link & was_open & v.join,
         "leave": v.leave,

@@ -35,6 +35,8 @@ class Nodes:
     """(CLEARS_PER_HOUR, N) wall times of its latest clears of ours, oldest first; -inf: none."""
     earned: BoolArray
     """Gets a heartbeat until the next tick."""
+    refusing: BoolArray
+    """Answers and takes no writes (a fault of the table): nothing is asked of it until that is cleared."""
 
     @classmethod
     def fresh(cls, count: int, wall_s: float) -> Nodes:
@@ -46,14 +48,20 @@ class Nodes:
             beat_until_s=np.full(count, wall_s),
             cleared_s=np.full((CLEARS_PER_HOUR, count), -np.inf),
             earned=np.zeros(count, dtype=np.bool_),
+            refusing=np.zeros(count, dtype=np.bool_),
         )
 
     def seen(
-        self, answered: BoolArray, confirmed: BoolArray | None, sound: BoolArray, wall_s: float
+        self,
+        answered: BoolArray,
+        confirmed: BoolArray | None,
+        sound: BoolArray,
+        wall_s: float,
+        refusing: BoolArray,
     ) -> Nodes:
         """After one tick: `confirmed` is the last receipt's (None: nothing was due), `sound` latch-free."""
         kept = np.ones_like(answered) if confirmed is None else confirmed
-        good = answered & kept & sound
+        good = answered & kept & sound & ~refusing
         return replace(
             self,
             silent_ticks=np.where(answered, 0, self.silent_ticks + 1),
@@ -61,13 +69,14 @@ class Nodes:
             good_since_s=np.where(good, np.minimum(self.good_since_s, wall_s), np.inf),
             # what was earned last time was sent until now
             beat_until_s=np.where(self.earned, wall_s, self.beat_until_s),
+            refusing=refusing,
         )
 
     @property
     def out_of_service(self) -> BoolArray:
-        """Silent or unconfirmed for two ticks."""
+        """Silent or unconfirmed for two ticks, or known to take no writes."""
         mask: BoolArray = (self.silent_ticks >= OUT_AFTER_TICKS) | (self.unconfirmed_ticks >= OUT_AFTER_TICKS)
-        return mask
+        return mask | self.refusing
 
     def may_clear(self, wall_s: float) -> BoolArray:
         """Fewer than three clears of ours in the last hour."""

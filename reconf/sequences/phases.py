@@ -113,6 +113,6 @@ PHASE_TABLE: tuple[PhaseRow, ...] = (
     PhaseRow(Phase.BYPASSING, "bypassing_late", Phase.OPEN, "a module does not answer; the string is open"),
     PhaseRow(Phase.WELDED, "weld_cleared", Phase.BYPASSING, "a person cleared it and it reads open"),
     PhaseRow(Phase.LOST, "read_open", Phase.BYPASSING, "the converter is back and open"),
-    PhaseRow(Phase.LOST, "read_closed", Phase.RAMP_DOWN, "the converter is back and closed: left in order"),
+    PhaseRow(Phase.LOST, "obeys_closed", Phase.RAMP_DOWN, "the converter is back and closed: left in order"),
 )
 """Every way from one phase to another."""

@@ -22,6 +22,7 @@ from reconf.actuation import ConverterMode, SlotCommand
 from reconf.arrays import BoolArray
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
+from reconf.protection.faults import MODULE_REFUSES, STRING_REFUSES
 from reconf.readings import SiteImage
 from reconf.replacing import replace
 from reconf.sequences.conditions import RC1_BLOCKING, RM1_TRIPS, View, conditions, latches
@@ -131,13 +132,25 @@ class Sequencer:
         shown = (image.modules.status & int(Rm1Status.INSERTED)) != 0
         module_ok = receipt.module_confirmed if receipt is not None else None
         string_ok = receipt.string_confirmed if receipt is not None else None
+        refusing_m, refusing_s = self._refusing(inputs)
         return replace(
             state,
-            modules=state.modules.seen(image.modules.answered, module_ok, ~trips, inputs.wall_s),
-            strings=state.strings.seen(image.strings.answered, string_ok, ~faults, inputs.wall_s),
+            modules=state.modules.seen(image.modules.answered, module_ok, ~trips, inputs.wall_s, refusing_m),
+            strings=state.strings.seen(image.strings.answered, string_ok, ~faults, inputs.wall_s, refusing_s),
             shown_inserted=np.where(image.modules.answered, shown, state.shown_inserted),
             ticks=state.ticks + 1,
         )
+
+    def _refusing(self, inputs: SequencerInputs) -> tuple[BoolArray, BoolArray]:
+        """(M,), (S,) nodes with the fault of taking no writes."""
+        t = self.site.derived(build_tables)
+        modules, strings = np.zeros(t.n_modules, dtype=np.bool_), np.zeros(t.n_strings, dtype=np.bool_)
+        for fault in inputs.envelope.faults:
+            if fault.fault == MODULE_REFUSES:
+                modules[t.serials.index(fault.subject)] = True
+            elif fault.fault == STRING_REFUSES:
+                strings[t.names.index(fault.subject)] = True
+        return modules, strings
 
     def _mode(
         self, state: SequencerState, inputs: SequencerInputs
@@ -295,12 +308,14 @@ class Sequencer:
         """(M,) modules whose switch may stand either way.
 
         Silent ones that were inserted until their watchdog has surely run out, and those that answer but do
-        not confirm what is written.
+        not confirm what is written. One that is known to take nothing is bypassed by its own watchdog, if
+        that works: while it reads inserted, nobody knows how long it will.
         """
         running = inputs.wall_s < state.modules.beat_until_s + RM1_WATCHDOG_S + WATCHDOG_MARGIN_S
         silent = ~inputs.image.modules.answered
         was_in = state.shown_inserted | inputs.in_force.inserted
         mask: BoolArray = (silent & was_in & running) | (~silent & (state.modules.unconfirmed_ticks > 0))
+        mask |= state.modules.refusing & was_in & ~silent
         return mask
 
     def _latched_modules(self, image: SiteImage) -> BoolArray:
@@ -320,6 +335,9 @@ class Sequencer:
         image = inputs.image
         modules = image.modules.answered & (state.modules.unconfirmed_ticks == 0) & inputs.verified
         strings = image.strings.answered & (state.strings.unconfirmed_ticks == 0) & inputs.verified
+        # what takes no writes is not to be kept alive by one that it may take after all
+        modules &= ~state.modules.refusing
+        strings &= ~state.strings.refusing
         # ticks slower than the converter's watchdog cannot open it in time by command: let it open itself
         slow = inputs.wall_s - state.wall_s > SLOW_TICK_S
         strings &= ~view.at_risk & ~(slow & among(state.phase, Phase.RAMP_DOWN, Phase.OPENING))

@@ -38,7 +38,7 @@ def test_no_path_closes_a_contactor_without_precharge():
         (Phase.INSERTING, Phase.PRECHARGE)
     }
     ramp = {r.source: r.when for r in PHASE_TABLE if r.target is Phase.RAMP_DOWN}
-    assert ramp == {Phase.JOINED: "leave", Phase.LOST: "read_closed"}
+    assert ramp == {Phase.JOINED: "leave", Phase.LOST: "obeys_closed"}
     for source in Phase:
         if source is not Phase.JOINED:
             assert Phase.JOINED not in phases_from(source, {(Phase.INSERTING, Phase.PRECHARGE)}) or (

@@ -10,6 +10,7 @@ from guard_loop import Loop
 from guard_nodes import Nodes
 from guard_site import envelope, guard_site
 
+from reconf.protection.envelope import FaultStatus
 from reconf.sequences import Phase, SiteMode
 
 
@@ -377,6 +378,52 @@ def test_a_converter_that_takes_no_writes_for_two_ticks_gets_no_heartbeat_and_th
     assert loop.nodes.closed.tolist() == [False, True], "its own watchdog opens it"
     assert loop.nodes.power_w[1] == 1300.0
     assert loop.nodes.shorted == 0
+
+
+def refusal(fault, subject):
+    return FaultStatus(fault, subject, "bypass", True, True, 0.0, "", "")
+
+
+def test_a_node_known_to_take_no_writes_gets_no_heartbeat_although_nothing_was_asked_of_it():
+    loop = running()
+    site = loop.site
+    serial, name = site.modules[1].serial, site.strings[1].name
+    allowed = replace(
+        envelope(site),
+        faults=(refusal("module_writes_refused", serial), refusal("converter_writes_refused", name)),
+    )
+    actions = loop.tick(envelope_=allowed).actions
+    assert not actions.heartbeat_modules[1]
+    assert actions.heartbeat_modules.sum() == site.topology.n_modules - 1
+    assert actions.heartbeat_strings.tolist() == [True, False]
+    assert actions.modules_out[1]
+    assert actions.unsure_modules[1], "it reads inserted, and its watchdog is running"
+    for _ in range(9):
+        outcome = loop.tick(envelope_=allowed)
+    assert loop.nodes.closed.tolist() == [True, False], "its own watchdog opens it"
+    assert not outcome.actions.unsure_modules[1]
+    assert not loop.nodes.inserted[1]
+    assert loop.nodes.shorted == 0
+
+
+def test_a_converter_that_takes_no_writes_is_lost_once_until_it_opens_or_obeys():
+    loop = running()
+    loop.nodes.beaten_s = np.full(2, 1e9)  # its watchdog does not work either
+    allowed = replace(
+        envelope(loop.site), faults=(refusal("converter_writes_refused", loop.site.strings[0].name),)
+    )
+    before = len(loop.phases)
+    moves = [
+        (e.before, e.after)
+        for _ in range(8)
+        for e in loop.tick(envelope_=allowed, lost_s=np.array([True, False])).actions.events
+        if e.subject == loop.site.strings[0].name
+    ]
+    assert moves == [("joined", "lost")], "nothing chatters"
+    assert loop.phases[before][1] is Phase.JOINED
+    loop.tick()
+    loop.tick()
+    assert loop.phases[-1][0] is not Phase.LOST, "it obeys again: left in order"
 
 
 @pytest.mark.parametrize(("count", "left"), [(1, False), (4, True)])

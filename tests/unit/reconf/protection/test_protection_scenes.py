@@ -25,7 +25,7 @@ from reconf.protection.protect import (
     protect,
 )
 from reconf.protection.voltage import RESISTANCE_SIGMAS
-from reconf.readings import Channel, Quality, SiteInputs
+from reconf.readings import Channel, Quality, SiteInputs, WriteRefusal
 from reconf.site import Chemistry, InputsSpec, ThermalSpec
 from reconf.twin.plant import Plant
 from reconf.twin.plant_state import PlantInputs
@@ -364,6 +364,80 @@ def test_a_stuck_module_that_must_leave_takes_its_string_with_it():
     envelope = world.look(lambda image: cell(4.27)(stuck(image)))
     assert not envelope.string_usable[0]
     assert ("module_cannot_leave", "S0") in world.present
+
+
+def refuses(ticks, kind="module", row=2, how="exception 4 device failure"):
+    entry = WriteRefusal(kind, row, 17, 3 if kind == "module" else 2, "INSERT", how, ticks)
+    return lambda image: replace(image, refusals=(entry,))
+
+
+def test_a_node_that_takes_no_writes_is_one_latched_fault_with_unit_register_and_answer():
+    world = World()
+    world.look(refuses(1))
+    assert ("module_writes_refused", S2) not in world.present, "one refusal is no fault"
+    world.look(refuses(2))
+    (event,) = [e for e in world.state.events if e.fault == "module_writes_refused"]
+    assert event.evidence == "unit 17, holding register 3 INSERT"
+    for ticks in range(3, 8):
+        world.look(refuses(ticks))
+        assert not world.state.events, "nothing chatters"
+    (status,) = [s for s in world.state.statuses if s.fault == "module_writes_refused"]
+    assert status.evidence == "unit 17, holding register 3 INSERT: exception 4 device failure"
+    assert status.latched
+    assert isinstance(clear_fault(world.state, "module_writes_refused", S2), ClearRefused)
+    world.repeat(7)
+    (status,) = [s for s in world.state.statuses if s.fault == "module_writes_refused"]
+    assert (status.active, status.latched) == (False, True)
+    assert status.evidence.endswith("device failure"), "what it said is kept until the fault is cleared"
+    cleared = clear_fault(world.state, "module_writes_refused", S2)
+    assert isinstance(cleared, Cleared)
+    assert cleared.clear_modules[2]
+
+
+def test_the_evidence_of_a_refused_write_survives_a_restart():
+    world = World()
+    world.repeat(2, refuses(2))
+    again = World(saved=world.state.saved())
+    (status,) = [s for s in again.state.statuses if s.fault == "module_writes_refused"]
+    assert status.evidence == "unit 17, holding register 3 INSERT"
+    assert isinstance(clear_fault(again.state, "module_writes_refused", S2), ClearRefused)
+
+
+def test_a_module_that_takes_no_writes_stays_where_it_stands():
+    world = World()
+    reads_in = node_bit(Rm1Status.INSERTED)
+    envelope = world.repeat(3, lambda image: refuses(2)(reads_in(image)))
+    assert envelope.insertion[2] == Insertion.FORCED
+    assert envelope.string_usable.all()
+    envelope = world.look(refuses(3))  # its watchdog has bypassed it
+    assert envelope.insertion[2] == Insertion.FORBIDDEN
+
+
+def test_a_module_that_takes_no_writes_and_must_leave_takes_its_string_with_it():
+    world = World()
+    reads_in = node_bit(Rm1Status.INSERTED)
+    world.repeat(3, lambda image: refuses(2)(reads_in(image)))
+    envelope = world.look(lambda image: cell(4.27)(refuses(3)(reads_in(image))))
+    assert not envelope.string_usable[0]
+    assert ("module_cannot_leave", "S0") in world.present
+
+
+def test_a_converter_that_takes_no_writes_is_left():
+    world = World()
+    envelope = world.repeat(2, refuses(2, kind="string", row=0))
+    assert not envelope.string_usable[0]
+    assert ("converter_writes_refused", "S0") in world.present
+
+
+def test_a_switch_that_reads_otherwise_than_its_register_is_a_switch_fault():
+    world = World()
+    apart = OperatorLimits(switches_apart=np.arange(8) == 2)
+    reads_in = node_bit(Rm1Status.INSERTED)
+    world.look(reads_in, operator=apart)
+    assert ("switch_fault", S2) not in world.present
+    envelope = world.look(reads_in, operator=apart)
+    assert ("switch_fault", S2) in world.present
+    assert envelope.insertion[2] == Insertion.FORCED
 
 
 def test_unconfirmed_node_counts_as_it_last_read():

@@ -1,0 +1,136 @@
+"""Nodes that answer and do not take what is written, over real sockets: when that is noticed, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+from southbound_rig import Rig, running, small_site
+
+from edge.modbus.refusals import TRY_AGAIN_S
+from edge.modbus.southbound import SouthboundOptions
+from reconf.readings import SiteImage, WriteRefusal
+
+QUIET_SOUTH = SouthboundOptions(scrub_every_s=0.0)
+REFUSES = {"write_exception": 4}
+SWALLOWS = {"swallows_writes": True}
+INSERT, MODE, LIMIT = 3, 2, 6
+
+
+def break_unit(rig: Rig, unit: int, how: dict[str, object]) -> None:
+    fault = rig.server.faults.unit("line-0", unit)
+    for name, value in how.items():
+        setattr(fault, name, value)
+
+
+def only(image: SiteImage) -> WriteRefusal:
+    (entry,) = image.refusals
+    return entry
+
+
+@pytest.mark.parametrize("kind", ["tcp", "rtu"])
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [(REFUSES, "exception 4 device failure"), (SWALLOWS, "acknowledged, but it reads 0 instead of 1")],
+)
+async def test_a_module_that_takes_no_command_is_counted_tick_by_tick(kind, how, told) -> None:
+    async with running(small_site(kind), options=QUIET_SOUTH) as rig:
+        await rig.wake()
+        break_unit(rig, 3, how)
+        for ticks in (1, 2, 3):
+            receipt = await rig.south.write(rig.command(inserted=rig.all_modules))
+            assert receipt.module_confirmed.tolist() == [True, True, False, True, True, True]
+            entry = only(await rig.read())
+            assert (entry.kind, entry.row, entry.unit_id, entry.ticks) == ("module", 2, 3, ticks)
+            assert (entry.address, entry.register, entry.how) == (INSERT, "INSERT", told)
+        assert only(await rig.read()).ticks == 3, "a tick without a write says nothing"
+        rig.server.faults.heal("line-0", 3)
+        assert (await rig.south.write(rig.command(inserted=rig.all_modules))).module_confirmed.all()
+        assert (await rig.read()).refusals == ()
+
+
+@pytest.mark.parametrize("how", [REFUSES, SWALLOWS])
+async def test_a_converter_that_takes_no_command_is_told_by_its_first_register(how) -> None:
+    async with running(small_site(), options=QUIET_SOUTH) as rig:
+        await rig.wake()
+        break_unit(rig, 201, how)
+        await rig.south.write(rig.command(mode=np.array([1]), power_w=np.array([500.0])))
+        entry = only(await rig.read())
+        assert (entry.kind, entry.row, entry.unit_id) == ("string", 0, 201)
+        assert entry.address in (MODE, LIMIT)
+
+
+async def test_heartbeats_that_are_acknowledged_and_not_echoed_are_noticed() -> None:
+    async with running(small_site(), options=QUIET_SOUTH) as rig:
+        await rig.wake()
+        await rig.read()
+        break_unit(rig, 2, SWALLOWS)
+        for ticks in (1, 2):
+            await rig.south.heartbeat(rig.all_modules, rig.all_strings, only_due=False)
+            image = await rig.read()
+            # the echo is part of a measurement set of the node: the next one must be out
+            entry = only(image)
+            assert (entry.unit_id, entry.register, entry.ticks) == (2, "HEARTBEAT", ticks)
+            assert "its echo stays" in entry.how
+            again = only(await rig.read())
+            assert again.ticks == ticks, "one heartbeat counts once, however often its echo is looked for"
+
+
+async def test_honest_heartbeats_restarts_and_other_feeders_are_no_refusals() -> None:
+    async with running(small_site()) as rig:
+        await rig.wake()
+        for k in range(12):
+            beats = rig.south.heartbeat(rig.all_modules, rig.all_strings, only_due=False)
+            _, image = await asyncio.gather(beats, rig.read())
+            assert image.refusals == ()
+            if k == 4:
+                rows = np.array([True, False, False, False, False, False])
+                rig.bank.rm1.restart(rows, rig.bank.plant.time_s, rig.bank.plant.charge_out_ah)
+            if k > 6:
+                rig.bank.write("line-0", 4, 0, [7000 + 13 * k])
+        assert (await rig.read()).refusals == ()
+
+
+async def test_what_a_latched_node_erases_by_itself_is_not_held_against_it() -> None:
+    async with running(small_site(), options=QUIET_SOUTH) as rig:
+        await rig.wake()
+        rig.bank.rc1.emergency_stop[0] = True
+        await rig.read_until(lambda i: i.inputs.emergency_stop)
+        for _ in range(3):
+            rig.bank.step(0.01, 0.01)
+            await rig.south.write(rig.command(mode=np.array([1]), contactor=np.array([True])))
+            rig.bank.step(0.01, 0.01)
+            assert (await rig.read()).refusals == ()
+
+
+async def test_a_node_that_refused_is_tried_again_without_moving_or_feeding_anything() -> None:
+    class Wall:
+        ahead_s = 0.0
+
+        def __call__(self) -> float:
+            return time.monotonic() + self.ahead_s
+
+    wall = Wall()
+    async with running(small_site(), options=QUIET_SOUTH, wall=wall) as rig:
+        await rig.south.set_watchdogs()
+        await rig.wake()
+        break_unit(rig, 3, SWALLOWS)
+        await rig.south.write(rig.command(inserted=rig.all_modules))
+        await rig.read()
+        rig.requests.clear()
+        for healed in (False, True):
+            if healed:
+                rig.server.faults.heal("line-0", 3)
+            fed = float(rig.south._writer.shadows["rm1"].fed_wall_s[2])
+            rig.requests.clear()
+            wall.ahead_s += TRY_AGAIN_S + 0.1
+            await rig.read()
+            written = [(u, p[0], int.from_bytes(p[1:3], "big")) for _, u, p in rig.written()]
+            assert written == [(3, 6, 1)], "WATCHDOG alone"
+            assert float(rig.south._writer.shadows["rm1"].fed_wall_s[2]) == fed
+            image = await rig.read()
+            assert bool(image.refusals) is not healed
+        word = int(rig.bank.rm1.bank.holding[2, 1])
+        assert word == 59, "a tenth of a second shorter: still longer than a converter's"
