@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from reconf.arrays import FloatArray
 from reconf.cells import CellBank
 from reconf.site import ThermalSpec, Topology
+
+LEAST_SHARE: Final = 1e-6
+"""Conductance to the surroundings over that to the core, at least: a time constant of centuries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,9 @@ class ThermalStep:
 
         Lin et al., J. Power Sources 257 (2014) 1, doi 10.1016/j.jpowsour.2014.01.097, eq. 1.
         """
-        k_cs, k_sa = conductance_core_surface_w_per_k, conductance_surface_ambient_w_per_k
+        k_cs = conductance_core_surface_w_per_k
+        # a module that loses no heat at all has no steady state to be told by; this little makes no difference
+        k_sa = np.maximum(conductance_surface_ambient_w_per_k, LEAST_SHARE * k_cs)
         a11 = -k_cs / heat_capacity_core_j_per_k
         a12 = -a11
         a21 = k_cs / heat_capacity_surface_j_per_k

@@ -209,6 +209,16 @@ class TestHeat:
             y = short.advance(*y, np.array([15.0]), 10.0)
         assert np.ravel(x) == pytest.approx(np.ravel(y), abs=1e-9)
 
+    def test_without_any_cooling_all_heat_stays(self):
+        one = np.ones(1)
+        step = ThermalStep.of(1000.0 * one, 200.0 * one, 4.0 * one, 0.0 * one, 60.0)
+        core = surface = np.array([20.0])
+        for _ in range(60):
+            core, surface = step.advance(core, surface, np.array([10.0]), 25.0)
+        # 36 kJ in 1.2 kJ/K, the core a little ahead of its shell
+        assert (1000.0 * core[0] + 200.0 * surface[0]) / 1200.0 == pytest.approx(50.0, abs=0.01)
+        assert surface[0] < core[0] < surface[0] + 10.0 / 4.0
+
     def test_a_fan_cools_and_neighbours_warm(self):
         plain = site_of(1, 3)
         fan = replace(plain, thermal=ThermalSpec(cooling="fan", cooling_ramp_s=10.0, cooling_power_w=40.0))
