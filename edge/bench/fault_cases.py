@@ -94,6 +94,11 @@ def _no_cooling(nodes: FaultyNodes, plant: Plant, _m: int) -> None:
     plant.apply(replace(plant.inputs, cooling_frac=0.0))
 
 
+def _no_convection(_nodes: FaultyNodes, plant: Plant, _m: int) -> None:
+    # a blocked filter: neither a fan nor the air's own draught carries heat away
+    plant.faults.cooling_factor[:] = 0.0
+
+
 def _deaf_module(how: str) -> Break:
     def strike(nodes: FaultyNodes, _plant: Plant, m: int) -> None:
         nodes.deaf_modules[m] = True
@@ -184,6 +189,7 @@ CATALOGUE: tuple[FaultCase, ...] = (
     FaultCase("group_resistance_rise", _weak_group, "none", common=True, scene="empty", run_s=400.0),
     FaultCase("module_resistance_rise", _weak_module, "none", scene="empty", run_s=400.0),
     FaultCase("cooling_failed", _no_cooling, "none", scene="warm", run_s=1500.0),
+    FaultCase("convection_lost", _no_convection, "none", scene="warmed", run_s=3600.0),
     FaultCase("module_writes_refused", _deaf_module(EXCEPTION), "bypass"),
     FaultCase("module_writes_swallowed", _deaf_module(SILENT), "bypass"),
     FaultCase("converter_writes_refused", _deaf_string(EXCEPTION), "open"),

@@ -63,6 +63,7 @@ SCENES = {
     "hot": Scene(0.6, 45.0, 20_000.0),
     "charging": Scene(0.6, 5.0, -5_000.0),
     "warm": Scene(0.8, 36.0, 20_000.0, module_degc=46.0, cooling=True),
+    "warmed": Scene(0.8, 30.0, 12_000.0, module_degc=42.0, tick_s=5.0),
     "resting": Scene(0.6, 25.0, 0.0, tick_s=10.0),
 }
 """States by name."""

@@ -102,11 +102,15 @@ def step_nodes(
     heat_w: FloatArray,
     ambient_degc: FloatArray,
     dt_s: float,
+    share_frac: FloatArray | float = 1.0,
 ) -> tuple[FloatArray, FloatArray]:
-    """Core and surface after `dt_s`, each node exact for the other held (stable at any step)."""
+    """Core and surface after `dt_s`, each node exact for the other held (stable at any step).
+
+    `share_frac` of the modelled conductance to the surroundings is there.
+    """
     bank = constants.bank
     inner = bank.conductance_core_surface_w_per_k
-    outer = bank.conductance_surface_ambient_w_per_k
+    outer = share_frac * bank.conductance_surface_ambient_w_per_k
     keep_core = np.exp(-dt_s * inner / bank.heat_capacity_core_j_per_k)
     core_end = surface_degc + heat_w / inner
     core = core_end + keep_core * (core_degc - core_end)

@@ -11,6 +11,7 @@ from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.cells.bank import BankPoint, CellBank
 from reconf.compiled import engine_for
 from reconf.estimation.tuning import OCV_MODEL_STD_V, TUNING, Tuning
+from reconf.estimation.zone import zones_of
 from reconf.site import Site
 
 
@@ -24,6 +25,8 @@ class Constants:
     """(M, C) True where the module has such a group."""
     share: FloatArray
     """(M, C) 1 where the module has such a group, else 0."""
+    zone_of: IntArray
+    """(M,) modules that share their air (`reconf.estimation.zone`)."""
     index: IntArray
     """(M,) 0, 1, 2 ... for picking one group of each module."""
     rated_ah: FloatArray
@@ -82,6 +85,7 @@ def constants_of(site: Site) -> Constants:
         tuning=TUNING,
         mask=bank.mask,
         share=bank.mask.astype(np.float64),
+        zone_of=zones_of(site.topology.string_of),
         index=np.arange(len(modules), dtype=np.int64),
         rated_ah=rated,
         prior_capacity_ah=rated * np.array([m.soh_frac for m in modules]),

@@ -112,24 +112,34 @@ def _predict(
     value, usable = believed_temperatures(image, state)
     count = usable.sum(axis=1)
     surface = np.where(usable, value, 0.0).sum(axis=1) / np.maximum(count, 1)
-    ambient = image.inputs.ambient_degc
-    around = circuit.Surroundings(surface, constants.ambient_degc if np.isnan(ambient) else ambient)
+    around = circuit.Surroundings(surface, _ambient_degc(constants, image))
     heat = constants.bank.n_cells * (lost + reversible)
-    free = circuit.step_nodes(
-        constants,
-        state.integrity.core_degc,
-        state.integrity.surface_degc,
-        heat,
-        np.asarray(around.ambient_degc),
-        dt_s,
-    )
+    watch = state.integrity
+    air = np.asarray(around.ambient_degc)
+    free = circuit.step_nodes(constants, watch.core_degc, watch.surface_degc, heat, air, dt_s)
+    with_zone = watch.zones
+    zone = circuit.step_nodes(
+        constants, with_zone.core_degc, with_zone.surface_degc, heat, air, dt_s,
+        with_zone.share_frac[with_zone.of],
+    )  # fmt: skip
     return replace(
         state,
         groups=after,
         span=travelled,
         circuit=circuit.step_heat(constants, inside, heat, around, count > 0, dt_s),
-        integrity=replace(state.integrity, core_degc=free[0], surface_degc=free[1]),
+        integrity=replace(
+            watch,
+            core_degc=free[0],
+            surface_degc=free[1],
+            zones=replace(watch.zones, core_degc=zone[0], surface_degc=zone[1]),
+        ),
     )
+
+
+def _ambient_degc(constants: Constants, image: SiteImage) -> float:
+    """As measured, or as the site file has it."""
+    ambient = image.inputs.ambient_degc
+    return constants.ambient_degc if np.isnan(ambient) else ambient
 
 
 def _cell_voltages(
@@ -272,6 +282,7 @@ def _watch(
         current_ah=np.abs(moved.current_a) * dt_s / 3600.0,
         step_xy=steps.xy,
         step_xx=steps.xx,
+        ambient_degc=_ambient_degc(constants, image),
         ambient_known=bool(np.isfinite(image.inputs.ambient_degc)),
     )
     cell_signals = anomaly.CellSignals(

@@ -3,8 +3,9 @@
 | test | residual | judged untrue |
 |---|---|---|
 | `sensor_pair` | one temperature sensor against the other | the one further from the observer |
-| `observer` | temperatures against a free-running observer (heat and ambient) | those that differ |
-| `neighbours` | the same less the median of the string | those that differ |
+| `observer` | temperatures against a free-running observer (heat and ambient); warmer than that only
+beyond what its whole zone is (`reconf.estimation.zone`) | those that differ |
+| `neighbours` | temperatures against the observer of their zone, less the median there | those that differ |
 | `jump` | a temperature that moves faster than any cell can | that sensor |
 | `range` | a temperature no cell can have | that sensor |
 | `resistance` | resistance seen in current steps against R(T claimed) | both temperatures |
@@ -31,10 +32,20 @@ import numpy as np
 from reconf.arrays import BoolArray, FloatArray, IntArray, middle
 from reconf.estimation import cusum
 from reconf.estimation.constants import Constants
+from reconf.estimation.integrity_frozen import frozen_k, still_voltages
 from reconf.estimation.integrity_state import RATIO_DEAF, IntegrityState, Signals, Untrue
-from reconf.estimation.integrity_tests import BLOCK_S, COUNTER, DRIFT, FROZEN_1, FROZEN_2, FROZEN_VOLTAGE
+from reconf.estimation.integrity_tests import (
+    BLOCK_S,
+    COUNTER,
+    DRIFT,
+    FROZEN_1,
+    FROZEN_2,
+    FROZEN_VOLTAGE,
+    OBSERVER,
+)
 from reconf.estimation.integrity_verdict import Evidence, latch
 from reconf.estimation.state import Finding
+from reconf.estimation.zone import Block, Zones, follow, median_of
 from reconf.replacing import replace
 
 PLAUSIBLE_DEGC: Final = (-45.0, 120.0)
@@ -48,8 +59,6 @@ FROZEN_ALLOWANCE_K: Final = 1.3
 FROZEN_MOVE_V: Final = 0.010
 """A block in which the mean voltage of a module's cells moves by this leaves no reading where it was."""
 FROZEN_STD_K: Final = 0.5
-FROZEN_MODEL_SHARE: Final = 0.65
-"""Of a move of the observer that is surely one of the module (the rest its heating may be wrong by)."""
 
 
 def watch(
@@ -73,6 +82,7 @@ def watch(
             signals.quiet_current_a,
             signals.counter_ah,
             np.where(np.isfinite(signals.counter_ah), signals.current_ah, np.nan),
+            state.zones.surface_degc - signals.model_degc,
         ]
     )
     seen = np.isfinite(values)
@@ -128,23 +138,6 @@ def _mean(state: IntegrityState, row: int) -> FloatArray:
     return mean
 
 
-def _string_median(values: FloatArray, string_of: IntArray) -> FloatArray:
-    """(M,) median of each module's string, NaN where fewer than four are known."""
-    if not values.size:
-        return np.full(values.shape, np.nan)
-    # by string, then by value, what is unknown last
-    ordered = values[np.lexsort((values, string_of))]
-    length = np.bincount(string_of)
-    known = np.bincount(string_of[np.isfinite(values)], minlength=length.size)
-    start = np.cumsum(length) - length
-    enough = known >= 4
-    low = np.where(enough, start + (known - 1) // 2, 0)
-    high = np.where(enough, start + known // 2, 0)
-    median = np.where(enough, 0.5 * (ordered[low] + ordered[high]), np.nan)
-    result: FloatArray = median[string_of]
-    return result
-
-
 def _judge(
     constants: Constants,
     state: IntegrityState,
@@ -162,22 +155,30 @@ def _judge(
         state.core_degc - state.surface_degc
     )
     heated = np.maximum(state.core_degc - constants.ambient_degc, 0.0) if not signals.ambient_known else rise
-    median = _string_median(both, string_of)
+    # warmer than the observer counts only as far as the zone is not warmer as a whole
+    zones = state.zones
+    common = _mean(state, 8)
+    alone = both - common
+    median = median_of(alone, zones.of)[zones.of]
+    # its observer lags where the readings move fast
+    excused = np.maximum(common + np.maximum(np.nan_to_num(median), 0.0), 0.0)
+    off = np.minimum(both, 0.0) + np.maximum(both - excused, 0.0)
+    apart = np.maximum(rise, _rise(zones))
     rated = constants.rated_ah
     size = np.abs(signals.current_a)
     root = np.sqrt(constants.bank.n_cells)
-    ambient_doubt = 2.5 if signals.ambient_known else 20.0
+    allowed = (2.5 if signals.ambient_known else 20.0) + 0.35 * heated
     n = np.maximum(state.counts[2], 1.0)
     charge = np.maximum(state.sums[7], 1e-9)
     ratio, ratio_std, usable = _ratio(state)
-    state, frozen = _frozen(state, first, second)
-    still = _still_voltages(state)
+    state, frozen = frozen_k(state, first, second)
+    still = still_voltages(state)
     off_current = 0.02 * size + 0.004 * rated
     samples = np.array(
         [
             cusum.beyond(first - second, 2.5, 0.7),
-            cusum.beyond(both, ambient_doubt + 0.35 * heated, 1.0),
-            cusum.beyond(both - median, 2.5 + 0.35 * rise, 1.0),
+            cusum.beyond(off, allowed, 1.0),
+            cusum.beyond(alone - median, 2.5 + 0.35 * apart, 1.0),
             np.where(usable, cusum.beyond(ratio, RATIO_ALLOWANCE_FRAC, ratio_std), np.nan),
             cusum.beyond(_mean(state, 2), 0.02 + 0.003 * root, 0.004 * root / np.sqrt(n) + 0.002),
             cusum.beyond(_mean(state, 3), off_current, 0.002 * rated),
@@ -202,9 +203,8 @@ def _judge(
     alarms: BoolArray = np.asarray(over.any(axis=1), dtype=np.bool_)
     if alarms.any():
         evidence = Evidence(
-            first,
-            second,
-            both,
+            first - common,
+            second - common,
             median,
             ratio,
             _mean(state, 2),
@@ -219,6 +219,7 @@ def _judge(
     return replace(
         state,
         pair=state.pair.learned(first - second),
+        zones=_zones(constants, state, signals, alone, both, allowed),
         elapsed_s=0.0,
         changed=np.zeros_like(state.changed),
         changed_v=np.zeros_like(state.changed_v),
@@ -230,37 +231,35 @@ def _judge(
     )
 
 
-def _frozen(
-    state: IntegrityState, first_k: FloatArray, second_k: FloatArray
-) -> tuple[IntegrityState, FloatArray]:
-    """(M, 2) how far a module has moved since each of its sensors last did [K], NaN where nobody can tell.
-
-    What the other sensor saw counts only as far as the observer saw it too: it may be the one that lies. A
-    sensor that stands still itself says nothing about the other.
-    """
-    surface = state.surface_degc[:, None]
-    other = surface + np.stack([second_k, first_k], axis=1)
-    model = np.broadcast_to(surface, other.shape)
-    fresh = state.changed | np.isnan(state.alive_model_degc)
-    by_model = FROZEN_MODEL_SHARE * (model - state.alive_model_degc)
-    by_other = other - state.alive_degc
-    both = np.sign(by_model) * np.maximum(np.minimum(np.abs(by_model), np.sign(by_model) * by_other), 0.0)
-    known = state.changed[:, ::-1] & np.isfinite(by_other)
-    moved = np.where(fresh, 0.0, np.where(known, both, by_model))
-    read = (state.counts[:2] > 0).T & np.isfinite(np.stack([first_k, second_k], axis=1))
-    return replace(
-        state,
-        alive_degc=np.where(fresh, other, state.alive_degc),
-        alive_model_degc=np.where(fresh, model, state.alive_model_degc),
-    ), np.where(read, moved, np.nan)
+def _rise(zones: Zones) -> FloatArray:
+    """(M,) heat that may be wrong by a share: each module's against its zone's, and within it."""
+    level = median_of(zones.surface_degc, zones.of)[zones.of]
+    apart = np.nan_to_num(np.abs(zones.surface_degc - level))
+    rise: FloatArray = apart + np.abs(zones.core_degc - zones.surface_degc)
+    return rise
 
 
-def _still_voltages(state: IntegrityState) -> IntArray:
-    """(M,) first voltage whose reading stood still over the block, C for the module's, -1 where none did."""
-    judged = np.column_stack([state.untrue_cells, state.is_untrue(Untrue.MODULE_VOLTAGE)])
-    still = np.isfinite(state.last_v) & ~state.changed_v & ~judged
-    result: IntArray = np.where(still.any(axis=1), still.argmax(axis=1), -1)
-    return result
+def _zones(
+    constants: Constants,
+    state: IntegrityState,
+    signals: Signals,
+    above_zone_k: FloatArray,
+    above_free_k: FloatArray,
+    allowed_k: FloatArray,
+) -> Zones:
+    """The zones after this block."""
+    bank = constants.bank
+    capacity = bank.heat_capacity_core_j_per_k + bank.heat_capacity_surface_j_per_k
+    driven_k = state.zones.surface_degc - signals.ambient_degc
+    block = Block(
+        above_zone_k=above_zone_k,
+        above_free_k=above_free_k,
+        free_core_degc=state.core_degc,
+        free_surface_degc=state.surface_degc,
+        loss_k_per_s=bank.conductance_surface_ambient_w_per_k * driven_k / capacity,
+        allowed_k=allowed_k,
+    )
+    return follow(state.zones, block, state.elapsed_s, float(state.threshold[OBSERVER]))
 
 
 def _ratio(state: IntegrityState) -> tuple[FloatArray, FloatArray, BoolArray]:

@@ -13,6 +13,7 @@ from reconf.estimation.constants import Constants
 from reconf.estimation.integrity_budget import thresholds_of
 from reconf.estimation.integrity_tests import TESTS
 from reconf.estimation.state import Finding
+from reconf.estimation.zone import Zones
 
 RATIO_PRIOR_STD_FRAC: Final = 0.8
 """Of a salvaged module nobody has measured: twice the resistance believed is an old module, not a lie."""
@@ -69,6 +70,8 @@ class Signals:
     """Sum over groups of weight * drop * change, 0 without a step."""
     step_xx: FloatArray
     """Sum over groups of weight * drop^2."""
+    ambient_degc: float
+    """Measured, or from the site file."""
     ambient_known: bool
 
 
@@ -131,6 +134,8 @@ class IntegrityState:
     """(M, 2) what the module's other sensor showed when this one last moved, NaN: never known."""
     alive_model_degc: FloatArray
     """(M, 2) the same of the free-running observer."""
+    alive_zone_degc: FloatArray
+    """(M, 2) the same of the one that follows its zone."""
     last_v: FloatArray
     """(M, C + 1) voltages of the last tick, the module's last."""
     changed_v: BoolArray
@@ -139,9 +144,10 @@ class IntegrityState:
     """(2, M) lowest and highest mean voltage of a module's cells within it."""
     elapsed_s: float
     sums: FloatArray
-    """(8, M): T1 - model, T2 - model, cell sum, string, converter, quiet current, counter, |charge|."""
+    """(9, M): T1 - model, T2 - model, cell sum, string, converter, quiet current, counter, |charge|, the
+    observer of the zone - model."""
     counts: FloatArray
-    """(8, M)"""
+    """(9, M)"""
     step_xy: FloatArray
     step_xx: FloatArray
     ratio_scale: FloatArray
@@ -150,6 +156,7 @@ class IntegrityState:
     scores: FloatArray
     """(tests, 2, M)"""
     pair: Pair
+    zones: Zones
     untrue: IntArray
     """(M,) `Untrue` bits."""
     untrue_cells: BoolArray
@@ -168,18 +175,20 @@ class IntegrityState:
             changed=np.zeros((m, 2), dtype=np.bool_),
             alive_degc=np.full((m, 2), np.nan),
             alive_model_degc=np.full((m, 2), np.nan),
+            alive_zone_degc=np.full((m, 2), np.nan),
             last_v=np.full((m, c + 1), np.nan),
             changed_v=np.zeros((m, c + 1), dtype=np.bool_),
             level_v=np.stack([np.full(m, np.inf), np.full(m, -np.inf)]),
             elapsed_s=0.0,
-            sums=np.zeros((8, m)),
-            counts=np.zeros((8, m)),
+            sums=np.zeros((9, m)),
+            counts=np.zeros((9, m)),
             step_xy=np.zeros(m),
             step_xx=np.zeros(m),
             ratio_scale=scale.copy(),
             ratio_var=(RATIO_PRIOR_STD_FRAC * scale) ** 2,
             scores=np.zeros((len(TESTS), 2, m)),
             pair=Pair.start(m),
+            zones=Zones.start(constants.zone_of, temperature_degc),
             untrue=np.zeros(m, dtype=np.int64),
             untrue_cells=np.zeros((m, c), dtype=np.bool_),
             findings=(),

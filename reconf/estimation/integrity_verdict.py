@@ -32,8 +32,8 @@ class Evidence:
     """Block means, each (M,)."""
 
     first_k: FloatArray
+    """Against the observer of the zone, as the next two."""
     second_k: FloatArray
-    both_k: FloatArray
     median_k: FloatArray
     ratio: FloatArray
     cell_sum_v: FloatArray

@@ -11,7 +11,7 @@ from reconf.estimation.constants import Constants, pick, total
 from reconf.estimation.integrity_state import BOTH_TEMPERATURES, Pair, Untrue
 from reconf.estimation.memory import FilterState, GroupState
 from reconf.estimation.remaining import Reach
-from reconf.estimation.state import Estimate
+from reconf.estimation.state import Cooling, Estimate
 from reconf.readings import Channel, Quality, SiteImage
 
 OBSERVER_DOUBT_K = 2.5
@@ -84,6 +84,7 @@ def report(
         cell_voltage_max_v=sums[6],
         trusted=_trusted(state, image, dt_s),
         trend=state.trend,
+        cooling=_cooling(state),
         findings=state.integrity.findings + state.anomaly.findings,
     )
 
@@ -126,6 +127,17 @@ def within(
     lowest = np.where(constants.mask, shown, np.inf).min(axis=1)
     highest = np.where(constants.mask, shown, -np.inf).max(axis=1)
     return np.stack([*(total(constants, part) for part in parts), lowest, highest])
+
+
+def _cooling(state: FilterState) -> Cooling:
+    """What the zones tell, by module."""
+    zones = state.integrity.zones
+    return Cooling(
+        lost=zones.lost[zones.of],
+        share_frac=zones.told_share_frac(),
+        warmer_k=zones.warmer_k[zones.of],
+        allowed_k=zones.allowed_k[zones.of],
+    )
 
 
 def _soc_of(constants: Constants, held: GroupState, group: IntArray) -> FloatArray:
@@ -179,7 +191,7 @@ def temperature_bounds(
         low, high = kernels_module.temperature_bounds(
             np.ascontiguousarray(value), usable, *nodes, free.pair.low_k, free.pair.high_k, *kelvin
         )
-        return low, high
+        return _with_zone(state, usable, low, high, ambient, doubt_k)
     rise = np.maximum(free.core_degc - ambient, 0.0)
     doubt = doubt_k + RISE_DOUBT_FRAC * rise
     blind = ~usable.any(axis=1)
@@ -201,7 +213,31 @@ def temperature_bounds(
     high = np.maximum(inside.core_degc, warmest + np.maximum(inward, 0.0)) + alone
     low = np.where(blind, np.minimum(low, free_low - doubt), np.minimum(low, free_low + doubt))
     high = np.where(blind, np.maximum(high, free_high + doubt), np.maximum(high, free_high - doubt))
-    return low, high
+    return _with_zone(state, usable, low, high, ambient, doubt_k)
+
+
+def _with_zone(
+    state: FilterState,
+    usable: BoolArray,
+    low_degc: FloatArray,
+    high_degc: FloatArray,
+    ambient_degc: float,
+    doubt_k: float,
+) -> tuple[FloatArray, FloatArray]:
+    """Both bounds (M,) with what the zones say.
+
+    A module that nobody reads is as warm as its zone. Where cooling counts as lost the readings may yet be
+    lies that agree: hot limits follow them, cold ones do not.
+    """
+    free, zones = state.integrity, state.integrity.zones
+    doubt = doubt_k + RISE_DOUBT_FRAC * np.maximum(zones.core_degc - ambient_degc, 0.0)
+    warm = np.maximum(zones.core_degc, zones.surface_degc)
+    high = np.maximum(high_degc, np.where(usable.any(axis=1), warm - doubt, warm + doubt))
+    if not zones.lost.any():
+        return low_degc, high
+    alone = np.minimum(free.core_degc, free.surface_degc)
+    alone = alone - doubt_k - RISE_DOUBT_FRAC * np.maximum(free.core_degc - ambient_degc, 0.0)
+    return np.where(zones.lost[zones.of], np.minimum(low_degc, alone), low_degc), high
 
 
 def _by_the_other(value_degc: FloatArray, pair: Pair) -> tuple[FloatArray, FloatArray]:

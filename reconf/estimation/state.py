@@ -25,6 +25,20 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Cooling:
+    """Whether heat is carried away as modelled, by module. All (M,)."""
+
+    lost: BoolArray
+    """The modules of its zone are warmer together than heat and ambient temperature explain."""
+    share_frac: FloatArray
+    """Conductance to the surroundings over the modelled one, 1 while nothing is lost."""
+    warmer_k: FloatArray
+    """Median of its zone above the model, NaN where nobody can tell."""
+    allowed_k: FloatArray
+    """What of it is no news."""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """State of every module at `time_s`. Standard deviations are one sigma. All arrays (M,)."""
 
@@ -66,6 +80,8 @@ class Estimate:
     cell_voltage_max_v: FloatArray
     trusted: BoolArray
     """Sensors fresh and judged true: the module may take part."""
+    cooling: Cooling | None = None
+    """None where nobody looks after it: all as modelled."""
     trend: Trend | None = None
     """Capacity over the module's life, for `forecast_now`; None where nobody keeps it."""
     findings: tuple[Finding, ...] = ()

@@ -14,6 +14,7 @@ import numpy as np
 from reconf.arrays import BoolArray, FloatArray, middle, no_nan
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
+from reconf.estimation.state import Cooling
 from reconf.protection.bounds import TIER_OF, Bounds, Constants
 from reconf.protection.cooling import CoolingWatch
 from reconf.protection.faults import Conditions, RuleNumbers, Scope, fault_rows
@@ -278,6 +279,18 @@ INSULATION = frozenset({"insulation_ohm", "insulation_device_fault"})
 def site_values(image: SiteImage) -> dict[tuple[str, str], FloatArray]:
     """Measured values that site rows are held against."""
     return {("insulation_ohm_per_v", "min"): np.array([image.inputs.insulation_ohm_per_v])}
+
+
+def cooling_lost_signal(constants: Constants, cooling: Cooling | None) -> Signal:
+    """Row cooling_lost, with how far the string's modules are above the model."""
+    none = np.zeros(constants.n_strings, dtype=np.bool_)
+    if cooling is None:
+        return Signal(none, ~none)
+    topology = constants.topology
+    lost = topology.sum_by_string(cooling.lost.astype(np.float64)) > 0.0
+    first = topology.start[:-1]
+    # all modules of a string are in one zone
+    return Signal(lost, ~lost, cooling.warmer_k[first], cooling.allowed_k[first])
 
 
 def cooling_signal(watch: CoolingWatch) -> Signal:

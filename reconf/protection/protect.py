@@ -9,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray, no_nan
-from reconf.estimation.state import Estimate, Finding
+from reconf.estimation.state import Cooling, Estimate, Finding
 from reconf.protection import conditions
 from reconf.protection.assembly import assemble_envelope, explain, string_limits
 from reconf.protection.bounds import Constants, build_constants
@@ -84,6 +84,8 @@ class _Tick:
     belief: Belief
     operator: OperatorLimits
     dt_s: float
+    cooling: Cooling | None = None
+    """As estimated."""
     uncooled: bool = False
     """The cooling runs and does not cool."""
 
@@ -123,7 +125,8 @@ def protect(
     constants = site.derived(build_constants)
     rules = rule_numbers()
     seen = observe(constants, image, rules.reversed_v)
-    tick = _Tick(site, constants, image, seen, believe(constants, estimate, seen), operator, dt_s)
+    belief = believe(constants, estimate, seen)
+    tick = _Tick(site, constants, image, seen, belief, operator, dt_s, estimate.cooling)
     trend, signs = conditions.follow(state.trend, seen, image, dt_s, rules)
     known = replace(state, trend=trend)
     trusted = estimate.trusted & tick.belief.known
@@ -220,6 +223,7 @@ def _strings(tick: _Tick, state: ProtectionState, insertion: InsertionRules, rea
     signals[STRING_REFUSES] = refusal_signal(
         tick.image.refusals, "string", constants.n_strings, rule_numbers().refused_writes
     )
+    signals["cooling_lost"] = conditions.cooling_lost_signal(constants, tick.cooling)
     values = conditions.string_values(constants, tick.seen, tick.image)
     now = conditions.assemble("string", constants.site_limits, values, signals, constants.n_strings)
     return _advance("string", tick, state, now)
@@ -337,4 +341,5 @@ def _warmth(tick: _Tick) -> Warmth:
         horizon_s=horizons_s(
             belief.remaining_ah, belief.chargeable_ah, belief.remaining_std_ah, tick.string_current_a
         ),
+        share_frac=np.ones(core.shape) if tick.cooling is None else tick.cooling.share_frac,
     )

@@ -144,6 +144,8 @@ class Warmth:
     """Made now."""
     horizon_s: FloatArray
     """(3, M) of `horizons_s`."""
+    share_frac: FloatArray | None = None
+    """Of the conductance without cooling system, as found where cooling was lost; 1 or None: as modelled."""
 
 
 def auxiliary_w(spec: ThermalSpec, state: ThermalState) -> float:
@@ -156,6 +158,18 @@ def conductance_w_per_k(bank: CellBank, spec: ThermalSpec, level_frac: float) ->
     gain = 1.0 + level_frac * (1.0 / spec.cooling_resistance_factor_frac - 1.0)
     conductance: FloatArray = bank.conductance_surface_ambient_w_per_k * gain
     return conductance
+
+
+def _outer_w_per_k(
+    bank: CellBank, spec: ThermalSpec, level_frac: float, share_frac: FloatArray | None
+) -> FloatArray:
+    """(M,) as modelled, or as little as was found, whatever the cooling system is asked for."""
+    modelled = conductance_w_per_k(bank, spec, level_frac)
+    if share_frac is None:
+        return modelled
+    found = share_frac * bank.conductance_surface_ambient_w_per_k
+    outer: FloatArray = np.where(share_frac < 1.0, np.minimum(found, modelled), modelled)
+    return outer
 
 
 def look_ahead(
@@ -201,12 +215,12 @@ def _with_neighbours(
 
     A neighbour counts as warm as it will be at the end of the horizon under its present heat.
     """
-    outer = conductance_w_per_k(bank, spec, level_frac)
+    outer = _outer_w_per_k(bank, spec, level_frac, warmth.share_frac)
     alone = forecast(
         bank, warmth.core_degc, warmth.surface_degc, warmth.ambient_degc, outer, warmth.horizon_s
     )
-    share = spec.neighbour_conductance_frac
-    if share <= 0.0:
+    share: FloatArray | float = spec.neighbour_conductance_frac
+    if spec.neighbour_conductance_frac <= 0.0:
         return alone
     later = np.maximum(alone.core_degc(heat_w), warmth.core_degc)
     same = topology.string_of[1:] == topology.string_of[:-1]
@@ -215,6 +229,8 @@ def _with_neighbours(
     touching[:-1] += same
     warm[1:] += np.where(same, later[:-1], 0.0)
     warm[:-1] += np.where(same, later[1:], 0.0)
+    # neighbours touch as they did, whatever moves the air
+    share = share * bank.conductance_surface_ambient_w_per_k / outer
     weight = 1.0 + share * touching
     around = (warmth.ambient_degc + share * warm) / weight
     return forecast(bank, warmth.core_degc, warmth.surface_degc, around, outer * weight, warmth.horizon_s)

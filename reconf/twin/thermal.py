@@ -41,7 +41,7 @@ class ThermalStep:
         Lin et al., J. Power Sources 257 (2014) 1, doi 10.1016/j.jpowsour.2014.01.097, eq. 1.
         """
         k_cs = conductance_core_surface_w_per_k
-        # a module that loses no heat at all has no steady state to be told by; this little makes no difference
+        # a module that loses no heat at all has no steady state to be told by
         k_sa = np.maximum(conductance_surface_ambient_w_per_k, LEAST_SHARE * k_cs)
         a11 = -k_cs / heat_capacity_core_j_per_k
         a12 = -a11

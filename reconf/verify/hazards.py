@@ -82,6 +82,7 @@ HAZARDS: tuple[Hazard, ...] = (
             "ventilation_failed",
             "cooling_failed",
             "cooling_ineffective",
+            "cooling_lost",
             "site_output_failed",
         ),
         ("temperature_max", "insertion_forbidden", "site_open"),

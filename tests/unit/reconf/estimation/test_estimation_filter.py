@@ -93,10 +93,13 @@ def without(image: SiteImage, rows) -> SiteImage:
 
 
 def finite(estimate_):
-    return all(
-        np.isfinite(getattr(estimate_, f.name)).all()
-        for f in fields(estimate_)
-        if f.name not in {"findings", "trend"}
+    return (
+        all(
+            np.isfinite(getattr(estimate_, f.name)).all()
+            for f in fields(estimate_)
+            if f.name not in {"findings", "trend", "cooling"}
+        )
+        and np.isfinite(estimate_.cooling.share_frac).all()
     )
 
 

@@ -1,13 +1,19 @@
 """The cooling is asked for: do the modules show that it cools? Against the twin's own thermal model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from edge.bench.protect_site import bench_site
+from edge.bench.protect_site import bench_site, true_estimate
 from reconf.cells.bank import CellBank
+from reconf.estimation.state import Cooling
 from reconf.protection.cooling import TIMES, CoolingWatch, Surroundings, watch_cooling
+from reconf.protection.protect import initial_protection, protect
 from reconf.site import ThermalSpec
+from reconf.twin.plant import Plant
 from reconf.twin.thermal import ThermalStep
+from reconf.twin.truth import draw_truth
 
 N = 8
 BANK = CellBank.of(bench_site(N).modules)
@@ -81,3 +87,22 @@ def test_it_is_told_until_a_later_run_cools_again():
         off = watch_cooling(BANK, off, cold, 1.0, DT_S)
     assert not off.failed
     assert off.times < TIMES
+
+
+def test_lost_convection_is_told_of_its_string_and_lowers_what_heat_may_be_made():
+    site = bench_site(2 * 24)
+    plant = Plant(site, draw_truth(site, np.random.default_rng(1)), 35.0)
+    plant.core_degc[:] = plant.surface_degc[:] = 46.0
+    plant.step_alone(np.full(48, 20.0), 1.0)
+    image, known = plant.observe(np.random.default_rng(1)), true_estimate(plant)
+    lost = np.arange(48) >= 24
+    cooling = Cooling(lost, np.where(lost, 0.1, 1.0), np.where(lost, 5.0, 0.1), np.full(48, 2.6))
+    _, sound = protect(site, initial_protection(site), image, known, 1.0)
+    state, envelope = protect(site, initial_protection(site), image, replace(known, cooling=cooling), 1.0)
+    told = [f for f in envelope.faults if f.fault == "cooling_lost"]
+    assert [(f.subject, f.severity, f.evidence) for f in told] == [("S1", "warn", "5 K against 2.6 K")]
+    assert (envelope.discharge_avg_a[~lost] == sound.discharge_avg_a[~lost]).all()
+    assert (envelope.discharge_avg_a[lost] < 0.8 * sound.discharge_avg_a[lost]).all()
+    # and it goes with its cause
+    _, after = protect(site, state, image, known, 1.0)
+    assert "cooling_lost" not in {f.fault for f in after.faults}
