@@ -8,6 +8,7 @@ import numpy as np
 
 from reconf.actuation import ConverterMode, SlotCommand
 from reconf.arrays import BoolArray, FloatArray, no_nan
+from reconf.verify.circuit import RESISTANCE_MARGIN_FRAC
 from reconf.verify.context import Context
 from reconf.verify.findings import Findings
 
@@ -19,6 +20,10 @@ CHARGE_DOUBT = 1.25
 """Capacity may be 15 % smaller than believed, and the knee comes sooner under load."""
 RISE_FRAC = 0.12
 """By how much the current of a constant power rises, as the voltage falls, while nobody looks."""
+POLARISATION_DOUBT_V = 0.01
+"""Of a group: what is believed of its open-circuit voltage, and so of its polarisation, may be off so far."""
+HEAT_DOUBT = 1.5
+"""Over the losses in the believed resistance: 15 % more of that, and the reversible heat."""
 CHARGE_RESERVE_FRAC = 0.002
 """Of the capacity; what a command may move beyond the charge left when it is looked at again next tick."""
 
@@ -139,12 +144,10 @@ def check_cells(found: Findings, c: Context) -> None:
     # a trim flows in and out of bypassed modules, too, and without the converter
     high = np.maximum(np.where(through, rising[t.string_of], 0.0) + trim, 0.0)
     low = np.minimum(np.where(through, c.after.current_low_a[t.string_of], 0.0) + trim, 0.0)
-    now = no_nan(c.image.modules.current_a.value)
-    resistance = CELL_RESISTANCE_SPREAD * e.resistance_ohm / t.n_cells
     slope = e.ocv_slope_v_per_ah / t.n_cells
     moved_out, moved_in = high * c.hold_s / SECONDS_PER_HOUR, -low * c.hold_s / SECONDS_PER_HOUR
-    bottom = e.cell_voltage_min_v - resistance * np.maximum(high - now, 0.0) - slope * moved_out
-    top = e.cell_voltage_max_v + resistance * np.maximum(now - low, 0.0) + slope * moved_in
+    bottom = e.cell_voltage_min_v - _fall_v(c, high) - slope * moved_out
+    top = e.cell_voltage_max_v + _fall_v(c, -low, -1.0) + slope * moved_in
     found.at_least("cell_voltage_min", bottom, t.cell_voltage_min_v, active & (high > 0.0), t.serials)
     found.at_most("cell_voltage_max", top, t.cell_voltage_max_v, active & (low < 0.0), t.serials)
     spare = CHARGE_RESERVE_FRAC * e.capacity_ah * (1.0 - unseen)
@@ -152,12 +155,44 @@ def check_cells(found: Findings, c: Context) -> None:
     room = (np.maximum(e.chargeable_ah, 0.0) + spare) / CHARGE_DOUBT
     found.at_most("charge_left", moved_out, left, active & (high > 0.0), t.serials)
     found.at_most("charge_room", moved_in, room, active & (low < 0.0), t.serials)
-    hot, cold = e.temperature_high_degc, e.temperature_low_degc
+    hot, cold = e.temperature_high_degc + _warming_k(c, np.maximum(high, -low)), e.temperature_low_degc
     found.at_most("temperature_max", hot, t.temperature_max_degc, active, t.serials)
     found.at_least("temperature_min", cold, t.temperature_min_degc, active, t.serials)
     charged = active & (low < 0.0)
     found.at_most("charge_temperature", hot, t.charge_temperature_max_degc, charged, t.serials)
     found.at_least("charge_temperature", cold, t.charge_temperature_min_degc, charged, t.serials)
+
+
+def _fall_v(c: Context, current_a: FloatArray, sign: float = 1.0) -> FloatArray:
+    """(M,) by how much the worst group's drop grows until the hold ends, beyond what its reading holds [V].
+
+    Ohmic drop of the new current less that of the one it was read at, and polarisation on its way from what
+    it is to what the new current makes of it, no faster than the faster RC pair. One that is there already
+    neither counts twice nor is forgotten: it may still grow at an unchanged current, and it does not vanish
+    with the current at once.
+
+    Args:
+        c: the question.
+        current_a: (M,) magnitude that will flow.
+        sign: +1.0 out of the module, -1.0 into it.
+    """
+    t, e = c.tables, c.estimate
+    now = sign * no_nan(c.image.modules.current_a.value)
+    fast = e.r0_ohm / t.n_cells
+    slow = np.maximum(e.resistance_ohm / t.n_cells - fast, 0.0)
+    seen = now * np.where(now > 0.0, 1.0 - RESISTANCE_MARGIN_FRAC, 1.0 + RESISTANCE_MARGIN_FRAC)
+    ohmic = fast * (CELL_RESISTANCE_SPREAD * current_a - seen)
+    stands = sign * e.polarisation_v / t.n_cells - POLARISATION_DOUBT_V
+    grows = np.maximum(CELL_RESISTANCE_SPREAD * slow * current_a - stands, 0.0)
+    fall: FloatArray = ohmic - grows * np.expm1(-c.hold_s / t.polarisation_time_s)
+    return fall
+
+
+def _warming_k(c: Context, current_a: FloatArray) -> FloatArray:
+    """(M,) rise of the core until the hold ends, were none of its heat to leave it [K]."""
+    heat_w = HEAT_DOUBT * c.estimate.resistance_ohm * current_a**2
+    rise: FloatArray = heat_w * c.hold_s / c.tables.heat_capacity_j_per_k
+    return rise
 
 
 def check_converter(found: Findings, c: Context) -> None:

@@ -17,6 +17,9 @@ from reconf.replacing import replace
 from reconf.verify.circuit import Case, Exposure, Sources, exposures, inserted_bounds
 from reconf.verify.tables import Tables
 
+CAPACITY_DOUBT_FRAC = 0.13
+"""A capacity believed 15 % too large is 13 % smaller than believed."""
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -83,7 +86,7 @@ class Context:
     running: BoolArray
     """(S,) the converter would run."""
     aged_frac: FloatArray
-    """(M,) share of its rated currents that a module still bears: that of its charge that is left."""
+    """(M,) share of its rated currents that a module still bears: that of its charge that is surely left."""
 
 
 def resting(
@@ -164,8 +167,19 @@ def build_context(
         read_closed=strings.answered & is_closed,
         resting=resting(in_force, proposed, tables.string_of, read_open),
         running=proposed.mode != int(ConverterMode.OFF),
-        aged_frac=np.clip(np.fmin(estimate.capacity_ah / tables.rated_capacity_ah, 1.0), 0.0, 1.0),
+        aged_frac=_aged_frac(tables, estimate),
     )
+
+
+def _aged_frac(tables: Tables, estimate: Estimate) -> FloatArray:
+    """(M,) present over rated capacity, two standard deviations low but at most as far as they may be off.
+
+    Beyond that the doubt has room between the operating and the safety tier of the currents.
+    """
+    doubt = np.fmin(2.0 * estimate.capacity_std_ah, CAPACITY_DOUBT_FRAC * estimate.capacity_ah)
+    left = (estimate.capacity_ah - doubt) / tables.rated_capacity_ah
+    share: FloatArray = np.clip(np.fmin(left, 1.0), 0.0, 1.0)
+    return share
 
 
 def _unsure(image: SiteImage, in_force: SlotCommand, history: History) -> BoolArray:

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.cells.parameters import load_cell_model
 from reconf.protection.limits import LimitTable, Tier, site_limits
 from reconf.site import Site
 
 NO_LIMIT = float("inf")
+BRANCH_SPREAD_FRAC = 0.10
+"""Retired cells of one pack differ so much in resistance (Schuster et al. 2015,
+doi 10.1016/j.est.2015.05.003)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,13 @@ class Tables:
     charge_temperature_min_degc: FloatArray
     charge_temperature_max_degc: FloatArray
     discharge_max_a: FloatArray
-    """Safety tier of the current, from the rated capacity; `Context.aged_frac` of it is left."""
+    """Safety tier of the current, from the rated capacity, at which no branch of a module's parallel cells
+    carries more than its share of it; `Context.aged_frac` of it is left."""
     charge_max_a: FloatArray
+    polarisation_time_s: FloatArray
+    """Time constant of the faster RC pair of the cell model."""
+    heat_capacity_j_per_k: FloatArray
+    """Of the module's core."""
     string_r_on_ohm: FloatArray
     """Sum of the conducting switches: every position has exactly one, inserted or not."""
     power_rating_w: FloatArray
@@ -92,6 +101,9 @@ def build_tables(site: Site) -> Tables:
         return np.array([_safety(table, quantity, side) for table in limits], dtype=np.float64)
 
     rated = of_modules("rated_capacity_ah")
+    bears = rated / _worst_branch(of_modules("n_parallel"))
+    cells = [load_cell_model(m.cell_model) for m in modules]
+    core = np.array([m.thermal.heat_capacity_core_j_per_k_ah for m in cells], dtype=np.float64)
     return Tables(
         n_modules=topology.n_modules,
         n_strings=topology.n_strings,
@@ -108,8 +120,10 @@ def build_tables(site: Site) -> Tables:
         temperature_min_degc=safety("temperature_degc", "min"),
         charge_temperature_min_degc=safety("charge_temperature_degc", "min"),
         charge_temperature_max_degc=safety("charge_temperature_degc", "max"),
-        discharge_max_a=safety("discharge_current_c", "max") * rated,
-        charge_max_a=safety("charge_current_c", "max") * rated,
+        discharge_max_a=safety("discharge_current_c", "max") * bears,
+        charge_max_a=safety("charge_current_c", "max") * bears,
+        polarisation_time_s=np.array([m.tau1_s for m in cells], dtype=np.float64),
+        heat_capacity_j_per_k=core * rated * topology.n_cells,
         string_r_on_ohm=topology.sum_by_string(topology.r_on_ohm),
         power_rating_w=of_converters("power_rating_w"),
         current_rating_a=of_converters("current_rating_a"),
@@ -126,6 +140,16 @@ def build_tables(site: Site) -> Tables:
         serials=topology.serials,
         names=tuple(s.name for s in site.strings),
     )
+
+
+def _worst_branch(cells: FloatArray) -> FloatArray:
+    """Current of the best-conducting of so many parallel cells over the mean of all (1.0 for one).
+
+    It has BRANCH_SPREAD_FRAC less resistance than the middle, all the others as much more.
+    """
+    best, others = 1.0 / (1.0 - BRANCH_SPREAD_FRAC), 1.0 / (1.0 + BRANCH_SPREAD_FRAC)
+    worst: FloatArray = best * cells / (best + (cells - 1.0) * others)
+    return worst
 
 
 def _safety(table: LimitTable, quantity: str, side: str) -> float:
