@@ -1,19 +1,15 @@
-"""Scenes for hostile plans: many short strings side by side, each one trial, in states drawn at random."""
+"""Sites for hostile plans: many strings side by side, each one trial; and a twin that remembers extremes."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from reconf.actuation import SlotCommand
 from reconf.arrays import BoolArray, FloatArray
 from reconf.estimation.state import Estimate
-from reconf.protection.envelope import Envelope
 from reconf.protection.limits import default_limits
-from reconf.protection.protect import initial_protection, protect
-from reconf.readings import SiteImage
 from reconf.site import (
     BusSpec,
     Chemistry,
@@ -27,8 +23,8 @@ from reconf.site import (
 )
 from reconf.twin.electrical import StepConstants, respond
 from reconf.twin.plant import Plant
-from reconf.twin.plant_state import PlantInputs, SafetyLimits, ViolationCounter
-from reconf.twin.truth import Truth, draw_truth
+from reconf.twin.plant_state import SafetyLimits, ViolationCounter
+from reconf.twin.truth import Truth
 
 POSITIONS = 12
 CELLS = 12
@@ -41,6 +37,8 @@ MODELS = {
 DOUBT_FRAC = 0.15
 """R, Q and R_th of the twin lie within this share of what verify believes."""
 
+MOVING_PER_H = 0.02
+"""Per Ah; a smaller current is a converter's own loss, which no plan asks for."""
 SETTLED_S = 3600.0
 """After so long a current the RC pairs have settled."""
 
@@ -68,24 +66,82 @@ def hostile_site(strings: int) -> Site:
             for k in range(POSITIONS)
         )
         built.append(StringSpec(f"string {number}", converter, positions))
+    return _site(tuple(built), 60.0)
+
+
+def drawn_site(strings: int, rng: np.random.Generator) -> Site:
+    """Strings of every shape: 1 to 24 modules of 1 to 15 groups, one to four cells each, 2 to 150 Ah."""
+    built = []
+    for number in range(strings):
+        chemistry = list(MODELS)[number % len(MODELS)]
+        limits = default_limits(chemistry)
+        positions = int(rng.choice([1, 2, 3, 6, 12, 24]))
+        rated = float(np.exp(rng.uniform(np.log(2.0), np.log(150.0))))
+        specs = tuple(
+            PositionSpec(
+                f"{number}-{k}", "twin", 1 + k,
+                ModuleSpec(
+                    serial=f"H{number}-{k}", chemistry=chemistry, cell_model=MODELS[chemistry],
+                    n_cells=int(rng.integers(1, 16)), n_parallel=int(rng.integers(1, 5)),
+                    rated_capacity_ah=rated * float(rng.uniform(0.9, 1.1)),
+                    soh_frac=float(rng.uniform(0.65, 0.98)),
+                    soh_std_frac=0.03, resistance_scale=float(rng.uniform(0.9, 2.5)),
+                    trim_rating_a=float(rng.choice([0.0, 2.0, 5.0, 10.0])),
+                    trim_efficiency_frac=float(rng.uniform(0.85, 0.96)),
+                ),
+                float(np.exp(rng.uniform(np.log(1e-4), np.log(3e-3)))),
+            )
+            for k in range(positions)
+        )  # fmt: skip
+        groups = sum(p.module.n_cells for p in specs)
+        low = limits["cell_voltage_v", "min"].operating * groups
+        high = limits["cell_voltage_v", "max"].operating * groups
+        rate_a = rated * float(rng.uniform(0.5, 3.5))
+        converter = ConverterSpec(
+            gateway="twin", unit_id=201, power_rating_w=high * rate_a * float(rng.uniform(0.5, 1.0)),
+            current_rating_a=rate_a, voltage_min_v=low * float(rng.uniform(0.3, 0.95)),
+            voltage_max_v=high * float(rng.uniform(0.95, 1.1)), loss_fixed_w=0.001 * high * rate_a,
+            loss_linear_frac=float(rng.uniform(0.005, 0.03)),
+            loss_quadratic_w_per_a2=0.02 * high / rate_a * float(rng.uniform(0.1, 1.0)),
+        )  # fmt: skip
+        built.append(StringSpec(f"string {number}", converter, specs))
+    interval_s = float(rng.choice([10.0, 30.0, 60.0, 120.0, 300.0]))
+    return _site(tuple(built), interval_s)
+
+
+def master_site(strings: int) -> Site:
+    """As `hostile_site`, with a bus that the first string holds."""
+    site = hostile_site(strings)
+    return replace(site, bus=replace(site.bus, master=site.strings[0].name))
+
+
+def _site(strings: tuple[StringSpec, ...], interval_s: float) -> Site:
+    """A site of these strings."""
     return Site(
         name="hostile",
         gateways=(GatewaySpec("twin", "tcp"),),
-        strings=tuple(built),
+        strings=strings,
         bus=BusSpec("pcs", 800.0, 720.0, 880.0),
         limits={chemistry: default_limits(chemistry) for chemistry in MODELS},
-        timing=TimingSpec(5.0, 10.0, 60.0),
+        timing=TimingSpec(5.0, 10.0, interval_s),
     )
 
 
 class Extremes(ViolationCounter):
     """Counts violations, and remembers the extremes of every module."""
 
-    def __init__(self, modules: int) -> None:
+    def __init__(self, rated_ah: FloatArray) -> None:
         super().__init__()
+        self.rated_ah = rated_ah
+        modules = rated_ah.size
         self.lowest_v, self.highest_v = np.full(modules, np.inf), np.full(modules, -np.inf)
         self.hottest_degc, self.coldest_degc = np.full(modules, -np.inf), np.full(modules, np.inf)
         self.most_a, self.least_a = np.full(modules, -np.inf), np.full(modules, np.inf)
+        self.lowest_moving_v, self.highest_moving_v = np.full(modules, np.inf), np.full(modules, -np.inf)
+        self.coldest_moving_degc = np.full(modules, np.inf)
+        self.hottest_moving_degc = np.full(modules, -np.inf)
+        self.coldest_charging_degc = np.full(modules, np.inf)
+        self.hottest_charging_degc = np.full(modules, -np.inf)
 
     def watch(
         self,
@@ -98,11 +154,20 @@ class Extremes(ViolationCounter):
     ) -> None:
         """Look at one step's true state."""
         super().watch(limits, mask, cell_v, degc, current_a, dt_s)
-        self.lowest_v = np.minimum(self.lowest_v, np.where(mask, cell_v, np.inf).min(axis=1))
-        self.highest_v = np.maximum(self.highest_v, np.where(mask, cell_v, -np.inf).max(axis=1))
         self.hottest_degc = np.maximum(self.hottest_degc, np.maximum(*degc))
         self.coldest_degc = np.minimum(self.coldest_degc, np.minimum(*degc))
         self.most_a, self.least_a = np.maximum(self.most_a, current_a), np.minimum(self.least_a, current_a)
+        idle_a = MOVING_PER_H * self.rated_ah
+        moving, charging = np.abs(current_a) > idle_a, current_a < -idle_a
+        low, high = np.where(mask, cell_v, np.inf).min(axis=1), np.where(mask, cell_v, -np.inf).max(axis=1)
+        self.lowest_v, self.highest_v = np.minimum(self.lowest_v, low), np.maximum(self.highest_v, high)
+        self.lowest_moving_v = np.minimum(self.lowest_moving_v, np.where(moving, low, np.inf))
+        self.highest_moving_v = np.maximum(self.highest_moving_v, np.where(moving, high, -np.inf))
+        cold, hot = np.minimum(*degc), np.maximum(*degc)
+        self.hottest_moving_degc = np.maximum(self.hottest_moving_degc, np.where(moving, hot, -np.inf))
+        self.coldest_moving_degc = np.minimum(self.coldest_moving_degc, np.where(moving, cold, np.inf))
+        self.coldest_charging_degc = np.minimum(self.coldest_charging_degc, np.where(charging, cold, np.inf))
+        self.hottest_charging_degc = np.maximum(self.hottest_charging_degc, np.where(charging, hot, -np.inf))
 
 
 class WatchedPlant(Plant):
@@ -114,7 +179,7 @@ class WatchedPlant(Plant):
 
     def forget(self) -> None:
         """Begin anew."""
-        self.extremes = Extremes(self.topology.n_modules)
+        self.extremes = Extremes(self.topology.rated_capacity_ah)
         self.violations = self.extremes
 
     def twin(self) -> WatchedPlant:
@@ -176,80 +241,3 @@ class WatchedPlant(Plant):
             cell_voltage_max_v=np.nanmax(cells, axis=1),
             trusted=np.ones(size, dtype=np.bool_),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """One state of all strings: what is seen, what is believed, what full knowledge would allow."""
-
-    site: Site
-    plant: WatchedPlant
-    image: SiteImage
-    estimate: Estimate
-    envelope: Envelope
-    true_envelope: Envelope
-    in_force: SlotCommand
-
-
-def inputs_of(command: SlotCommand) -> PlantInputs:
-    """Nodes that do at once what they are told."""
-    return PlantInputs(
-        inserted=command.inserted,
-        duty_frac=np.where(command.duty_mode, command.duty_frac, 1.0),
-        trim_setpoint_a=command.trim_current_a,
-        mode=command.mode,
-        power_setpoint_w=command.power_w,
-        bus_voltage_setpoint_v=command.bus_voltage_v,
-        current_limit_a=command.current_limit_a,
-        contactor_closed=command.contactor,
-    )
-
-
-def draw_scene(site: Site, rng: np.random.Generator) -> Scene:
-    """Strings joined and running at little power, each at a charge and temperature of its own."""
-    topology = site.topology
-    strings, of = topology.n_strings, topology.string_of
-    truth = draw_truth(site, rng)
-    level = rng.uniform(0.03, 0.98, strings)[of] + rng.normal(0.0, 0.04, topology.n_modules)
-    soc = np.clip(level, 0.02, 0.99)[:, None] + rng.normal(0.0, 0.004, truth.soc_frac.shape)
-    warm = rng.uniform(-10.0, 46.0, strings)[of] + rng.normal(0.0, 1.0, topology.n_modules)
-    truth = replace(
-        truth,
-        soc_frac=np.clip(soc, 0.01, 0.995),
-        temperature_degc=np.clip(warm, -12.0, 47.5),
-        cooling_scale=rng.uniform(1.0 - DOUBT_FRAC, 1.0 + DOUBT_FRAC, topology.n_modules),
-    )
-    plant = WatchedPlant(site, truth)
-    in_force = _quiet_command(site, plant, rng)
-    plant.apply(inputs_of(in_force))
-    for _ in range(3):
-        plant.step(10.0)
-    image = plant.observe(rng, 1)
-    believed, known = plant.believed(rng), plant.believed(None)
-    _, envelope = protect(site, initial_protection(site), image, believed, site.timing.tick_s)
-    _, true_envelope = protect(site, initial_protection(site), image, known, site.timing.tick_s)
-    return Scene(site, plant, image, believed, envelope, true_envelope, in_force)
-
-
-def _quiet_command(site: Site, plant: Plant, rng: np.random.Generator) -> SlotCommand:
-    """Random modules inserted, inside the window, at two percent of the power either way."""
-    topology = site.topology
-    strings = topology.n_strings
-    low = np.array([s.converter.voltage_min_v for s in site.strings]) * 1.05
-    aim = low + rng.uniform(0.0, 1.0, strings) * 0.2 * low
-    volts = plant.true.module_voltage_v
-    order = np.lexsort((rng.random(topology.n_modules), topology.string_of))
-    total = np.cumsum(volts[order])
-    start = np.concatenate(([0.0], total))[topology.start[:-1]]
-    before = total - volts[order] - start[topology.string_of]
-    inserted: BoolArray = np.zeros(topology.n_modules, dtype=np.bool_)
-    inserted[order] = before < aim[topology.string_of]
-    power = 0.02 * np.array([s.converter.power_rating_w for s in site.strings])
-    return replace(
-        SlotCommand.safe(topology.n_modules, strings),
-        inserted=inserted,
-        mode=np.ones(strings, dtype=np.int64),
-        power_w=power * rng.choice([-1.0, 0.0, 1.0], strings),
-        current_limit_a=np.full(strings, 10.0),
-        contactor=np.ones(strings, dtype=np.bool_),
-    )

@@ -73,8 +73,14 @@ CAMPAIGNS = """## Campaigns
 * `reconf bench hostile --plans N`: plans drawn at random, searched by coordinates and along the slope of
   the severity, judged by verify and run on the twin for a whole interval without another look; the twin's
   R, Q and R_th lie up to 15 % from what verify believes; a part of them with writes that never arrived.
-  None that verify accepts may pass a safety tier, and of the drawn plans that stay 5 % inside the limits at
-  least 95 % must be accepted.
+  They come in families: states estimated with errors, strings and modules of every size, modules from 60 to
+  100 % of their charge in one string, a weak cell group, nearly empty and nearly full, -36 to 0 and 40 to
+  50 degC, from a command at power, trims, nodes that switch by themselves, silent nodes with stuck switches,
+  contactors to be closed onto live or dead links, a string that holds the bus, and an envelope that lets
+  everything through. Harm is any safety tier of cell voltage, temperature (of charging, too), current per
+  module and per parallel branch, string voltage; a shorted string; an inrush; closing onto a live link or
+  under load. None that verify accepts may do any, and of the drawn plans that stay 5 % inside the limits
+  at least 95 % must be accepted where all is known that verify asks for.
 * `reconf bench faults`: the catalogue of faults and all pairs of the common ones, in closed loop on the
   twin.
 * `reconf bench reaction`: from a register that shows a safety-tier value to the write that answers it, over
