@@ -304,6 +304,7 @@ class ControlCore:
             switches_apart=None
             if state.in_force is None
             else switches_apart(image, sequence, in_force, state.moved),
+            join_failed=sequence.gave_up,
             isolation_lost=bool(broken_isolation(state.maintenance, isolation)),
             out_of_service=sequence.modules.out_of_service,
         )

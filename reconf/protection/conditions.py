@@ -233,6 +233,7 @@ def string_signals(
     stale_s: float,
     rules: RuleNumbers,
     opened_unasked: BoolArray | None = None,
+    join_failed: BoolArray | None = None,
 ) -> dict[str, Signal]:
     """Rows string_voltage_implausible, converter bits, contactors, converter_lost, reach, leaving."""
     strings = image.strings
@@ -265,6 +266,7 @@ def string_signals(
         "converter_fault": Signal(failed, ~failed & fresh),
         "contactor_mismatch": bit(on(Rc1Status.CONTACTOR_MISMATCH), fresh),
         "contactor_opened": bit(fresh & False if opened_unasked is None else opened_unasked, fresh),
+        "join_failed": bit(fresh & False if join_failed is None else join_failed),
         "contactor_welded": Signal(welded, ~stands & fresh, seen.link_voltage_v, 60.0),
         "converter_lost": Signal(strings.age_s > stale_s, fresh, strings.age_s, stale_s),
         "window_unreachable": Signal(reach_v < low, reach_v > 1.01 * low, reach_v, low),

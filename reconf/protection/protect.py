@@ -218,7 +218,7 @@ def _strings(tick: _Tick, state: ProtectionState, insertion: InsertionRules, rea
     cannot_leave = topology.sum_by_string((insertion.must_out & insertion.forced).astype(np.float64)) > 0.0
     signals = conditions.string_signals(
         constants, tick.seen, tick.image, state.trend, reach_v, cannot_leave, tick.stale_s, rule_numbers(),
-        tick.operator.opened_unasked,
+        tick.operator.opened_unasked, tick.operator.join_failed,
     )  # fmt: skip
     signals[STRING_REFUSES] = refusal_signal(
         tick.image.refusals, "string", constants.n_strings, rule_numbers().refused_writes

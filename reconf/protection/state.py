@@ -63,6 +63,8 @@ class OperatorLimits:
     switches_apart: BoolArray | None = None
     """(M,) modules whose node holds what was asked and says nothing against it, while its switch reads
     otherwise."""
+    join_failed: BoolArray | None = None
+    """(S,) strings that failed to join too often and wait for a start."""
     isolation_lost: bool = False
     """Somebody has hands inside, and the readings speak against it."""
     unconfirmed: BoolArray | None = None

@@ -70,6 +70,8 @@ class View:
     """A mode change starts it: latches are cleared at once."""
     weld_cleared: BoolArray
     """An operator cleared the welded contactor."""
+    gave_up: BoolArray
+    """It failed to join too often: only a start lets it try again."""
     pattern_found: BoolArray
     """The joining pattern meets the window."""
     joining_v: FloatArray | None
@@ -107,7 +109,7 @@ def conditions(v: View) -> Mapping[str, BoolArray]:
     link_v = np.where(strings.link_voltage_v.good, np.abs(strings.link_voltage_v.value), 0.0)
     link = fresh & ~is_closed & (link_v > LINK_STANDS_FRAC * t.voltage_min_v)
     # a link that is still discharging, or is not known, is waited for: a later rise can only be a weld
-    wants = v.join & ~v.leave & ~blocked & v.pattern_found & ~link & strings.link_voltage_v.good
+    wants = v.join & ~v.leave & ~v.gave_up & ~blocked & v.pattern_found & ~link & strings.link_voltage_v.good
     was_open = (v.phase == int(Phase.INSERTING)) | (v.elapsed_s >= LINK_DISCHARGE_S)
     late = {
         "clearing_late": v.elapsed_wall_s >= CLEARING_S,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconf.actuation import ConverterMode, SlotCommand
-from reconf.arrays import BoolArray
+from reconf.arrays import BoolArray, IntArray
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.protection.faults import MODULE_REFUSES, STRING_REFUSES
@@ -38,6 +38,7 @@ from reconf.sequences.nodes import (
 from reconf.sequences.overlay import overlay
 from reconf.sequences.phases import PHASE_TABLE, Phase, among
 from reconf.sequences.state import (
+    JOINS_AT_MOST,
     SequenceEvent,
     SequencerActions,
     SequencerInputs,
@@ -84,6 +85,7 @@ class Sequencer:
             ticks=np.zeros(t.n_strings, dtype=np.int64),
             armed=np.zeros(t.n_strings, dtype=np.bool_),
             starting=np.zeros(t.n_strings, dtype=np.bool_),
+            failed=np.zeros(t.n_strings, dtype=np.int64),
             waits=np.zeros(t.n_strings, dtype=np.bool_),
             found_closed=closed,
             pattern=np.zeros(t.n_modules, dtype=np.bool_),
@@ -165,8 +167,9 @@ class Sequencer:
         wanted = SiteMode.OFF if locked else request or state.wanted
         clear_seen = held and (state.clear_seen or inputs.cleared)
         connects = wanted in {SiteMode.RUN, SiteMode.STANDBY}
-        moving = (state.phase != int(Phase.JOINED)) & state.armed & (state.phase != int(Phase.OPEN))
-        joined = bool(state.joined.any()) and not bool(moving.any())
+        # a string that is welded, lost or being left joins nothing: the others do not wait for it
+        joining = state.armed & among(state.phase, Phase.CLEARING, Phase.INSERTING, Phase.PRECHARGE)
+        joined = bool(state.joined.any()) and not bool(joining.any())
         mode, why = next_mode(
             state.mode,
             {
@@ -193,6 +196,7 @@ class Sequencer:
             wanted=wanted,
             clear_seen=clear_seen and mode in HELD,
             armed=armed,
+            failed=np.where(starts, 0, state.failed),
             starting=(state.starting | (starts and ~state.joined)) & armed,
         )
         if mode is state.mode:
@@ -236,6 +240,7 @@ class Sequencer:
             leave=leave,
             start=state.starting,
             weld_cleared=np.zeros(t.n_strings, dtype=np.bool_) if cleared is None else cleared,
+            gave_up=state.gave_up,
             pattern_found=found | ~choosing,
             joining_v=envelope.joining_difference_v,
             at_risk=at_risk,
@@ -264,6 +269,14 @@ class Sequencer:
                 for i in map(int, np.flatnonzero(moves))
             ]
         changed = phase != state.phase
+        failed = self._failed(state, phase, masks["latched"])
+        gave_up = (failed >= JOINS_AT_MOST) & ~state.gave_up
+        events += [
+            SequenceEvent(
+                view.tables.names[s], "open", "open", f"did not join {JOINS_AT_MOST} times: waits for a start"
+            )
+            for s in map(int, np.flatnonzero(gave_up))
+        ]
         waits = masks["waits"] & (state.phase == int(Phase.OPEN)) & ~changed
         events += _waiting(view, waits & ~state.waits)
         # a start outlives the way back from a latch: that is cleared at once, three times an hour at most
@@ -272,12 +285,21 @@ class Sequencer:
         return replace(
             state,
             phase=phase,
+            failed=failed,
             waits=waits,
             entered_s=np.where(changed, now_s, state.entered_s),
             entered_wall_s=np.where(changed, view.wall_s, state.entered_wall_s),
             ticks=np.where(changed, 0, state.ticks),
             starting=state.starting & (phase != int(Phase.JOINED)) & ~ended,
         ), tuple(events)
+
+    def _failed(self, state: SequencerState, phase: IntArray, latched: BoolArray) -> IntArray:
+        """(S,) failed joins in a row after this tick; a watchdog latch has a count of its own."""
+        was = among(state.phase, Phase.CLEARING, Phase.INSERTING, Phase.PRECHARGE)
+        fell = was & among(phase, Phase.OPEN, Phase.BYPASSING, Phase.OPENING)
+        fell &= ~(latched & (state.phase == int(Phase.INSERTING)))
+        failed: IntArray = np.where(phase == int(Phase.JOINED), 0, state.failed + fell)
+        return failed
 
     def _begins(self, state: SequencerState) -> BoolArray:
         """(S,) strings that begin to join in this tick."""

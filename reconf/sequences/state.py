@@ -12,6 +12,10 @@ from reconf.sequences.modes import SiteMode
 from reconf.sequences.nodes import Nodes
 from reconf.sequences.phases import Phase
 
+JOINS_AT_MOST = 3
+"""Failed joins in a row before a string waits for a start: precharge resistors and switches are not worn out
+on a converter that does not close."""
+
 
 @dataclass(frozen=True, slots=True)
 class SequencerState:
@@ -34,6 +38,8 @@ class SequencerState:
     """(S,) may join: a mode change since the restart asked for it."""
     starting: BoolArray
     """(S,) a mode change starts it: lone watchdog latches are cleared without waiting."""
+    failed: IntArray
+    """(S,) joins in a row that did not end with a closed contactor; a start and a join set it back."""
     waits: BoolArray
     """(S,) open, and would join but for a lone watchdog latch whose time has not come."""
     found_closed: BoolArray
@@ -47,6 +53,12 @@ class SequencerState:
     began_wall_s: float
     wall_s: float
     """Wall time of the last tick."""
+
+    @property
+    def gave_up(self) -> BoolArray:
+        """(S,) strings that do not try to join again before somebody starts the site."""
+        mask: BoolArray = self.failed >= JOINS_AT_MOST
+        return mask
 
     @property
     def joined(self) -> BoolArray:

@@ -133,7 +133,13 @@ HAZARDS: tuple[Hazard, ...] = (
         4,
         3,
         2,
-        ("contactor_welded", "contactor_mismatch", "contactor_opened", "string_voltage_implausible"),
+        (
+            "contactor_welded",
+            "contactor_mismatch",
+            "contactor_opened",
+            "string_voltage_implausible",
+            "join_failed",
+        ),
         (
             "welded",
             "contactor_mismatch",
@@ -142,11 +148,12 @@ HAZARDS: tuple[Hazard, ...] = (
             "close_unloaded",
             "close_settled",
         ),
-        "JOINED is reached only from PRECHARGE on a contactor that was read closed",
+        "JOINED comes only after PRECHARGE, on a contactor that was read closed; three failed joins at most",
         "RC1 precharge with its own time-out; string fuse",
         (
             "test_no_path_closes_a_contactor_without_precharge",
             "test_a_live_link_behind_an_open_contactor_forbids_closing",
+            "test_a_string_that_does_not_close_is_tried_three_times_and_then_waits_for_a_start",
             "test_a_contactor_that_opened_unasked_stays_open_until_somebody_clears_it",
             "test_a_command_that_takes_a_contactor_for_closed_does_not_close_it_again",
             "test_only_a_computed_inrush_may_flow_on_closing",

@@ -164,6 +164,51 @@ def test_a_welded_contactor_keeps_its_modules_inserted_and_never_closes_again():
     assert loop.phases[-1][0] is Phase.BYPASSING
 
 
+@pytest.mark.parametrize("how", ["welded", "silent"])
+def test_the_site_runs_with_the_strings_that_joined_while_another_one_cannot(how):
+    loop = Loop(guard_site(), Nodes(guard_site()))
+    loop.nodes.welded[0] = how == "welded"
+    dark = np.array([how == "silent", False])
+    for _ in range(3):
+        loop.tick(quiet_s=dark)
+    loop.tick(quiet_s=dark, request=SiteMode.RUN)
+    for _ in range(12):
+        loop.tick(quiet_s=dark)
+    assert loop.state.joined.tolist() == [False, True]
+    assert loop.state.mode is SiteMode.RUN
+    assert loop.nodes.power_w.tolist() == [0.0, 1500.0]
+
+
+class NeverCloses(Nodes):
+    """String 0's converter begins its precharge and gives up."""
+
+    def window(self):
+        return super().window() & np.array([False, True])
+
+
+def test_a_string_that_does_not_close_is_tried_three_times_and_then_waits_for_a_start():
+    loop = Loop(guard_site(), NeverCloses(guard_site(), latched=False))
+    loop.tick(request=SiteMode.RUN)
+    precharges, told, before = [], [], None
+    for _ in range(200):
+        loop.tick()
+        now = Phase(int(loop.state.phase[0]))
+        if now is Phase.PRECHARGE and before is not now:
+            precharges.append(loop.nodes.now_s)
+        before = now
+        told += [e.why for e in loop.outcome.actions.events if e.before == e.after]
+    assert len(precharges) == 3
+    assert told == ["did not join 3 times: waits for a start"]
+    assert loop.state.gave_up.tolist() == [True, False]
+    assert loop.state.mode is SiteMode.RUN
+    assert not loop.nodes.inserted[:6].any()
+    assert loop.nodes.power_w[1] == 1500.0
+    loop.tick(request=SiteMode.RUN)
+    assert not loop.state.gave_up.any()
+    loop.run(20)
+    assert loop.state.failed[0] >= 1, "the start tries again"
+
+
 def test_a_live_link_behind_an_open_contactor_forbids_closing():
     site = guard_site()
     nodes = Nodes(site)
