@@ -27,6 +27,7 @@ from edge.core_values import (
 )
 from edge.onsite_orders import on_site_only
 from edge.setpoint import PowerCommand, command_power, withdraw
+from reconf.arrays import BoolArray
 from reconf.estimation.filter import clear_findings
 from reconf.protection.envelope import Envelope
 from reconf.protection.protect import ClearRefused, clear_fault
@@ -180,13 +181,19 @@ def _clear(state: CoreState, order: ClearFault) -> tuple[CoreState, Answer]:
     outcome = clear_fault(state.protection, order.fault, order.subject, on_site=order.on_site)
     if isinstance(outcome, ClearRefused):
         return state, _no("not_cleared", outcome.reason)
+    before = state.pending
+    # several clears may come within one tick: each node still has to be told
     pending = replace(
-        state.pending,
+        before,
         cleared=True,
-        clear_modules=outcome.clear_modules,
-        clear_strings=outcome.clear_strings,
+        clear_modules=_either(before.clear_modules, outcome.clear_modules),
+        clear_strings=_either(before.clear_strings, outcome.clear_strings),
     )
     return replace(state, protection=outcome.state, pending=pending), _yes(f"{order.fault} is cleared")
+
+
+def _either(waiting: BoolArray | None, added: BoolArray) -> BoolArray:
+    return added if waiting is None else waiting | added
 
 
 def _believe(state: CoreState, order: ClearFault) -> tuple[CoreState, Answer]:

@@ -17,13 +17,21 @@ from reconf.devices.rm1 import Rm1Status
 from reconf.estimation.state import Cooling
 from reconf.protection.bounds import TIER_OF, Bounds, Constants
 from reconf.protection.cooling import CoolingWatch
-from reconf.protection.faults import Conditions, RuleNumbers, Scope, fault_rows
+from reconf.protection.faults import Conditions, Machine, RuleNumbers, Scope, fault_rows, row_index
 from reconf.protection.observe import Observed, believed
 from reconf.protection.runaway import Rise, RiseSigns, follow_rise
 from reconf.readings import SiteImage
 
 COLD_CHARGE_A = 0.5
 """Charge current that counts as charging, above sensor offset."""
+
+CLEAR_TAKES_S = 5.0
+"""A latch that still stands so long after its fault was cleared has not lost its cause: it is told again."""
+TRIPS = {
+    "over_voltage_trip": Rm1Status.OVER_VOLTAGE_TRIP,
+    "under_voltage_trip": Rm1Status.UNDER_VOLTAGE_TRIP,
+    "over_temperature_trip": Rm1Status.OVER_TEMPERATURE_TRIP,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,10 @@ class Trend:
     """(M,) STATUS bits of the last tick."""
     string_status: np.ndarray
     """(S,) the same of the converters."""
+    trip_stands_s: FloatArray
+    """(3, M) how long each of `TRIPS` has stood in its node although no fault is present that tells of it."""
+    fault_stands_s: FloatArray
+    """(S,) the same of the converters' hardware fault."""
 
     @classmethod
     def start(cls, constants: Constants) -> Trend:
@@ -113,19 +125,33 @@ class Trend:
             cell_min_v=np.full(m, np.nan),
             status=np.zeros(m, dtype=np.int64),
             string_status=np.zeros(s, dtype=np.int64),
+            trip_stands_s=np.zeros((len(TRIPS), m)),
+            fault_stands_s=np.zeros(s),
         )
 
 
 def follow(
-    trend: Trend, seen: Observed, image: SiteImage, dt_s: float, rules: RuleNumbers
+    trend: Trend,
+    machines: Mapping[Scope, Machine],
+    seen: Observed,
+    image: SiteImage,
+    dt_s: float,
+    rules: RuleNumbers,
 ) -> tuple[Trend, RiseSigns]:
-    """The trend after this tick, and what it says of a beginning runaway."""
+    """The trend after this tick, and what it says of a beginning runaway; `machines` of the last tick."""
     rise, signs = follow_rise(trend.rise, seen, dt_s, rules)
+    bits = np.array([int(flag) for flag in TRIPS.values()])[:, None]
+    rows = [row_index("module")[fault] for fault in TRIPS]
+    tripped = ((image.modules.status & bits) != 0) & ~machines["module"].present[rows]
+    failed = (image.strings.status & int(Rc1Status.HARDWARE_FAULT)) != 0
+    failed &= ~machines["string"].present[row_index("string")["converter_fault"]]
     return Trend(
         rise=rise,
         cell_min_v=np.where(np.isnan(seen.cell_min_v), trend.cell_min_v, seen.cell_min_v),
         status=np.where(seen.fresh, image.modules.status, trend.status),
         string_status=np.where(image.strings.answered, image.strings.status, trend.string_status),
+        trip_stands_s=np.where(tripped, trend.trip_stands_s + dt_s, 0.0),
+        fault_stands_s=np.where(failed, trend.fault_stands_s + dt_s, 0.0),
     ), signs
 
 
@@ -153,10 +179,12 @@ def module_signals(
         set_: BoolArray = (status & int(flag)) != 0
         return set_
 
-    def tripped(flag: Rm1Status, cause_gone: BoolArray) -> Signal:
-        # the node keeps its bit until it is told to clear: only its coming is news, and the fault is over
-        # when its cause is
+    def tripped(fault: str, cause_gone: BoolArray) -> Signal:
+        # the node keeps its bit until it is told to clear: its coming is news, and that it still stands a
+        # while after that. The fault is over when its cause is
+        flag = TRIPS[fault]
         came = on(flag) & ((before.status & int(flag)) == 0) & fresh
+        came |= after.trip_stands_s[list(TRIPS).index(fault)] >= CLEAR_TAKES_S
         return Signal(raised=came, released=cause_gone & ~came)
 
     apart = np.zeros_like(fresh) if switches_apart is None else switches_apart
@@ -180,10 +208,10 @@ def module_signals(
         "thermal_runaway": Signal(
             runaway, ~runaway & signs.steady, signs.rate_k_per_s, rules.runaway_rate_k_per_s
         ),
-        "over_voltage_trip": tripped(Rm1Status.OVER_VOLTAGE_TRIP, seen.cell_max_v < highest.recommended),
-        "under_voltage_trip": tripped(Rm1Status.UNDER_VOLTAGE_TRIP, seen.cell_min_v > lowest.recommended),
+        "over_voltage_trip": tripped("over_voltage_trip", seen.cell_max_v < highest.recommended),
+        "under_voltage_trip": tripped("under_voltage_trip", seen.cell_min_v > lowest.recommended),
         "over_temperature_trip": tripped(
-            Rm1Status.OVER_TEMPERATURE_TRIP, seen.temperature_max_degc < hot.recommended
+            "over_temperature_trip", seen.temperature_max_degc < hot.recommended
         ),
         "switch_fault": bit(on(Rm1Status.SWITCH_FAULT) | apart, fresh),
         "trim_fault": bit(on(Rm1Status.TRIM_FAULT), fresh),
@@ -228,6 +256,7 @@ def string_signals(
     seen: Observed,
     image: SiteImage,
     before: Trend,
+    after: Trend,
     reach_v: FloatArray,
     cannot_leave: BoolArray,
     stale_s: float,
@@ -258,6 +287,7 @@ def string_signals(
     failed = (
         on(Rc1Status.HARDWARE_FAULT) & ((before.string_status & int(Rc1Status.HARDWARE_FAULT)) == 0) & fresh
     )
+    failed |= after.fault_stands_s >= CLEAR_TAKES_S
     low = constants.converters.voltage_min_v
     return {
         "string_voltage_implausible": Signal(

@@ -127,13 +127,13 @@ def protect(
     seen = observe(constants, image, rules.reversed_v)
     belief = believe(constants, estimate, seen)
     tick = _Tick(site, constants, image, seen, belief, operator, dt_s, estimate.cooling)
-    trend, signs = conditions.follow(state.trend, seen, image, dt_s, rules)
+    trend, signs = conditions.follow(state.trend, state.machines, seen, image, dt_s, rules)
     known = replace(state, trend=trend)
     trusted = estimate.trusted & tick.belief.known
     module = _modules(tick, state, trend, signs, trusted, estimate.findings)
     insertion = insertion_rules(constants, module.machine, trend, operator, tick.belief)
     reach_v = _reach_v(tick, insertion)
-    string = _strings(tick, state, insertion, reach_v)
+    string = _strings(tick, state, trend, insertion, reach_v)
     cooling = _watch_cooling(tick, state)
     tick = replace(tick, uncooled=cooling.failed)
     whole = _site(tick, state, cooling)
@@ -212,13 +212,15 @@ def _reach_v(tick: _Tick, insertion: InsertionRules) -> FloatArray:
     return reach_v
 
 
-def _strings(tick: _Tick, state: ProtectionState, insertion: InsertionRules, reach_v: FloatArray) -> _Stepped:
+def _strings(
+    tick: _Tick, state: ProtectionState, trend: Trend, insertion: InsertionRules, reach_v: FloatArray
+) -> _Stepped:
     """Step the strings' faults."""
     constants, topology = tick.constants, tick.constants.topology
     cannot_leave = topology.sum_by_string((insertion.must_out & insertion.forced).astype(np.float64)) > 0.0
     signals = conditions.string_signals(
-        constants, tick.seen, tick.image, state.trend, reach_v, cannot_leave, tick.stale_s, rule_numbers(),
-        tick.operator.opened_unasked, tick.operator.join_failed,
+        constants, tick.seen, tick.image, state.trend, trend, reach_v, cannot_leave, tick.stale_s,
+        rule_numbers(), tick.operator.opened_unasked, tick.operator.join_failed,
     )  # fmt: skip
     signals[STRING_REFUSES] = refusal_signal(
         tick.image.refusals, "string", constants.n_strings, rule_numbers().refused_writes

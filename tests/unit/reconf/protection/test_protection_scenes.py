@@ -879,3 +879,36 @@ def test_an_unknown_input_keeps_a_string_open_whatever_its_bypassed_modules_show
     assert ("insulation_unknown", "site") in world.present
     known = {"insulation_ohm_per_v": 900.0, "unknown": ("gas_alarm",)}
     assert not world.repeat(9, lambda i: opened(i, **known)).string_usable.any()
+
+
+@pytest.mark.parametrize(
+    ("fault", "bend"),
+    [
+        ("over_voltage_trip", node_bit(Rm1Status.OVER_VOLTAGE_TRIP)),
+        ("under_voltage_trip", node_bit(Rm1Status.UNDER_VOLTAGE_TRIP)),
+        ("over_temperature_trip", node_bit(Rm1Status.OVER_TEMPERATURE_TRIP)),
+        ("converter_fault", converter_bit(Rc1Status.HARDWARE_FAULT)),
+    ],
+)
+def test_a_latch_that_stands_after_its_clear_is_told_again(fault, bend):
+    world = World()
+    world.repeat(12, bend)
+    cleared = clear_fault(world.state, fault)
+    assert isinstance(cleared, Cleared)
+    world.state = cleared.state
+    world.repeat(4, bend)
+    assert fault not in {f for f, _ in world.present}, "the node is given time to clear"
+    assert not (world.envelope.string_usable.all() and (world.envelope.insertion == Insertion.ALLOWED).all())
+    world.repeat(2, bend)
+    assert fault in {f for f, _ in world.present}, "or a fault would stand that nothing tells of"
+
+
+def test_a_latch_that_went_with_its_clear_is_not_told_again():
+    world = World()
+    world.repeat(12, converter_bit(Rc1Status.HARDWARE_FAULT))
+    cleared = clear_fault(world.state, "converter_fault")
+    assert isinstance(cleared, Cleared)
+    world.state = cleared.state
+    world.repeat(2, converter_bit(Rc1Status.HARDWARE_FAULT))
+    assert world.repeat(10).string_usable.all()
+    assert world.present == set()
