@@ -17,10 +17,22 @@ from reconf.devices.rm1 import Rm1Status
 from reconf.estimation.state import Cooling
 from reconf.protection.bounds import TIER_OF, Bounds, Constants
 from reconf.protection.cooling import CoolingWatch
-from reconf.protection.faults import Conditions, Machine, RuleNumbers, Scope, fault_rows, row_index
+from reconf.protection.faults import (
+    STOP_COMMAND,
+    STOP_CONVERTER,
+    STOP_LOOP,
+    Conditions,
+    Machine,
+    RuleNumbers,
+    Scope,
+    fault_rows,
+    row_index,
+    signals_code,
+)
 from reconf.protection.observe import Observed, believed
 from reconf.protection.runaway import Rise, RiseSigns, follow_rise
 from reconf.readings import SiteImage
+from reconf.replacing import replace
 
 COLD_CHARGE_A = 0.5
 """Charge current that counts as charging, above sensor offset."""
@@ -343,7 +355,10 @@ def site_signals(
 ) -> dict[str, Signal]:
     """Rows emergency_stop, alarms, door_open, insulation_unknown, bus_voltage."""
     inputs = image.inputs
-    pressed = bool(((image.strings.status & int(Rc1Status.EMERGENCY_STOP)) != 0).any())
+    pressed = (image.strings.status & int(Rc1Status.EMERGENCY_STOP)) != 0
+    where = STOP_LOOP if inputs.emergency_stop else STOP_CONVERTER if pressed.any() else STOP_COMMAND
+    asked = bool(inputs.emergency_stop or pressed.any() or stop)
+    place = float(np.argmax(pressed)) + 1.0 if where == STOP_CONVERTER else float("nan")
 
     unknown = frozenset(inputs.unknown)
 
@@ -361,7 +376,7 @@ def site_signals(
     outside = level < bus_v[0] or level > bus_v[1]
     inside = bus_v[0] + span < level < bus_v[1] - span
     return {
-        "emergency_stop": told(inputs.emergency_stop or pressed or stop, "emergency_stop"),
+        "emergency_stop": replace(told(asked, "emergency_stop"), value=where, bound=place),
         "emergency_stop_unknown": flag("emergency_stop" in unknown),
         "gas_alarm": told(inputs.gas_alarm, "gas_alarm"),
         "smoke_alarm": told(inputs.smoke_alarm, "smoke_alarm"),
@@ -369,7 +384,9 @@ def site_signals(
         "door_open": told(inputs.door_open, "door_open"),
         "ventilation_failed": told(inputs.ventilation_failed, "ventilation_failed"),
         "cooling_failed": told(inputs.cooling_failed, "cooling_failed"),
-        "site_input_unknown": flag(bool(unknown - INSULATION)),
+        "site_input_unknown": replace(
+            flag(bool(unknown - INSULATION)), value=signals_code(unknown), bound=float("nan")
+        ),
         "site_output_failed": flag(output_failed),
         "isolation_lost": flag(isolation_lost),
         "insulation_unknown": flag(

@@ -234,11 +234,40 @@ CONCLUDED: Final = {
 """Bits that no device reports."""
 
 
+STOP_LOOP, STOP_CONVERTER, STOP_COMMAND = 1.0, 2.0, 3.0
+"""Evidence of `emergency_stop`: where it was asked for; `bound` is the converter's place in the site file."""
+WIRED: Final = (
+    "emergency_stop", "gas_alarm", "smoke_alarm", "fire_alarm", "door_open", "ventilation_failed",
+    "cooling_failed", "ambient_degc",
+)  # fmt: skip
+"""Evidence of `site_input_unknown`: bit k of its number stands for signal k."""
+
+
+def signals_code(names: frozenset[str]) -> float:
+    """Evidence that names these signals."""
+    return float(sum(1 << k for k, name in enumerate(WIRED) if name in names))
+
+
+def _origin(fault: str, value: float, bound: float) -> str:
+    """Where a fault comes from whose evidence is a code; empty for the others."""
+    if fault == "site_input_unknown":
+        return "no value from " + ", ".join(n for k, n in enumerate(WIRED) if int(value) >> k & 1)
+    if fault != "emergency_stop":
+        return ""
+    if value == STOP_CONVERTER and not np.isnan(bound):
+        return f"pressed at converter {bound:.0f} of the site file"
+    plain = {STOP_LOOP: "the site's emergency-stop loop is open", STOP_COMMAND: "asked for by command"}
+    return plain.get(value, "")
+
+
 def evidence(fault: str, value: float, bound: float, unit: str) -> str:
     """`4.262 V against 4.250 V`; for a bit, where it comes from; for a refused write, unit and register."""
     if fault in _DEVICES and not np.isnan(value):
         names = {r.address: r.name for r in load_profile(_DEVICES[fault]).of_table("holding")}
         return f"unit {bound:.0f}, holding register {value:.0f} {names.get(int(value), '')}".rstrip()
+    origin = "" if np.isnan(value) else _origin(fault, value, bound)
+    if origin:
+        return origin
     if np.isnan(value):
         return CONCLUDED.get(fault, "reported by the device" if not unit else "")
     endless = "nothing since the start" if unit == "s" else "without bound"

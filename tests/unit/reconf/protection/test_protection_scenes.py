@@ -9,16 +9,19 @@ import pytest
 from edge.bench.protect_site import bench_site, true_estimate
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
+from reconf.devices.site_io import INPUT_SIGNALS
 from reconf.protection.assembly import PLATING
 from reconf.protection.bounds import build_constants
+from reconf.protection.conditions import INSULATION
 from reconf.protection.envelope import Insertion
-from reconf.protection.faults import SCOPES, fault_rows
+from reconf.protection.faults import SCOPES, WIRED, fault_rows
 from reconf.protection.limits import default_limits, site_limits
 from reconf.protection.plating import charge_limit_a
 from reconf.protection.protect import (
     Cleared,
     ClearRefused,
     OperatorLimits,
+    SavedFault,
     clear_fault,
     explain,
     initial_protection,
@@ -912,3 +915,31 @@ def test_a_latch_that_went_with_its_clear_is_not_told_again():
     world.repeat(2, converter_bit(Rc1Status.HARDWARE_FAULT))
     assert world.repeat(10).string_usable.all()
     assert world.present == set()
+
+
+@pytest.mark.parametrize(
+    ("bend", "operator", "told"),
+    [
+        (inputs(emergency_stop=True), None, "the site's emergency-stop loop is open"),
+        (converter_bit(Rc1Status.EMERGENCY_STOP), None, "pressed at converter 1 of the site file"),
+        (lambda image: image, OperatorLimits(emergency_stop=True), "asked for by command"),
+    ],
+)
+def test_an_emergency_stop_says_where_it_came_from_also_after_a_restart(bend, operator, told):
+    world = World()
+    world.look(bend, operator)
+    assert [(s.fault, s.evidence) for s in world.state.statuses] == [("emergency_stop", told)]
+    assert [e.evidence for e in world.state.events] == [told]
+    again = World(saved=[SavedFault.from_json(s.to_json()) for s in world.state.saved()])
+    assert [s.evidence for s in again.state.statuses] == [told]
+
+
+def test_an_unknown_input_is_named():
+    world = World()
+    world.repeat(4, inputs(unknown=("insulation_ohm", "gas_alarm", "door_open")))
+    named = {s.fault: s.evidence for s in world.state.statuses}
+    assert named["site_input_unknown"] == "no value from gas_alarm, door_open"
+
+
+def test_every_input_that_can_be_wired_can_be_named():
+    assert set(WIRED) | INSULATION == set(INPUT_SIGNALS)
