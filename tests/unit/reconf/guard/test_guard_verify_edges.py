@@ -180,3 +180,10 @@ def test_a_silent_module_that_is_commanded_out_still_counts_towards_the_highest_
     assert broken(case) == set()
     case.seen = silent(case.seen, modules=[0])
     assert "window_max" in broken(case)
+
+
+@pytest.mark.parametrize(
+    "latch", [Rc1Status.WATCHDOG_EXPIRED, Rc1Status.HARDWARE_FAULT, Rc1Status.EMERGENCY_STOP]
+)
+def test_no_power_is_asked_of_a_converter_that_is_latched(latch):
+    assert broken(Case(seen=image(guard_site(), status=int(latch)))) == {"converter_latched"}

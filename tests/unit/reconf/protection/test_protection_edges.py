@@ -1,0 +1,97 @@
+"""Conditions of the fault table at their edges: what releases, what is not known, and which sensor counts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_protection_scenes import S2, World, cell, degc, modules, silent, with_value
+
+from edge.bench.protect_site import bench_site
+from reconf.protection.protect import Cleared, ClearRefused, SavedFault, clear_fault
+from reconf.readings import SiteInputs
+
+
+def active(world, fault):
+    return {s.fault: s.active for s in world.state.statuses}.get(fault)
+
+
+@pytest.mark.parametrize(
+    ("fault", "bend", "limit", "side"),
+    [
+        ("cell_overvoltage", cell, ("cell_voltage_v", "max"), 1.0),
+        ("cell_undervoltage", cell, ("cell_voltage_v", "min"), -1.0),
+        ("over_temperature", degc, ("temperature_degc", "max"), 1.0),
+    ],
+)
+def test_a_value_inside_the_hysteresis_neither_releases_nor_raises(fault, bend, limit, side):
+    world = World()
+    row = world.site.limits[world.site.modules[2].chemistry][limit]
+    world.repeat(3, bend(row.safety + side * row.hysteresis))
+    assert active(world, fault)
+    world.repeat(90, bend(row.safety - side * 0.5 * row.hysteresis))
+    assert active(world, fault), "still inside the hysteresis"
+    assert isinstance(clear_fault(world.state, fault), ClearRefused)
+    world.repeat(90, bend(row.safety - side * 1.5 * row.hysteresis))
+    assert active(world, fault) is False
+    assert isinstance(clear_fault(world.state, fault), Cleared)
+    world = World()
+    world.repeat(30, bend(row.safety - side * 0.5 * row.hysteresis))
+    assert active(world, fault) is None
+
+
+def test_a_value_that_flickers_over_its_limit_raises_one_event():
+    world, events = World(), []
+    row = world.site.limits[world.site.modules[2].chemistry]["cell_voltage_v", "max"]
+    for tick in range(120):
+        world.look(cell(row.safety + (0.002 if tick % 2 else -3.0 * row.hysteresis)))
+        events += [e.change for e in world.state.events if e.fault == "cell_overvoltage"]
+    assert events == ["raised"]
+
+
+def test_a_latch_from_the_disk_is_not_cleared_before_the_readings_say_that_its_cause_is_gone():
+    saved = [SavedFault("over_temperature", S2, 61.0, 50.0), SavedFault("gas_alarm", "site", 1.0, 1.0)]
+    world = World(saved=saved)
+    assert isinstance(clear_fault(world.state, "over_temperature", S2), ClearRefused), "nothing was read yet"
+    silence = lambda image: replace(silent()(image), inputs=SiteInputs(unknown=("gas_alarm",)))  # noqa: E731
+    world.repeat(90, lambda image: degc(np.nan)(silence(image)))
+    assert isinstance(clear_fault(world.state, "over_temperature", S2), ClearRefused), "it did not answer"
+    assert isinstance(clear_fault(world.state, "gas_alarm", on_site=True), ClearRefused)
+    world.repeat(70)
+    assert isinstance(clear_fault(world.state, "over_temperature", S2), Cleared)
+    assert isinstance(clear_fault(world.state, "gas_alarm", on_site=True), Cleared)
+
+
+@pytest.mark.parametrize("unknown", ["insulation_ohm", "insulation_device_fault"])
+def test_an_insulation_that_was_known_once_is_not_known_for_ever(unknown):
+    site = bench_site(8)
+    world = World(site=replace(site, inputs=replace(site.inputs, insulation_monitor=True)))
+    told = SiteInputs(insulation_ohm_per_v=900.0, unknown=(unknown,))
+    world.repeat(8, lambda image: replace(image, inputs=told))
+    assert ("insulation_unknown", "site") in world.present
+
+
+@pytest.mark.parametrize(
+    ("fault", "limit", "beyond"), [("cold_charge", "min", -1.0), ("hot_charge", "max", 1.0)]
+)
+@pytest.mark.parametrize("sensor", [0, 1])
+def test_one_end_of_a_module_beyond_its_charging_temperatures_is_enough(fault, limit, beyond, sensor):
+    world = World()
+    row = world.site.limits[world.site.modules[2].chemistry]["charge_temperature_degc", limit]
+
+    def bend(image):
+        m = image.modules
+        warm = with_value(m.temperature_degc, (2, sensor), row.safety + beyond)
+        return modules(image, temperature_degc=warm, current_a=with_value(m.current_a, 2, -5.0))
+
+    world.repeat(5, bend)
+    assert (fault, S2) in world.present
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.80, False), (0.74, True)])
+def test_a_quarter_of_a_cell_s_voltage_is_what_counts_as_fallen(share, told):
+    world = World()
+    world.repeat(3)
+    healthy = float(world.plant.observe(world.rng, 99, 99.0).modules.cell_voltage_v.value[2, 3])
+    for second in range(1, 7):
+        world.look(lambda image, s=second: cell(share * healthy)(degc(25.0 + 2.0 * s)(image)))
+    assert (("thermal_runaway", S2) in world.present) is told
