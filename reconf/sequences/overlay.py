@@ -14,7 +14,7 @@ from reconf.protection.envelope import Envelope, Insertion
 from reconf.readings import SiteImage
 from reconf.replacing import replace
 from reconf.sequences.modes import SiteMode
-from reconf.sequences.phases import OUTPUTS, Phase
+from reconf.sequences.phases import OUTPUTS, Phase, among
 from reconf.site import Site
 from reconf.verify.tables import Tables, build_tables
 
@@ -81,13 +81,18 @@ def overlay(
         mode=modes.astype(np.int64),
         power_w=np.where(running & ~is_master, wanted.power_w, 0.0),
         bus_voltage_v=np.where(is_master, site.bus.nominal_v, 0.0),
-        current_limit_a=_limits(carries, wanted, held),
+        current_limit_a=np.where(
+            among(phase, Phase.RAMP_DOWN, Phase.OPENING), held.current_limit_a, _limits(carries, wanted, held)
+        ),
         contactor=contactor,
     )
 
 
 def _limits(carries: BoolArray, wanted: SlotCommand, held: SlotCommand) -> FloatArray:
-    """The proposal's limit where power may flow, else no more than is in force."""
+    """The proposal's limit where power may flow, else no more than is in force.
+
+    A string that is being left keeps the one it has: MODE 0 and the contactor wait for no other write.
+    """
     return np.where(carries, wanted.current_limit_a, np.minimum(held.current_limit_a, wanted.current_limit_a))
 
 

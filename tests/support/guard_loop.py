@@ -35,7 +35,16 @@ class Loop:
         self.outcome = None
 
     def tick(
-        self, *, quiet_m=None, quiet_s=None, lost_m=None, lost_s=None, power_w=1500.0, envelope_=None, **asks
+        self,
+        *,
+        quiet_m=None,
+        quiet_s=None,
+        lost_m=None,
+        lost_s=None,
+        power_w=1500.0,
+        limit_a=40.0,
+        envelope_=None,
+        **asks,
     ):
         def or_none(mask, none):
             return none if mask is None else mask
@@ -47,7 +56,7 @@ class Loop:
             self.in_force,
             inserted=np.ones(t.n_modules, np.bool_) & (allowed.insertion != 1),
             power_w=np.full(t.n_strings, power_w),
-            current_limit_a=np.full(t.n_strings, 40.0),
+            current_limit_a=np.full(t.n_strings, limit_a),
         )
         self.outcome = self.sequencer.step(
             self.state,

@@ -203,6 +203,16 @@ def test_the_current_limit_is_never_raised_where_no_power_flows():
     assert _limits(carries, high, low).tolist() == [40.0, 10.0, 40.0]
 
 
+def test_leaving_a_string_writes_nothing_before_mode_zero_and_the_open_contactor():
+    loop = running()
+    held = loop.in_force.current_limit_a.copy()
+    assert (held > 0.0).all()
+    for _ in range(3):
+        loop.tick(limit_a=10.0, request=SiteMode.OFF)
+        if loop.phases[-1][0] in {Phase.RAMP_DOWN, Phase.OPENING}:
+            assert loop.outcome.command.current_limit_a.tolist() == held.tolist()
+
+
 # ---- welds, heartbeats, clears ---------------------------------------------------------------------
 
 
