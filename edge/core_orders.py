@@ -30,6 +30,7 @@ from edge.setpoint import PowerCommand, command_power, withdraw
 from reconf.arrays import BoolArray
 from reconf.estimation.filter import clear_findings
 from reconf.protection.envelope import Envelope
+from reconf.protection.faults import row_of
 from reconf.protection.protect import ClearRefused, clear_fault
 from reconf.protection.state import not_present
 from reconf.protection.suspicion import FINDING_FAULTS, SENSOR, TESTS_OF, fault_of
@@ -38,6 +39,7 @@ from reconf.sequences import SiteMode
 from reconf.site import Site
 
 ACCEPTED = "accepted"
+JOINS_AGAIN = "; the string joins again at once where the site is in run or standby"
 HELD = frozenset({SiteMode.FAULT, SiteMode.ESTOP})
 
 
@@ -189,7 +191,9 @@ def _clear(state: CoreState, order: ClearFault) -> tuple[CoreState, Answer]:
         clear_modules=_either(before.clear_modules, outcome.clear_modules),
         clear_strings=_either(before.clear_strings, outcome.clear_strings),
     )
-    return replace(state, protection=outcome.state, pending=pending), _yes(f"{order.fault} is cleared")
+    return replace(state, protection=outcome.state, pending=pending), _yes(
+        f"{order.fault} is cleared{JOINS_AGAIN if row_of(order.fault).severity == 'open_string' else ''}"
+    )
 
 
 def _either(waiting: BoolArray | None, added: BoolArray) -> BoolArray:

@@ -47,7 +47,8 @@ FAULTS_HEAD = """\
 Generated from `reconf/protection/data/faults.yaml`. Severities: *warn* tells, *derate* reduces current,
 *bypass* takes the module out, *open_string* asks for the string to be left, *open_site* for all of them.
 A latched fault stays until an operator clears it, which is refused while its cause persists; faults that
-open the site are cleared on site only."""
+open the site are cleared on site only. In `run` and `standby` a string joins again at once when the last
+fault that opened it is cleared: whoever works at it holds the maintenance lock."""
 
 STATES = """\
 ```mermaid

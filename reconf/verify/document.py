@@ -21,6 +21,15 @@ prevent harm when it does not. A site must be safe with this software stopped at
 
 Software never relies on the trips as its own limit: its safety tiers lie inside them.
 
+## What software cannot do
+
+* It cannot make modules dead: a bypassed module stays charged, and so do its own terminals and cells.
+* It cannot break an arc or a short circuit: contacts and fuses have to, at full current, both ways.
+* It does not see humidity, water, loose bolts before they heat, or an earth fault behind an open contactor.
+* It sees a runaway of a cell only through two surface sensors of its module; gas detection may be sooner.
+* Two sensors that share a supply, a reference or a gateway count as one.
+* A remote clear re-energises a string. Who works at a string holds the maintenance lock, and isolates.
+
 ## What software claims
 
 1. **Nothing reaches a wire unverified.** The southbound side takes a `VerifiedCommand` only, and only

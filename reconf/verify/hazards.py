@@ -7,37 +7,10 @@ judgements for ordering the work, not measurements.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from reconf.verify.hazard import Hazard
+from reconf.verify.hazards_site import SITE_HAZARDS
 
-
-@dataclass(frozen=True, slots=True)
-class Hazard:
-    """One row of the FMEA."""
-
-    hazard: str
-    cause: str
-    effect: str
-    severity: int
-    occurrence: int
-    detection: int
-    faults: tuple[str, ...]
-    """Ids of the fault table (docs/faults.md)."""
-    rules: tuple[str, ...]
-    """Ids of verify's rules."""
-    sequence: str
-    """What the sequences do."""
-    hardware: str
-    """What hardware must do whatever software does."""
-    tests: tuple[str, ...]
-    """Names of tests (or benchmarks) that show it."""
-
-    @property
-    def number(self) -> int:
-        """Risk priority number S * O * D."""
-        return self.severity * self.occurrence * self.detection
-
-
-HAZARDS: tuple[Hazard, ...] = (
+OWN_HAZARDS: tuple[Hazard, ...] = (
     Hazard(
         "H1 over-charge of a cell group",
         "a full or small module stays in while charging",
@@ -45,7 +18,13 @@ HAZARDS: tuple[Hazard, ...] = (
         5,
         4,
         2,
-        ("cell_overvoltage", "over_voltage_trip", "sensors_untrusted"),
+        (
+            "cell_overvoltage",
+            "cell_voltage_high",
+            "over_voltage_trip",
+            "soc_implausible",
+            "sensors_untrusted",
+        ),
         ("cell_voltage_max", "charge_room", "module_charge", "subset_charge"),
         "the module is bypassed in the same tick; where the window forbids it the string is left",
         "RM1 over-voltage trip; cell-level vent and spacing",
@@ -58,7 +37,16 @@ HAZARDS: tuple[Hazard, ...] = (
         4,
         4,
         3,
-        ("cell_undervoltage", "copper_exposure", "cell_reading_zero", "cell_imbalance_severe"),
+        (
+            "cell_undervoltage",
+            "cell_voltage_low",
+            "under_voltage_trip",
+            "copper_exposure",
+            "cell_reading_zero",
+            "cell_imbalance",
+            "cell_imbalance_severe",
+            "cell_leakage",
+        ),
         ("cell_voltage_min", "charge_left", "module_discharge", "subset_discharge"),
         "the module is bypassed in the same tick; lock-out by its passport",
         "RM1 under-voltage trip",
@@ -73,9 +61,12 @@ HAZARDS: tuple[Hazard, ...] = (
         2,
         (
             "over_temperature",
+            "over_temperature_trip",
             "temperature_high",
             "thermal_runaway",
             "temperature_difference",
+            "temperature_difference_high",
+            "cell_resistance_high",
             "gas_alarm",
             "smoke_alarm",
             "fire_alarm",
@@ -103,7 +94,7 @@ HAZARDS: tuple[Hazard, ...] = (
         4,
         3,
         4,
-        ("cold_charge", "hot_charge", "temperature_low"),
+        ("cold_charge", "hot_charge", "temperature_low", "under_temperature"),
         ("charge_temperature", "temperature_min", "module_charge", "subset_charge"),
         "none",
         "none: hardware cannot see it",
@@ -169,11 +160,14 @@ HAZARDS: tuple[Hazard, ...] = (
         2,
         ("contactor_welded", "contactor_mismatch"),
         ("string_bypassed", "welded"),
-        "WELDED: switches hold, power stays 0, only a person leads out",
-        "string disconnect with a visible break, locked before hands go in",
+        "WELDED: switches hold and keep their heartbeats, power stays 0, only a person leads out",
+        "string disconnect with a visible break, locked before hands go in; the string fuse: if control is "
+        "lost too, the modules' own watchdogs bypass the string behind the weld and short the converter's "
+        "link",
         (
             "test_a_welded_contactor_keeps_its_modules_inserted_and_never_closes_again",
             "test_a_welded_string_is_left_only_by_a_person",
+            "test_a_weld_is_not_left_by_a_clear_while_the_contactor_still_reads_closed",
         ),
     ),
     Hazard(
@@ -231,8 +225,8 @@ HAZARDS: tuple[Hazard, ...] = (
             "converter_writes_refused",
         ),
         ("stale_module", "stale_string", "converter_latched"),
-        "heartbeats are earned by fresh image, verified command and confirmed receipt; a node that takes no "
-        "writes gets none; failure ladder",
+        "heartbeats are earned by fresh image, verified command and confirmed receipt; a node that takes "
+        "no writes gets none; failure ladder",
         "host watchdogs of RM1 and RC1; the daemon's own watchdog by the init system",
         (
             "test_heartbeats_are_earned_node_by_node",
@@ -266,7 +260,15 @@ HAZARDS: tuple[Hazard, ...] = (
         4,
         3,
         4,
-        ("sensors_untrusted", "readings_stale", "cell_reading_zero", "temperature_sensor_fault"),
+        (
+            "sensors_untrusted",
+            "sensor_untrue",
+            "sense_wire_open",
+            "cell_sensing_fault",
+            "readings_stale",
+            "cell_reading_zero",
+            "temperature_sensor_fault",
+        ),
         ("stale_module", "insertion_forbidden", "unknown_voltage"),
         "an untrusted module is bypassed; both views of a module's voltage are held against each other",
         "RM1 trips act on the node's own sensors: a lie there disables them too",
@@ -311,8 +313,9 @@ HAZARDS: tuple[Hazard, ...] = (
         2,
         ("door_open", "insulation_fault", "insulation_low", "insulation_unknown", "isolation_lost"),
         ("site_open", "maintenance", "insulation"),
-        "the maintenance lock is taken and released on site only, is persisted, and waits for every permit; "
-        "strings are left, nothing closes; hands inside need open contactors, under 60 V, lock, measurement",
+        "the maintenance lock is taken and released on site only, is persisted, and waits for every "
+        "permit; strings are left, nothing closes; hands inside need open contactors, under 60 V, lock, "
+        "measurement",
         "disconnect locked; absence of voltage measured by the person: software cannot vouch for it",
         (
             "test_maintenance_leaves_every_string_and_ignores_run_until_released",
@@ -329,12 +332,16 @@ HAZARDS: tuple[Hazard, ...] = (
         1,
         (),
         ("power_before_closed", "converter_latched"),
-        "open stays open at a restart; FAULT and EMERGENCY_STOP end in OFF and wait for a new command",
+        "open stays open at a restart; FAULT and EMERGENCY_STOP end in OFF and wait for a new command; a "
+        "clear of a fault that opened one string lets it join again at once: the maintenance lock is what "
+        "holds it open",
         "contactors without power are open",
         (
             "test_at_a_restart_open_stays_open",
             "test_no_fault_mode_is_left_without_a_clear",
             "test_run_and_standby_are_reached_only_through_precharge",
+            "test_a_latch_from_the_disk_is_not_cleared_before_the_readings_say_that_its_cause_is_gone",
+            "test_killed_at_any_point_nothing_closes_by_itself_and_the_state_stays_whole",
         ),
     ),
     Hazard(
@@ -387,13 +394,16 @@ HAZARDS: tuple[Hazard, ...] = (
         4,
         2,
         1,
-        ("converter_fault", "converter_over_temperature"),
+        ("converter_fault", "converter_hot", "converter_over_temperature"),
         ("string_unusable", "insertion_forbidden"),
         "the string is left; the others go on",
         "RC1 hardware fault opens its contactor",
         ("test_one_unusable_string_is_left_and_the_other_goes_on",),
     ),
 )
+
+HAZARDS: tuple[Hazard, ...] = (*OWN_HAZARDS, *SITE_HAZARDS)
+"""Those of control itself, and those of the place it stands in."""
 
 
 def hazard_rows() -> list[str]:

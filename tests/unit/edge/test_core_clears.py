@@ -40,3 +40,11 @@ def test_clears_within_one_tick_reach_every_node():
     assert told == [FIRST, SECOND]
     assert state.pending.clear_strings.all()
     assert state.pending.cleared
+
+
+def test_the_answer_to_a_clear_says_that_the_string_joins_again():
+    state = latched(("contactor_mismatch", STRINGS[0]), ("over_temperature_trip", FIRST))
+    _, answer = handle(SITE, state, None, ClearFault("contactor_mismatch"), 0.0)
+    assert answer.text.startswith("contactor_mismatch is cleared; the string joins again at once")
+    _, answer = handle(SITE, state, None, ClearFault("over_temperature_trip"), 0.0)
+    assert answer.text == "over_temperature_trip is cleared"

@@ -45,6 +45,19 @@ def test_every_hazard_names_rules_faults_and_tests_that_exist():
         assert named <= tests, hazard.hazard
 
 
+def test_every_fault_is_there_for_a_hazard_and_every_hazard_has_a_number_of_its_own():
+    faults = {row.fault for scope in SCOPES for row in fault_rows(scope)}
+    assert {fault for hazard in HAZARDS for fault in hazard.faults} == faults
+    numbers = [hazard.hazard.split()[0] for hazard in HAZARDS]
+    assert len(numbers) == len(set(numbers))
+
+
+def test_every_bench_that_shows_a_hazard_exists():
+    benches = {file.stem for file in (ROOT / "edge" / "cli" / "bench").glob("*.py")}
+    named = {name.removeprefix("bench ") for h in HAZARDS for name in h.tests if name.startswith("bench ")}
+    assert named <= benches
+
+
 def test_every_rule_of_verify_is_there_for_a_hazard():
     assert {rule for hazard in HAZARDS for rule in hazard.rules} == set(RULES)
 

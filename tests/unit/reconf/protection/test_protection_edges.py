@@ -7,6 +7,7 @@ import pytest
 from test_protection_scenes import S2, World, cell, degc, modules, silent, with_value
 
 from edge.bench.protect_site import bench_site
+from reconf.devices.rc1 import Rc1Status
 from reconf.protection.protect import Cleared, ClearRefused, SavedFault, clear_fault
 from reconf.readings import SiteInputs
 
@@ -95,3 +96,37 @@ def test_a_quarter_of_a_cell_s_voltage_is_what_counts_as_fallen(share, told):
     for second in range(1, 7):
         world.look(lambda image, s=second: cell(share * healthy)(degc(25.0 + 2.0 * s)(image)))
     assert (("thermal_runaway", S2) in world.present) is told
+
+
+@pytest.mark.parametrize("pressed", [0, 1])
+def test_the_emergency_stop_of_one_converter_opens_the_whole_site(pressed):
+    world = World(site=bench_site(48))
+
+    def bend(image):
+        status = image.strings.status.copy()
+        status[pressed] |= int(Rc1Status.EMERGENCY_STOP)
+        return replace(image, strings=replace(image.strings, status=status))
+
+    assert world.look(bend).site_open
+    assert world.state.statuses[0].evidence == f"pressed at converter {pressed + 1} of the site file"
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_the_bus_counts_as_back_a_little_inside_its_window_only(end):
+    world = World()
+    limit, inwards = (world.site.bus.min_v, 1.0) if end == 0 else (world.site.bus.max_v, -1.0)
+
+    def at(volts):
+        def bend(image):
+            bus = image.strings.bus_voltage_v
+            told = replace(bus, value=np.full_like(bus.value, volts))
+            return replace(image, strings=replace(image.strings, bus_voltage_v=told))
+
+        return bend
+
+    world.look(at(limit - 0.1 * inwards))
+    assert active(world, "bus_voltage")
+    world.repeat(20, at(limit + 0.5 * inwards))
+    assert active(world, "bus_voltage")
+    world.repeat(20, at(limit + 10.0 * inwards))
+    assert active(world, "bus_voltage") is None
