@@ -40,7 +40,8 @@ def propose(
     book = planned.book
     if book.plan is None:
         state = replace(state, target=None, next_slot_s=given.now_s)
-        resting = hold_zero(looked.in_force)
+        # no plan is no reason to keep a faulty module in
+        resting = shaping.rid(hold_zero(looked.in_force), looked.envelope)
         return state, shaping.tighten(site, resting, looked.in_force, looked.envelope, 0.0)
     urgent = state.target is None or state.book.plan is None or turned(state.book, book)
     if book.plan is not scheduler.plan:

@@ -91,6 +91,12 @@ def outdated(command: SlotCommand, envelope: Envelope) -> bool:
     return bool(wrong.any())
 
 
+def rid(command: SlotCommand, envelope: Envelope) -> SlotCommand:
+    """`command` without the modules that must be bypassed, and with those that must stay in."""
+    forced = envelope.insertion == np.uint8(Insertion.FORCED)
+    return replace(command, inserted=(command.inserted & insertable(envelope)) | forced)
+
+
 def instantaneous_a(
     topology: Topology, command: SlotCommand, envelope: Envelope, power_w: FloatArray
 ) -> FloatArray:
