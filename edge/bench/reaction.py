@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edge.bench.reaction_watch import Strike, Watch, WatchedServer
+from edge.clock import ScaledClock
 from edge.core_values import ClearFault, SetMode
 from edge.modbus.pacer import Pacer
 from edge.setpoint import PowerCommand
@@ -104,23 +105,36 @@ async def measure(
     tick_s: float,
     seed: int = 1,
     aim: Aim = "phase",
+    time_scale: float = 1.0,
     note: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """At least `trials` trials; times in ticks."""
+    """At least `trials` trials; times in ticks.
+
+    Args:
+        trials: strikes that count.
+        strings: struck in parallel.
+        tick_s: control time.
+        seed: of modules and moments.
+        aim: when to strike.
+        time_scale: control time against wall time. Faster than life there are many more trials an hour, to
+            look for those that nobody answers; the times then say less: wires and watchdogs are no faster.
+        note: told how many there are.
+    """
     site = reaction_site(strings, tick_s)
     rng = np.random.default_rng(seed)
     truth = draw_truth(site, rng, soc_frac=SOC_FRAC)
     bank = NodeBank(site, Plant(site, truth), rng)
     safety_v = site.limits[Chemistry.NMC]["cell_voltage_v", "max"].safety
-    watch = Watch(site, bank, time.monotonic, safety_v, tick_s)
+    tick_wall_s = tick_s / time_scale
+    watch = Watch(site, bank, time.monotonic, safety_v, tick_wall_s)
     async with WatchedServer(bank, watch) as server:
-        pacer = Pacer(bank, 1.0, time.monotonic, after_step=watch.after_step)
+        pacer = Pacer(bank, time_scale, time.monotonic, after_step=watch.after_step)
         pacing = asyncio.create_task(pacer.run())
         options = RunOptions(gateways=server.endpoints, northbound=False)
-        async with daemon(site, options) as made:
+        async with daemon(site, options, clock=ScaledClock(scale=time_scale)) as made:
             running = asyncio.create_task(made.run())
             try:
-                await _in_power(made)
+                await _in_power(made, tick_wall_s)
                 watch.stamps, watch.outcome = made.figures.stamps, lambda: made.outcome
                 done = await _Trials(made, watch, aim, note).run(trials, rng)
             finally:
@@ -128,7 +142,7 @@ async def measure(
                 await asyncio.wait({running}, timeout=60.0)
                 running.cancel()
                 pacing.cancel()
-    return figures(done, watch, made, tick_s) | {"worst": worst(watch.stages, tick_s)}
+    return figures(done, watch, made, tick_wall_s) | {"worst": worst(watch.stages, tick_wall_s)}
 
 
 def figures(done: Sequence[Strike], watch: Watch, made: Daemon, tick_s: float) -> dict[str, Any]:
@@ -140,6 +154,7 @@ def figures(done: Sequence[Strike], watch: Watch, made: Daemon, tick_s: float) -
         "trials": len(done),
         "unanswered": len(unanswered),
         "no_trials": dict(watch.voids),
+        "gave_up": watch.gave_up,
         "races_left_out": round(watch.raced, 2),
         "tick_s": tick_s,
         "reaction_ticks_p50": _percentile(answered, 50.0),
@@ -170,7 +185,7 @@ def _percentile(values: np.ndarray, share: float) -> float | None:
     return float(np.percentile(values, share, method="higher")) if values.size else None
 
 
-async def _in_power(made: Daemon) -> None:
+async def _in_power(made: Daemon, tick_s: float) -> None:
     """Every string joined and loaded.
 
     Raises:
@@ -179,13 +194,13 @@ async def _in_power(made: Daemon) -> None:
     made.order(SetMode(SiteMode.RUN))
     await _until(made, lambda: made.outcome is not None and bool(made.outcome.view.connected.all()), START_S)
     made.order(PowerCommand(0.2 * sum(s.converter.power_rating_w for s in made.parts.site.strings)))
-    await asyncio.sleep(5.0 * made.parts.site.timing.tick_s)
+    await asyncio.sleep(5.0 * tick_s)
 
 
 async def _until(made: Daemon, condition: Callable[[], bool], limit_s: float) -> None:
     async with asyncio.timeout(limit_s):
         while not condition():  # noqa: ASYNC110 - the daemon tells nobody when a tick is over; a bench may poll
-            await asyncio.sleep(0.2 * made.parts.site.timing.tick_s)
+            await asyncio.sleep(0.2 * made.parts.site.timing.tick_s / made.parts.clock.scale)
 
 
 @dataclass(slots=True)
@@ -200,8 +215,8 @@ class _Trials:
 
     @property
     def tick_s(self) -> float:
-        """Control time is wall time here."""
-        return self.watch.site.timing.tick_s
+        """Wall time."""
+        return self.watch.tick_s
 
     async def run(self, trials: int, rng: np.random.Generator) -> list[Strike]:
         """At least `trials` strikes that were trials; fewer where every string gave up."""
@@ -219,6 +234,7 @@ class _Trials:
             try:
                 await _until(self.made, lambda: self._ready(rows, string), RECOVER_TICKS * self.tick_s)
             except TimeoutError:
+                self.watch.gave_up.append(self._state_of(rows, string))
                 return
             phase = (phase + GOLDEN) % 1.0
             await self._moment(string, phase)
@@ -229,10 +245,14 @@ class _Trials:
             if self.note is not None:
                 self.note(len(self.done))
 
+    @property
+    def _now_ticks(self) -> float:
+        return self.made.parts.clock.control_s() / self.watch.site.timing.tick_s
+
     async def _moment(self, string: int, phase: float) -> None:
         """Wait for the moment to strike: that share of the tick, or a write to a switch of the string."""
         if self.aim == "phase":
-            now = self.made.parts.clock.control_s() / self.tick_s
+            now = self._now_ticks
             await asyncio.sleep(((phase - now) % 1.0) * self.tick_s)
             return
         with suppress(TimeoutError):
@@ -246,7 +266,7 @@ class _Trials:
         candidates = watch.candidates(rows)
         if not candidates.size:
             return None
-        phase = made.parts.clock.control_s() / self.tick_s % 1.0
+        phase = self._now_ticks % 1.0
         strike = watch.begin(int(rng.choice(candidates)), string, int(rng.integers(CELLS)), EXCESS_V, phase)
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_TICKS * self.tick_s):
@@ -257,6 +277,22 @@ class _Trials:
         if strike.done.is_set() and not strike.void:
             watch.note_stages(strike)  # of a tick that is over by now
         return strike
+
+    def _state_of(self, rows: IntArray, string: int) -> dict[str, Any]:
+        """Why a string is not ready, for the reader of the result."""
+        site, outcome = self.watch.site, self.made.outcome
+        told: dict[str, Any] = {"string": site.strings[string].name}
+        if outcome is None:
+            return told
+        view = outcome.view
+        names = {site.modules[int(m)].serial for m in rows} | {site.strings[string].name}
+        return told | {
+            "phase": view.phases[string],
+            "faults": [
+                f"{f.fault} on {f.subject}: {f.evidence}" for f in view.envelope.faults if f.subject in names
+            ],
+            "out_of_service": [site.modules[int(m)].serial for m in rows if view.out_of_service[m]],
+        }
 
     def _ready(self, rows: IntArray, string: int) -> bool:
         """The string carries power, every module in service; latches whose cause is gone are cleared."""

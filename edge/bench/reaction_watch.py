@@ -80,6 +80,8 @@ class Watch:
     """Strings of which somebody waits for a switch to be written."""
     raced: float = 0.0
     """How many strikes would have met a module whose bypass was written already, were those not left out."""
+    gave_up: list[dict[str, Any]] = field(default_factory=list)
+    """Strings that did not come back into service, and what stood against it."""
     _told: TickOutcome | None = None
 
     # ---- beginning and ending ------------------------------------------------------------------

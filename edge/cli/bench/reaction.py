@@ -25,6 +25,9 @@ def register(app: typer.Typer) -> None:
             Literal["phase", "switch"],
             typer.Option(help="Strike at moments swept over the tick, or while a switch is being written"),
         ] = "phase",
+        time_scale: Annotated[
+            float, typer.Option(help="Control time against wall time: more trials an hour", min=1.0)
+        ] = 1.0,
         json: Annotated[str, typer.Option(help="Where the result goes; - for stdout")] = "-",
     ) -> None:
         """From a register with a safety-tier value to the write that answers it, in ticks, over Modbus."""
@@ -34,7 +37,7 @@ def register(app: typer.Typer) -> None:
         configure_logs("error")
         console = stderr()
         done = measure(
-            trials, strings=strings, tick_s=tick_s, seed=seed, aim=aim,
+            trials, strings=strings, tick_s=tick_s, seed=seed, aim=aim, time_scale=time_scale,
             note=lambda count: console.print(f"{count} trials", end="\r"),
         )  # fmt: skip
         write_json(json, asyncio.run(done))
