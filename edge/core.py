@@ -40,6 +40,7 @@ from edge.core_values import (
     TickView,
 )
 from edge.onsite_orders import string_isolation
+from edge.proposals import follow
 from edge.setpoint import advance, ramp_w_per_s
 from optimizer.schedule import Scheduler
 from reconf.actuation import Receipt, SlotCommand, VerifiedCommand
@@ -235,6 +236,9 @@ class ControlCore:
             switches=None if planned.began else state.switches,
             verified=bool(judged.steps),
             refused=refused,
+            trial=follow(
+                before.trial, given.allocation, before.book, planned.book, judged.refused or judged.reduced
+            ),
             pending=Pending(),
         )
         self._beats = Heartbeats(moved.actions.heartbeat_modules, moved.actions.heartbeat_strings)
@@ -305,6 +309,7 @@ class ControlCore:
             if state.in_force is None
             else switches_apart(image, sequence, in_force, state.moved),
             join_failed=sequence.gave_up,
+            refused_plans=state.trial.refused,
             isolation_lost=bool(broken_isolation(state.maintenance, isolation)),
             out_of_service=sequence.modules.out_of_service,
         )

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from edge.interval import PlanBook, Rung
+from edge.proposals import UNTRIED, PlanTrial
 from edge.setpoint import PowerCommand, SetPoint
 from optimizer.result import AllocationInput, AllocationResult
 from optimizer.schedule import ScheduleState
@@ -367,4 +368,6 @@ class CoreState:
     """(M,) switchings of the open interval."""
     refused: str = ""
     """Why verify said no in the last tick; empty if it did not."""
+    trial: PlanTrial = UNTRIED
+    """Whether the optimizer's plans are let through."""
     pending: Pending = Pending()

@@ -217,6 +217,9 @@ def run_case(
         "fault": "+".join(case.fault for case in cases),
         "detected_s": watch.detected_s,
         "detected_by": watch.detected_by,
+        "faults": sorted(
+            {which for (kind, _, which), at in watch.signs.items() if kind == "fault" and at >= STRIKE_S}
+        ),
         "reaction_ticks": reacted,
         "worst": {
             "cell_voltage_min_v": float(plant.extremes.lowest_v.min()),

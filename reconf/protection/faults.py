@@ -69,6 +69,8 @@ class RuleNumbers:
     discrepancy_frac: float
     bus_margin_frac: float
     refused_writes: int
+    refused_plans: int
+    refused_ticks: int
 
 
 @cache
@@ -117,6 +119,8 @@ def rule_numbers() -> RuleNumbers:
         discrepancy_frac=float(data["discrepancy_frac"]),
         bus_margin_frac=float(data["bus_margin_frac"]),
         refused_writes=int(data["refused_writes"]),
+        refused_plans=int(data["refused_plans"]["in_a_row"]),
+        refused_ticks=int(data["refused_plans"]["ticks"]),
     )
 
 
@@ -210,15 +214,18 @@ class FaultEvent:
     value: float
     bound: float
     unit: str
+    words: str = ""
+    """Evidence that no number tells."""
 
     @property
     def evidence(self) -> str:
-        """Measured value against its limit."""
-        return evidence(self.fault, self.value, self.bound, self.unit)
+        """Measured value against its limit, or what there is in words."""
+        return self.words or evidence(self.fault, self.value, self.bound, self.unit)
 
 
 MODULE_REFUSES: Final = "module_writes_refused"
 STRING_REFUSES: Final = "converter_writes_refused"
+PLANS_REFUSED: Final = "plans_refused"
 _DEVICES: Final = {MODULE_REFUSES: "rm1", STRING_REFUSES: "rc1"}
 """Rows whose evidence is a holding register (value) of a unit (bound), and the device's profile."""
 

@@ -21,6 +21,7 @@ from reconf.protection.energy import available_energy_kwh
 from reconf.protection.envelope import Envelope
 from reconf.protection.faults import (
     MODULE_REFUSES,
+    PLANS_REFUSED,
     STRING_REFUSES,
     Conditions,
     FaultEvent,
@@ -32,7 +33,7 @@ from reconf.protection.faults import (
 )
 from reconf.protection.insertion import InsertionRules, insertion_rules
 from reconf.protection.observe import Observed, observe
-from reconf.protection.refusing import refusal_signal, remembered
+from reconf.protection.refusing import plan_signal, remembered, spoken, words_of, write_signal
 from reconf.protection.runaway import RiseSigns
 from reconf.protection.state import (
     Cleared,
@@ -154,12 +155,14 @@ def protect(
         cooling=cooling,
         stacks=stacks,
         findings=estimate.findings,
-        refusals=remembered(state.refusals, image.refusals, machines)
-        if events or image.refusals
-        else state.refusals,
     )
-    if events or estimate.findings != state.findings or after.refusals != state.refusals:
-        after = replace(after, statuses=after.present())
+    words = words_of(image.refusals, operator.refused_plans, state.subjects)
+    if events or words or estimate.findings != state.findings:
+        statuses = after.present()
+        present = {(s.fault, s.subject) for s in statuses}
+        kept = remembered(state.words, words, present)
+        after = replace(after, words=kept, events=spoken(events, kept))
+        after = replace(after, statuses=after.present() if kept else statuses)
     strings = string_limits(constants, machines, image, seen, reach_v)
     return after, assemble_envelope(
         constants,
@@ -196,7 +199,7 @@ def _modules(
     )  # fmt: skip
     signals |= {fault: conditions.Signal(mark, ~mark) for fault, mark in marks.items()}
     belief = tick.belief
-    signals[MODULE_REFUSES] = refusal_signal(
+    signals[MODULE_REFUSES] = write_signal(
         tick.image.refusals, "module", constants.n_modules, rule_numbers().refused_writes
     )
     signals["soc_implausible"] = conditions.soc_signal(constants, belief.soc_low_frac, belief.soc_high_frac)
@@ -222,7 +225,7 @@ def _strings(
         constants, tick.seen, tick.image, state.trend, trend, reach_v, cannot_leave, tick.stale_s,
         rule_numbers(), tick.operator.opened_unasked, tick.operator.join_failed,
     )  # fmt: skip
-    signals[STRING_REFUSES] = refusal_signal(
+    signals[STRING_REFUSES] = write_signal(
         tick.image.refusals, "string", constants.n_strings, rule_numbers().refused_writes
     )
     signals["cooling_lost"] = conditions.cooling_lost_signal(constants, tick.cooling)
@@ -245,6 +248,7 @@ def _site(tick: _Tick, state: ProtectionState, cooling: CoolingWatch) -> _Steppe
         isolation_lost=tick.operator.isolation_lost,
     )
     signals["cooling_ineffective"] = conditions.cooling_signal(cooling)
+    signals[PLANS_REFUSED] = plan_signal(tick.operator.refused_plans, rule_numbers().refused_plans)
     now = conditions.assemble(
         "site", tick.constants.site_limits, conditions.site_values(tick.image), signals, 1
     )

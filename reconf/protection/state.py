@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final
 
@@ -27,10 +27,9 @@ from reconf.protection.faults import (
     fault_rows,
     row_index,
 )
-from reconf.protection.refusing import with_refusals
+from reconf.protection.refusing import NONE_REFUSED, RefusedPlans, Words, with_words
 from reconf.protection.suspicion import with_evidence
 from reconf.protection.thermal import ThermalState
-from reconf.readings import WriteRefusal
 from reconf.replacing import replace
 from reconf.site import Site
 
@@ -65,6 +64,8 @@ class OperatorLimits:
     otherwise."""
     join_failed: BoolArray | None = None
     """(S,) strings that failed to join too often and wait for a start."""
+    refused_plans: RefusedPlans = NONE_REFUSED
+    """The optimizer's plans refused in a row."""
     isolation_lost: bool = False
     """Somebody has hands inside, and the readings speak against it."""
     unconfirmed: BoolArray | None = None
@@ -123,8 +124,8 @@ class ProtectionState:
     """What the estimator had found in the last tick: the evidence of some statuses."""
     stacks: CurrentStacks | None = None
     """Every rule's answer of the last tick, for `explain`."""
-    refusals: tuple[WriteRefusal, ...] = ()
-    """The last answers of nodes that take no writes: the evidence of their faults."""
+    words: Words = field(default_factory=dict)
+    """Evidence that no number tells, of the faults that are present."""
     cooling: CoolingWatch | None = None
     """Whether the cooling that runs cools; None before the first tick."""
     elsewhere: tuple[SavedFault, ...] = ()
@@ -157,7 +158,7 @@ class ProtectionState:
         ]
         worst_first = tuple(sorted(found, key=lambda s: _RANK[s.severity]))
         told = with_evidence(worst_first, self.findings)
-        return with_refusals(told, self.refusals, self.subjects)
+        return with_words(told, self.words)
 
     def _entries(self, mask: str) -> list[tuple[Machine, FaultRow, str, int, int]]:
         """Machine, row, subject and indices of everything set in `mask`."""

@@ -148,5 +148,6 @@ def _rule_lines(numbers: RuleNumbers) -> tuple[str, ...]:
         f"Silent: no whole block for {numbers.stale_ticks:g} ticks.",
         f"String voltage implausible: {apart:g} % of the window away from the sum of its inserted modules.",
         f"Takes no writes: {numbers.refused_writes} ticks in a row in which it answered and refused.",
+        f"Refused plans: {numbers.refused_plans} in a row; by verify: for {numbers.refused_ticks} ticks.",
         f"The bus counts as back once {100 * numbers.bus_margin_frac:g} % inside its window.",
     )

@@ -380,7 +380,7 @@ def test_a_node_that_takes_no_writes_is_one_latched_fault_with_unit_register_and
     assert ("module_writes_refused", S2) not in world.present, "one refusal is no fault"
     world.look(refuses(2))
     (event,) = [e for e in world.state.events if e.fault == "module_writes_refused"]
-    assert event.evidence == "unit 17, holding register 3 INSERT"
+    assert event.evidence == "unit 17, holding register 3 INSERT: exception 4 device failure"
     for ticks in range(3, 8):
         world.look(refuses(ticks))
         assert not world.state.events, "nothing chatters"
