@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from reconf.captest.trial import CapacityTest, Known, advance, begin
 from reconf.estimation.memory import FilterState
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope
-from reconf.replacing import replace
 from reconf.site import Site
 
 

@@ -11,14 +11,13 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from reconf.errors import ReconfError
-from reconf.replacing import replace
 from reconf.site import Site
 
 START_S = 60.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,6 @@ from edge.core_values import CoreState, SetLimits, TickView
 from edge.setpoint import PowerCommand, SetPoint
 from reconf.isolation import RELEASED, Maintenance
 from reconf.protection.protect import OperatorLimits
-from reconf.replacing import replace
 from reconf.sequences import SiteMode
 
 SECOND = timedelta(seconds=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 import numpy as np
@@ -19,7 +20,6 @@ from reconf.isolation import (
     take,
 )
 from reconf.readings import SiteImage
-from reconf.replacing import replace
 from reconf.site import Site
 
 FRESH_TICKS = 2.0

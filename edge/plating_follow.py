@@ -9,7 +9,7 @@ All anodes of a run walk through SOC in step: a slow one is given longer steps o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -17,7 +17,6 @@ import numpy as np
 from reconf.arrays import FloatArray
 from reconf.electrochem.anode import AnodeModel, AnodeState
 from reconf.electrochem.parameters import AnodeSet
-from reconf.replacing import replace
 
 START_SOC_FRAC: Final = 0.02
 STEP_SOC_FRAC: Final = 0.005

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from reconf.rebinning.search import Found, Terms, best_of_all, search
 from reconf.rebinning.sharing import Sharing, sharing
 from reconf.rebinning.steps import Step, steps_between
 from reconf.rebinning.worth import Truths, draw_truths, life_mean_wh, site_worth_wh
-from reconf.replacing import replace
 from reconf.site import Site
 
 FORMAT = "reconf rebin plan"

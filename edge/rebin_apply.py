@@ -7,7 +7,7 @@ that an interruption at any point, of the program or of the person, changes noth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, assert_never
 
@@ -35,7 +35,6 @@ from reconf.rebinning.swap import (
     next_act,
     standing,
 )
-from reconf.replacing import replace
 
 VOLTAGE_LIMIT_V = 60.0
 """Above this a string is not touched (the limit of extra-low DC voltage, IEC 61140); the daemon checks the

@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from reconf.config.rewrite import with_modules
 from reconf.errors import DataFileError, StoreError
 from reconf.rebinning.steps import Step
 from reconf.rebinning.swap import Direction, Work
-from reconf.replacing import replace
 from reconf.site import Chemistry, ModuleSpec, Site
 
 JOURNAL = "rebin.json"

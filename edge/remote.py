@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge.northbound.actions import EmergencyStop, RequestSnapshot
 from edge.northbound.gate import AcceptedCommand, Outcome
 from edge.orders import outcome_of, translate
 from edge.setpoint import PowerCommand
-from reconf.replacing import replace
 
 if TYPE_CHECKING:
     from edge.supervisor import Daemon

@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -34,7 +34,6 @@ from edge.worker import Allocate, OptimizerWorker, default_allocate
 from reconf.errors import ConfigError, StoreError
 from reconf.isolation import UNREADABLE
 from reconf.loopback import is_loopback
-from reconf.replacing import replace
 from reconf.site import Site
 
 PTY_PREFIX = "/dev/pts/"

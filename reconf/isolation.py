@@ -11,11 +11,9 @@ otherwise records what the person confirms and has measured.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Final
-
-from reconf.replacing import replace
 
 SAFE_VOLTAGE_V: Final = 60.0
 """Ripple-free DC under which touching is not held dangerous in dry rooms (IEC 61140, limit of SELV)."""

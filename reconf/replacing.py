@@ -2,6 +2,7 @@
 
 A tick replaces some seventy frozen values of up to forty fields. The one of the standard library asks for
 each field by name, fills a dictionary and calls `__init__`; here the slots are copied as they are.
+It is for what runs in every tick or in an optimizer; everything else uses the standard one.
 """
 
 from __future__ import annotations

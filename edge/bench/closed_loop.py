@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from optimizer.result import AllocationInput, AllocationResult
 from reconf.actuation import NodeWriteFailure, Receipt, SlotCommand, VerifiedCommand
 from reconf.arrays import BoolArray, FloatArray
 from reconf.readings import SiteImage
-from reconf.replacing import replace
 from reconf.sequences import SiteMode
 from reconf.site import Site
 from reconf.twin.observe import TYPICAL, SensorNoise, observe

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,6 @@ from edge.bench.protect_site import bench_site, true_estimate
 from edge.rubbish import Rubbish
 from reconf.errors import DataFileError
 from reconf.protection.limits import site_limits
-from reconf.replacing import replace
 from reconf.site import Site, ThermalSpec, TimingSpec
 from reconf.twin.plant import Plant
 from reconf.twin.truth import Truth, draw_truth

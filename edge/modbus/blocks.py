@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from reconf.devices.rc1 import Rc1Codec, Rc1Status
 from reconf.devices.rm1 import Rm1Codec
 from reconf.readings import Quality, SiteImage, SiteInputs
 from reconf.registers import WordArray
-from reconf.replacing import replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from edge.wires.rack import Rack
 from reconf.arrays import BoolArray
 from reconf.commissioning.outcome import StepOutcome, Verdict
 from reconf.commissioning.steps import STEP_OF, STEPS, Step
-from reconf.replacing import replace
 from reconf.site import Site
 
 SWITCH_LOOK_S = 0.75

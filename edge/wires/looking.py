@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope
 from reconf.protection.protect import OperatorLimits, initial_protection, protect
 from reconf.readings import SiteImage
-from reconf.replacing import replace
 from reconf.sequences.nodes import RC1_WATCHDOG_S, RM1_WATCHDOG_S
 from reconf.site import Site
 

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from edge.modbus import wiretime
@@ -23,7 +23,6 @@ from reconf.commissioning.roster import RC1_IDS, RM1_IDS, Answerer
 from reconf.devices import rc1, rm1
 from reconf.devices.profile import DeviceProfile, Table, load_profile
 from reconf.errors import RegisterError
-from reconf.replacing import replace
 from reconf.site import GatewaySpec
 
 NodeKind = Literal["rm1", "rc1"]

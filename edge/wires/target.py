@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from edge.endpoints import host_port, reached_at
 from reconf.config import load_site
 from reconf.errors import ConfigError
-from reconf.replacing import replace
 from reconf.shipped import find_site_file
 from reconf.site import GatewaySpec, Site
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,7 +26,6 @@ from reconf.commissioning.trim import judge_trim, trim_pattern
 from reconf.devices.describe import bits_text
 from reconf.devices.profile import load_profile
 from reconf.devices.rm1 import Rm1Status
-from reconf.replacing import replace
 from reconf.site import Site
 from reconf.words import quantity
 

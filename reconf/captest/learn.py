@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from reconf.captest.point import Capacity
 from reconf.estimation.memory import FilterState
-from reconf.replacing import replace
 
 POINT_STD_FRAC = 0.01
 """SOC at the end of a test, one sigma: the module has just rested there."""

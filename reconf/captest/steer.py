@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from reconf.arrays import FloatArray
 from reconf.captest.trial import LIMIT_MARGIN, WINDOW_MARGIN, CapacityTest, Phase, Trial
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope, Insertion
-from reconf.replacing import replace
 from reconf.site import Site
 
 RESTING = frozenset({Phase.REST_ONE, Phase.REST_TWO})

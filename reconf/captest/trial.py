@@ -12,7 +12,7 @@ window. Everything is verified as ever, against the envelope without the prefere
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -22,7 +22,6 @@ from reconf.captest.point import Capacity, Point, capacity_between, point_at
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope
 from reconf.readings import SiteImage
-from reconf.replacing import replace
 from reconf.site import Site
 
 REST_S = 1200.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from reconf.config.model import (
     Converter,
@@ -19,7 +20,6 @@ from reconf.config.model import (
 )
 from reconf.config.model_links import Mqtt, Sparkplug
 from reconf.protection.limits import LimitTable, default_limits
-from reconf.replacing import replace
 from reconf.site import (
     AllocatorSpec,
     BusSpec,

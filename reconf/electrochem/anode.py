@@ -13,13 +13,13 @@ it is the reaction current of the anode. Callers convert.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from reconf.arrays import FloatArray
+from reconf.electrochem.numerics import bilinear, tridiagonal, uniform_interp, with_slope
 from reconf.electrochem.parameters import FARADAY, GAS_CONSTANT, REFERENCE_K, AnodeSet
-from reconf.replacing import replace
 
 SLICE_SHARES = (0.06, 0.12, 0.20, 0.28, 0.34)
 """Thickness of the anode's slices, from the separator on: the reaction is steepest there."""
@@ -122,10 +122,10 @@ class AnodeModel:
     # ---- functions of the set ------------------------------------------------------------------
 
     def _on_x(self, table: FloatArray, x: FloatArray) -> FloatArray:
-        return _uniform_interp(self.set.x_grid, table, x)
+        return uniform_interp(self.set.x_grid, table, x)
 
     def _on_salt(self, table: FloatArray, salt: FloatArray, temperature_k: FloatArray) -> FloatArray:
-        return _bilinear(self.set.temperature_grid_k, self.set.salt_grid, table, temperature_k, salt)
+        return bilinear(self.set.temperature_grid_k, self.set.salt_grid, table, temperature_k, salt)
 
     def _arrhenius(self, energy: float, temperature_k: FloatArray) -> FloatArray:
         factor: FloatArray = np.exp(-energy / GAS_CONSTANT * (1.0 / temperature_k - 1.0 / REFERENCE_K))
@@ -192,7 +192,7 @@ class AnodeModel:
         """(M, NODES) stoichiometry at the surface under a reaction, and its slope against the reaction."""
         grid, integral = self.set.x_grid, self.integral
         outer = task.outer + task.response * j
-        target = _uniform_interp(grid, integral, outer) + task.gap * j
+        target = uniform_interp(grid, integral, outer) + task.gap * j
         low = np.clip(np.searchsorted(integral, target) - 1, 0, len(grid) - 2)
         width, rise = grid[1] - grid[0], integral[low + 1] - integral[low]
         x = grid[low] + width * (target - integral[low]) / rise
@@ -215,8 +215,8 @@ class AnodeModel:
         warm = self._arrhenius(self.set.exchange_j_per_mol, column)
         for k in range(NEWTON_STEPS):
             x, lift = self._surface(task, j)
-            u, slope = _with_slope(self.set.x_grid, self.set.potential_v, x)
-            entropy, more = _with_slope(self.set.x_grid, self.set.entropy_v_per_k, x)
+            u, slope = with_slope(self.set.x_grid, self.set.potential_v, x)
+            entropy, more = with_slope(self.set.x_grid, self.set.entropy_v_per_k, x)
             u, slope = u + shift * entropy, slope + shift * more
             bare, steep = self._exchange(x)
             exchange = 2.0 * bare * warm * salt_factor
@@ -251,7 +251,7 @@ class AnodeModel:
     def _exchange(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Exchange current density at the reference [A/m2] and the slope of its logarithm."""
         inside = np.clip(x, *WALLS)
-        bare, rise = _with_slope(self.set.x_grid, self.set.exchange_a_per_m2, inside)
+        bare, rise = with_slope(self.set.x_grid, self.set.exchange_a_per_m2, inside)
         beyond = x - inside
         steep = np.where(beyond == 0.0, rise / bare, -np.sign(beyond) / WALL_WIDTH)
         return bare * np.exp(np.maximum(-np.abs(beyond) / WALL_WIDTH, -200.0)), steep
@@ -310,7 +310,7 @@ class AnodeModel:
         per_flux = self.set.particle_radius_m**2 / (FARADAY * self.set.concentration_max)
         push = np.zeros_like(x)
         push[..., -1] = per_flux * dt_s[..., 0]
-        both = _tridiagonal(coupling, self.shell_volume, np.stack([x * self.shell_volume, push]))
+        both = tridiagonal(coupling, self.shell_volume, np.stack([x * self.shell_volume, push]))
         return both[0], both[1]
 
     def _between(self, x: FloatArray) -> FloatArray:
@@ -318,7 +318,7 @@ class AnodeModel:
         grid = self.set.x_grid
         # never beyond the sampled range: an extrapolated diffusivity runs away
         within = np.clip(x, grid[0], grid[-1])
-        integral, local = _with_slope(grid, self.integral, within)
+        integral, local = with_slope(grid, self.integral, within)
         apart = within[..., 1:] - within[..., :-1]
         flat = np.abs(apart) < SAME_X
         value: FloatArray = np.where(
@@ -351,55 +351,4 @@ class AnodeModel:
         gained[:, :-1] -= carried
         gained[:, 1:] += carried
         source = salt * capacity + dt_s / FARADAY * gained
-        return np.maximum(_tridiagonal(coupling, capacity, source), 1.0)
-
-
-def _uniform_interp(grid: FloatArray, table: FloatArray, at: FloatArray) -> FloatArray:
-    """Linear on a uniform grid, extended linearly beyond its ends."""
-    position = (at - grid[0]) / (grid[1] - grid[0])
-    low = np.clip(np.nan_to_num(position), 0, len(grid) - 2).astype(np.int64)
-    share = position - low
-    value: FloatArray = table[low] + share * (table[low + 1] - table[low])
-    return value
-
-
-def _with_slope(grid: FloatArray, table: FloatArray, at: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """As `_uniform_interp`, and the slope of the piece."""
-    width = grid[1] - grid[0]
-    position = (at - grid[0]) / width
-    low = np.clip(np.nan_to_num(position), 0, len(grid) - 2).astype(np.int64)
-    rise = table[low + 1] - table[low]
-    return table[low] + (position - low) * rise, rise / width
-
-
-def _bilinear(
-    rows: FloatArray, columns: FloatArray, table: FloatArray, row: FloatArray, column: FloatArray
-) -> FloatArray:
-    """Bilinear on uniform grids, held at the ends."""
-    r = np.clip((row - rows[0]) / (rows[1] - rows[0]), 0.0, len(rows) - 1.0)
-    c = np.clip((column - columns[0]) / (columns[1] - columns[0]), 0.0, len(columns) - 1.0)
-    r0 = np.minimum(r.astype(np.int64), len(rows) - 2)
-    c0 = np.minimum(c.astype(np.int64), len(columns) - 2)
-    fr, fc = r - r0, c - c0
-    r0, c0 = np.broadcast_arrays(r0, c0)
-    low = table[r0, c0] * (1 - fc) + table[r0, c0 + 1] * fc
-    high = table[r0 + 1, c0] * (1 - fc) + table[r0 + 1, c0 + 1] * fc
-    value: FloatArray = low * (1 - fr) + high * fr
-    return value
-
-
-def _tridiagonal(coupling: FloatArray, capacity: FloatArray, source: FloatArray) -> FloatArray:
-    """Solve capacity y_i + sum_j coupling (y_i - y_j) = source_i along the last axis (Thomas)."""
-    n = source.shape[-1]
-    diagonal = np.broadcast_to(capacity, source.shape).copy()
-    diagonal[..., :-1] += coupling
-    diagonal[..., 1:] += coupling
-    y = source.copy()
-    for i in range(1, n):
-        w = coupling[..., i - 1] / diagonal[..., i - 1]
-        diagonal[..., i] -= w * coupling[..., i - 1]
-        y[..., i] += w * y[..., i - 1]
-    y[..., -1] /= diagonal[..., -1]
-    for i in range(n - 2, -1, -1):
-        y[..., i] = (y[..., i] + coupling[..., i] * y[..., i + 1]) / diagonal[..., i]
-    return y
+        return np.maximum(tridiagonal(coupling, capacity, source), 1.0)

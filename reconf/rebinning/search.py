@@ -10,7 +10,7 @@ strings, can be reached by such moves, and the distance from the upper bound is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.binning.energy import string_energy_wh
 from reconf.rebinning.pack import Pack
 from reconf.rebinning.worth import Truths, life_mean_wh, string_worth_wh
-from reconf.replacing import replace
 
 SHELF = -1
 SHORTLIST = 8

@@ -6,14 +6,13 @@ the power by their true remaining charge, so that all of them end together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from reconf.actuation import ConverterMode
 from reconf.arrays import FloatArray, IntArray
 from reconf.protection.limits import Tier
-from reconf.replacing import replace
 from reconf.site import Site
 from reconf.twin.plant import Plant
 from reconf.twin.plant_state import PlantInputs

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reconf.site import BusSpec
+
 BUS_CAPACITANCE_F = 0.020
 BUS_TIME_S = 0.020
 """Time constant of an RC1 in MODE 2."""
@@ -55,6 +57,14 @@ class BusMaster:
     def release(self) -> None:
         """Nobody holds the bus."""
         self._next = (0.0, 0.0)
+
+
+def free_bus_v(voltage_v: float, surplus_w: float, bus: BusSpec, dt_s: float) -> float:
+    """Voltage after `dt_s` of a bus that nobody holds: C V dV/dt = surplus over what the PCS draws."""
+    squared = voltage_v**2 + 2.0 * surplus_w * dt_s / BUS_CAPACITANCE_F
+    # the PCS stops drawing (or feeding) where the bus leaves what any PCS works at
+    low, high = 0.5 * bus.min_v, 1.2 * bus.max_v
+    return float(np.sqrt(np.clip(squared, low**2, high**2)))
 
 
 @dataclass(frozen=True, slots=True)

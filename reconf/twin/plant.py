@@ -13,7 +13,7 @@ from reconf.cells import CellBank
 from reconf.errors import ParameterError
 from reconf.readings import SiteImage
 from reconf.site import Site
-from reconf.twin.bus import BUS_CAPACITANCE_F, BusMaster
+from reconf.twin.bus import BusMaster, free_bus_v
 from reconf.twin.electrical import (
     CellState,
     Flow,
@@ -330,7 +330,11 @@ class Plant:
         inserted_v = behind_sum - fast * (string_a + trim)
         polarity = self.faults.polarity
         string_v = topology.sum_by_string(polarity * (duty * inserted_v - topology.r_on_ohm * string_a))
-        self._advance_bus(solved, dt_s)
+        if np.isnan(self.inputs.pcs_power_w):
+            self.bus_voltage_v = self.site.bus.nominal_v
+        else:
+            surplus_w = float(solved.bus_power_w.sum()) - self.inputs.pcs_power_w
+            self.bus_voltage_v = free_bus_v(self.bus_voltage_v, surplus_w, self.site.bus, dt_s)
         self.true = PlantMeasures(
             module_voltage_v=behind_sum - fast * mean_a,
             module_current_a=mean_a,
@@ -351,17 +355,6 @@ class Plant:
         worst_v = behind - response.r0_ohm * worst_a[:, None]
         self.violations.watch(self.limits, self.bank.mask, worst_v, warm, worst_a, dt_s)
 
-    def _advance_bus(self, solved: StringSolution, dt_s: float) -> None:
-        """C V dV/dt = sum of RC1 powers - PCS power, where the PCS does not hold the bus."""
-        if np.isnan(self.inputs.pcs_power_w):
-            self.bus_voltage_v = self.site.bus.nominal_v
-            return
-        surplus_j = (float(solved.bus_power_w.sum()) - self.inputs.pcs_power_w) * dt_s
-        squared = self.bus_voltage_v**2 + 2.0 * surplus_j / BUS_CAPACITANCE_F
-        # the PCS stops drawing (or feeding) where the bus leaves what any PCS works at
-        low, high = 0.5 * self.site.bus.min_v, 1.2 * self.site.bus.max_v
-        self.bus_voltage_v = float(np.sqrt(np.clip(squared, low**2, high**2)))
-
     def observe(self, rng: np.random.Generator, tick: int = 0, time_s: float | None = None) -> SiteImage:
         """`reconf.twin.observe.observe` with the usual noise, at the plant's own time by default."""
         from reconf.twin.observe import observe
@@ -372,24 +365,10 @@ class Plant:
 
     def _measures_at_rest(self) -> PlantMeasures:
         """Measures before the first step."""
-        m, s = self.topology.n_modules, self.topology.n_strings
         soh = self.truth.capacity_ah / self.bank.rated_capacity_ah[:, None]
         ocv = self.bank.ocv_v(self.cells.soc_frac, self.core_degc, soh)
-        return PlantMeasures(
-            module_voltage_v=(ocv * self._mask).sum(axis=1),
-            module_current_a=np.zeros(m),
-            cell_voltage_v=np.where(self.bank.mask, ocv, np.nan),
-            core_degc=self.core_degc,
-            surface_degc=self.surface_degc,
-            trim_current_a=np.zeros(m),
-            duty_frac=np.zeros(m),
-            string_voltage_v=np.zeros(s),
-            string_current_a=np.zeros(s),
-            bus_power_w=np.zeros(s),
-            bus_voltage_v=self.bus_voltage_v,
-            limiting=np.zeros(s, dtype=np.bool_),
-            outside_window=np.zeros(s, dtype=np.bool_),
-        )
+        degc = (self.core_degc, self.surface_degc)
+        return PlantMeasures.at_rest(ocv, self.bank.mask, degc, self.topology.n_strings, self.bus_voltage_v)
 
     def enthalpy_j(self) -> float:
         """Enthalpy in all groups against SOC 0 [J]: Q times the exact integral of U - T dU/dT over SOC."""

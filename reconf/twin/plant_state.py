@@ -92,6 +92,32 @@ class PlantMeasures:
     outside_window: BoolArray
     """(S,)"""
 
+    @staticmethod
+    def at_rest(
+        ocv_v: FloatArray,
+        mask: BoolArray,
+        degc: tuple[FloatArray, FloatArray],
+        n_strings: int,
+        bus_voltage_v: float,
+    ) -> PlantMeasures:
+        """Nothing flows: `ocv_v` (M, C) of the groups, `mask` (M, C): there is one; core, surface."""
+        m, s = len(ocv_v), n_strings
+        return PlantMeasures(
+            module_voltage_v=np.where(mask, ocv_v, 0.0).sum(axis=1),
+            module_current_a=np.zeros(m),
+            cell_voltage_v=np.where(mask, ocv_v, np.nan),
+            core_degc=degc[0],
+            surface_degc=degc[1],
+            trim_current_a=np.zeros(m),
+            duty_frac=np.zeros(m),
+            string_voltage_v=np.zeros(s),
+            string_current_a=np.zeros(s),
+            bus_power_w=np.zeros(s),
+            bus_voltage_v=bus_voltage_v,
+            limiting=np.zeros(s, dtype=np.bool_),
+            outside_window=np.zeros(s, dtype=np.bool_),
+        )
+
 
 @dataclass(slots=True)
 class EnergyLedger:

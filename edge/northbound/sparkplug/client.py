@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -10,7 +11,6 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.northbound.mqtt_client import CheckedClient
-from reconf.replacing import replace
 from reconf.site import Site
 from reconf.site_links import MqttSpec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,6 @@ from reconf import __version__
 from reconf.arrays import BoolArray, FloatArray
 from reconf.protection.energy import available_energy_kwh
 from reconf.readings import Channel
-from reconf.replacing import replace
 from reconf.site import Site
 from reconf.site_links import SparkplugSpec
 

@@ -12,7 +12,7 @@ import struct
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +26,6 @@ from edge.northbound.sunspec.layout import decode_integer
 from edge.northbound.sunspec.points import RefusedRequestError, SetPointPoints, SunSpecOptions
 from edge.northbound.sunspec.security import WRITING_ROLES, ServerCertificates, role_of
 from edge.northbound.sunspec.view import SiteState
-from reconf.replacing import replace
 
 MAX_READ = 125
 MAX_ADU = 260
