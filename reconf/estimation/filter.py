@@ -286,8 +286,7 @@ def _watch(
         ambient_known=bool(np.isfinite(image.inputs.ambient_degc)),
     )
     cell_signals = anomaly.CellSignals(
-        ocv_v=innovation_v,
-        slope_v=point.slope_v,
+        ocv_v=innovation_v + point.ocv_v,
         raw_v=cells.value,
         answered=readings.answered,
         module_v=np.where(whole.usable, whole.value, np.nan),

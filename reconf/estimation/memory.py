@@ -134,13 +134,22 @@ class AnomalyState:
     """(M, C) the distances at the beginning of the present rest."""
     now_ah: FloatArray
     """(M, C) the distances in it, memory of minutes."""
+    began_median_ah: FloatArray
+    """(M,) the median charge at the beginning of the present rest."""
+    fast_median_ah: FloatArray
+    """(M,) the median charge, memory of an hour."""
+    slow_median_ah: FloatArray
+    """(M,) the same, memory of two days."""
     findings: tuple[Finding, ...] = ()
 
     @classmethod
     def start(cls, shape: tuple[int, int]) -> AnomalyState:
         """Nothing seen."""
         none, each = np.zeros(shape[0]), np.zeros(shape)
-        return cls(0.0, none, each, each.copy(), each.copy(), none.copy(), each.copy(), each.copy())
+        return cls(
+            0.0, none, each, each.copy(), each.copy(), none.copy(), each.copy(), each.copy(),
+            none.copy(), none.copy(), none.copy(),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

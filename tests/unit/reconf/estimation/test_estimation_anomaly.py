@@ -54,6 +54,34 @@ def test_no_sound_cell_is_accused_in_the_rest_after_a_load(chemistry, soc):
     assert not [f for f in drive.estimate.findings if f.test == "leakage"]
 
 
+def _unlike_groups(soc_frac, seed):
+    """A pack whose groups differ in capacity within a module, by 2 % (1 sigma), as salvaged ones do."""
+    site = bench_site(12)
+    rng = np.random.default_rng(seed)
+    truth = draw_truth(site, rng, soc_frac=soc_frac)
+    truth.capacity_ah[:] *= np.clip(rng.normal(1.0, 0.02, truth.capacity_ah.shape), 0.95, 1.05)
+    return Drive.start(site, Plant(site, truth), rng, 60.0)
+
+
+@pytest.mark.parametrize("power_w", [420.0, -420.0])
+def test_a_trickle_of_hours_through_unlike_groups_is_no_short(power_w):
+    drive = _unlike_groups(0.5, 11)
+    for _ in range(1_200):
+        drive.step(np.full(1, power_w))
+    travelled = abs(float(np.median(drive.plant.truth.soc_frac - drive.plant.cells.soc_frac)))
+    assert travelled > 0.2  # at less than 0.02 C all the way
+    assert not [f for f in drive.estimate.findings if f.test == "leakage"]
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+def test_two_days_near_full_and_one_near_empty_are_no_leak(seed):
+    drive = _unlike_groups(0.9, seed)
+    for power_w, ticks in ((0.0, 1_440), (9_000.0, 200), (0.0, 480), (-6_000.0, 250), (0.0, 480)):
+        for _ in range(ticks):
+            drive.step(np.full(1, power_w))
+    assert not [f for f in drive.estimate.findings if f.test == "leakage"]
+
+
 def test_sense_wire_open_is_found_at_once_and_cleared_by_order(drive):
     drive.step(np.zeros(1))
     drive.plant.faults.sense_open[7, 0] = True
