@@ -205,8 +205,8 @@ class IoPointSpec:
     """`emergency_stop`, `gas_alarm`, ...; outputs `alarm`, `ventilate`, `cooling`."""
     point: str
     """Name in the unit's profile."""
-    bit: int | None = None
-    """Bit of a register, where the point is one."""
+    bits: tuple[int, ...] = ()
+    """Bits of a register, where the point is one: the signal is there when any of them is set."""
     active_low: bool = False
     """The signal is there when the point reads 0 (a loop that opens); an output is inverted."""
     full: float = 1.0

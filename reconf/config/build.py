@@ -131,7 +131,7 @@ def io_unit(model: IoUnit) -> IoUnitSpec:
     def wired(section: IoInputs | IoOutputs) -> tuple[IoPointSpec, ...]:
         points = ((name, getattr(section, name)) for name in type(section).model_fields)
         return tuple(
-            IoPointSpec(name, p.point, p.bit, p.active == "low", p.full)
+            IoPointSpec(name, p.point, p.bits, p.active == "low", p.full)
             for name, p in points
             if p is not None
         )

@@ -257,15 +257,27 @@ class Thermal(Section):
     )
 
 
+Bit = Annotated[int, Field(ge=0, le=31)]
+
+
 class IoPoint(Section):
     """A signal wired to a point of a site I/O unit."""
 
     point: str = Field(min_length=1, max_length=32, description="name in the unit's profile")
-    bit: int | None = Field(default=None, ge=0, le=31, description="bit of a register")
+    bit: Bit | list[Bit] | None = Field(
+        default=None, description="bit of a register, or several: the signal is there when any of them is set"
+    )
     active: Literal["high", "low"] = Field(
         default="high", description="'low': the signal is there when the point reads 0, as a loop that opens"
     )
     full: Positive = Field(default=1.0, description="value at full of an output that is a number")
+
+    @property
+    def bits(self) -> tuple[int, ...]:
+        """`bit` as the numbers it stands for."""
+        if self.bit is None:
+            return ()
+        return tuple(self.bit) if isinstance(self.bit, list) else (self.bit,)
 
 
 class IoInputs(Section):

@@ -162,14 +162,14 @@ def _misfit(section: str, spec: IoPointSpec, point: IoPoint) -> str:
     if section == "outputs":
         if point.table not in WRITABLE:
             return "a coil or a holding register"
-        return "a whole register" if spec.bit is not None else ""
+        return "a whole register" if spec.bits else ""
     if spec.signal in NUMBER_SIGNALS:
         units = NUMBER_SIGNALS[spec.signal]
-        fits = not point.is_bit and spec.bit is None and point.unit in units
+        fits = not point.is_bit and not spec.bits and point.unit in units
         return "" if fits else f"a register in {' or '.join(units)}"
     if point.is_bit:
-        return "no bit number" if spec.bit is not None else ""
-    return "" if spec.bit is not None else "a bit number of the register"
+        return "no bit number" if spec.bits else ""
+    return "" if spec.bits else "a bit number of the register"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ class UnitCodec:
         if spec.signal in NUMBER_SIGNALS:
             missing = raw == na_pattern(point.type)
             return nan if missing else raw * point.scale * NUMBER_SIGNALS[spec.signal][point.unit]
-        on = bool(raw >> spec.bit & 1) if spec.bit is not None else bool(raw)
+        on = any(raw >> bit & 1 for bit in spec.bits) if spec.bits else bool(raw)
         return float(on != spec.active_low)
 
     def writes(self, payloads: Sequence[bytes], outputs: SiteOutputs) -> tuple[OutputWrite, ...]:

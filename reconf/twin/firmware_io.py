@@ -56,8 +56,8 @@ class IoUnit:
         on = bool(value) != spec.active_low
         if point.is_bit:
             self.words[point.table, point.address] = int(on)
-        elif spec.bit is not None:
-            mask = 1 << spec.bit
+        elif spec.bits:
+            mask = 1 << spec.bits[0]
             raw = self.value(point)
             self.put(point, raw | mask if on else raw & ~mask)
 

@@ -34,7 +34,7 @@ def with_site_io(site: Site, gateway: str = IO_GATEWAY) -> Site:
         "monitor", gateway, IMD_UNIT, "imd",
         inputs=(
             IoPointSpec("insulation_ohm", "INSULATION"),
-            IoPointSpec("insulation_device_fault", "STATUS", bit=2),
+            IoPointSpec("insulation_device_fault", "STATUS", bits=(2,)),
         ),
     )  # fmt: skip
     gateways = site.gateways

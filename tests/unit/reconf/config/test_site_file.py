@@ -15,7 +15,14 @@ from edge.northbound.actions import ARGS
 from reconf.config import SiteFileError, load_site, parse_site, site_schema
 from reconf.config.document import reference
 from reconf.config.model_links import ACTIONS
-from reconf.devices.site_io import INPUT_SIGNALS, OUTPUT_SIGNALS
+from reconf.devices.site_io import (
+    INPUT_SIGNALS,
+    OUTPUT_SIGNALS,
+    UnitCodec,
+    UnitReading,
+    load_io_profile,
+    site_inputs,
+)
 from reconf.errors import ConfigError
 from reconf.shipped import find_site_file
 from reconf.site import Chemistry
@@ -200,10 +207,28 @@ def test_site_io_is_understood() -> None:
         ("emergency_stop", "DI1", True), ("ambient_degc", "AI1", False)
     ]  # fmt: skip
     assert [(p.signal, p.full) for p in block.outputs] == [("alarm", 1.0), ("cooling", 10.0)]
-    assert monitor.inputs[1].bit == 2
+    assert monitor.inputs[1].bits == (2,)
     assert site.inputs.insulation_monitor
     assert site.thermal.cooling == "fan"
     assert not parse_site(GOOD, "f.yaml").inputs.insulation_monitor
+
+
+@pytest.mark.parametrize(("status", "known"), [(0, True), (0b11, True), (0b100, False), (0b1000, False)])
+def test_a_signal_may_be_any_of_several_bits_of_a_register(status: int, known: bool) -> None:
+    """A monitor that has lost its connection to earth reads high: its value is no value."""
+    site = parse_site(GOOD + IO.replace("bit: 2", "bit: [2, 3]"), "f.yaml")
+    monitor = site.io[1]
+    assert monitor.inputs[1].bits == (2, 3)
+    codec = UnitCodec(monitor, load_io_profile("imd"))
+    values = codec.inputs([(4_400_000).to_bytes(4, "big") + status.to_bytes(2, "big")])
+    fresh = [UnitReading((), 0.0), UnitReading(values, 0.0)]
+    assert ("insulation_ohm" not in site_inputs(site, fresh, 2.0).unknown) is known
+
+
+@pytest.mark.parametrize("bit", ["32", "[2, 32]", "-1"])
+def test_a_bit_that_no_register_has_is_found(bit: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_site(GOOD + IO.replace("bit: 2", f"bit: {bit}"), "f.yaml")
 
 
 def test_the_example_in_the_docs_loads() -> None:

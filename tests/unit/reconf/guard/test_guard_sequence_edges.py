@@ -281,7 +281,6 @@ def test_readings_are_not_good_while_a_trip_stands():
 def test_a_clear_leads_nowhere_while_the_emergency_stop_is_still_pressed():
     loop = running()
     loop.tick(emergency_stop=True)
-    loop.tick(emergency_stop=True, cleared=True)
-    for _ in range(3):
-        loop.tick(emergency_stop=True)
+    for tick in range(4):
+        loop.tick(emergency_stop=True, cleared=tick == 0)
         assert loop.state.mode is SiteMode.ESTOP
