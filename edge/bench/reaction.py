@@ -42,8 +42,8 @@ from reconf.twin.firmware import NodeBank
 from reconf.twin.plant import Plant
 from reconf.twin.truth import draw_truth
 
-Aim = Literal["phase", "switch"]
-"""When to strike: swept over the tick, or while a switch of the string is being written."""
+Aim = Literal["phase", "switch", "bypass"]
+"""When to strike: swept over the tick, while a switch of the string is being written, or a bypass."""
 POSITIONS = 4
 CELLS = 4
 SOC_FRAC = 0.55
@@ -257,7 +257,7 @@ class _Trials:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(RECOVER_TICKS * self.tick_s):
-                await self.watch.switching(string)
+                await self.watch.switching(string, only_out=self.aim == "bypass")
 
     async def _strike(self, string: int, rows: IntArray, rng: np.random.Generator) -> Strike | None:
         """One strike and its answer; None where no module is inserted."""

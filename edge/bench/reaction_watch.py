@@ -76,8 +76,8 @@ class Watch:
     stages: list[dict[str, float]] = field(default_factory=list)
     """Where the time of each answered trial went [ms]."""
     voids: Counter[str] = field(default_factory=Counter)
-    moving: dict[int, asyncio.Event] = field(default_factory=dict)
-    """Strings of which somebody waits for a switch to be written."""
+    moving: dict[int, tuple[asyncio.Event, bool]] = field(default_factory=dict)
+    """Strings of which somebody waits for a switch to be written, and whether only for a bypass."""
     raced: float = 0.0
     """How many strikes would have met a module whose bypass was written already, were those not left out."""
     gave_up: list[dict[str, Any]] = field(default_factory=list)
@@ -112,9 +112,10 @@ class Watch:
         self._note(strike, "struck", **self._registers(strike))
         return strike
 
-    async def switching(self, string: int) -> None:
-        """Until a switch of `string` is being written."""
-        event = self.moving[string] = asyncio.Event()
+    async def switching(self, string: int, *, only_out: bool) -> None:
+        """Until a switch of `string` is being written, or a bypass alone."""
+        event = asyncio.Event()
+        self.moving[string] = (event, only_out)
         await event.wait()
 
     def end(self, strike: Strike) -> None:
@@ -145,12 +146,12 @@ class Watch:
         words = written(pdu)
         if not words:
             return
-        if rm1.COMMAND_FIRST + 1 in words:
-            self._moves(unit)
+        if INSERT in words:
+            self._moves(unit, out=words[INSERT] == 0)
         for strike in self.open.values():
             position = self.site.positions[strike.module]
             converter = self.site.strings[strike.string].converter
-            bypassed = unit == position.unit_id and words.get(rm1.COMMAND_FIRST + 1) == 0
+            bypassed = unit == position.unit_id and words.get(INSERT) == 0
             stopped = unit == converter.unit_id and 0 in (words.get(RC1_MODE), words.get(RC1_LIMIT))
             if strike.done.is_set() or not (bypassed or stopped):
                 continue
@@ -158,9 +159,9 @@ class Watch:
             strike.void = UNSEEN if np.isnan(strike.read_s) else ""
             strike.done.set()
 
-    def _moves(self, unit: int) -> None:
-        for string, event in self.moving.items():
-            if unit in {self.site.positions[i].unit_id for i in self._rows(string)}:
+    def _moves(self, unit: int, *, out: bool) -> None:
+        for string, (event, only_out) in self.moving.items():
+            if (out or not only_out) and unit in {self.site.positions[i].unit_id for i in self._rows(string)}:
                 event.set()
 
     def _rows(self, string: int) -> range:

@@ -95,9 +95,9 @@ CAMPAIGNS = """## Campaigns
 * `reconf bench reaction`: from a register that shows a safety-tier value to the write that answers it, over
   real Modbus: below 1.2 ticks in 99.9 % of all trials. A trial that nobody answers counts as a miss and is
   told in full (`unanswered_trials`): registers, readings, writes and decisions with their times. Moments are
-  swept over the tick; `--aim switch` strikes while a switch of the string is being written. A module whose
-  bypass is written and not yet done is not struck, since nothing is left to be written about it, and a bypass
-  that came before any reading could show the strike answers nothing (`no_trials`).
+  swept over the tick; `--aim switch` (`bypass`) strikes while a switch (a bypass) is being written. A module
+  whose bypass is written and not yet done is not struck, since nothing is left to be written about it, and a
+  bypass that came before any reading could show the strike answers nothing (`no_trials`).
 * The random walks of `tests/property/test_guard_model_check.py`: silence, lost writes, orders and faults
   in any order against nodes with watchdogs.
 

@@ -22,8 +22,8 @@ def register(app: typer.Typer) -> None:
         tick_s: Annotated[float, typer.Option(help="Tick, wall time", min=0.1)] = 1.0,
         seed: Annotated[int, typer.Option(help="Of modules and moments")] = 1,
         aim: Annotated[
-            Literal["phase", "switch"],
-            typer.Option(help="Strike at moments swept over the tick, or while a switch is being written"),
+            Literal["phase", "switch", "bypass"],
+            typer.Option(help="Strike swept over the tick, while a switch is being written, or a bypass"),
         ] = "phase",
         time_scale: Annotated[
             float, typer.Option(help="Control time against wall time: more trials an hour", min=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 
 import numpy as np
@@ -73,6 +74,20 @@ def test_a_module_whose_bypass_is_written_but_not_yet_done_is_not_struck(bench: 
     assert bench.watch.candidates(everyone).tolist() == [0, 2, 3]
     bench.step()
     assert bench.watch.candidates(everyone).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("only_out", "word", "hit"), [(True, 1, False), (True, 0, True), (False, 1, True)])
+async def test_a_strike_may_wait_for_a_switch_write_or_for_a_bypass_alone(bench: Bench, only_out, word, hit):
+    waiting = asyncio.create_task(bench.watch.switching(0, only_out=only_out))
+    await asyncio.sleep(0)
+    bench.write(2, rm1.HEARTBEAT, 9)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    bench.write(2, INSERT, word)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert waiting.done() is hit
+    waiting.cancel()
 
 
 def test_a_write_answers_once_a_reading_has_shown_the_strike(bench: Bench):
