@@ -2,12 +2,13 @@
 
 A node refuses by a Modbus exception, or silently: the write is acknowledged and the register reads back as
 it was, or the echo of the heartbeat stands still. One refusal may be a hiccup; ticks in a row with one are
-counted, and the count goes into the image. Only a write that reads back as asked takes it back.
+counted, and the count goes into the image. Only a write of that register that reads back takes it back, or
+the trial made for it: one that takes commands may still be deaf to heartbeats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from edge.modbus.failures import FailureKind, NodeError
 from edge.modbus.line import Node
@@ -62,9 +63,12 @@ class Refusals:
         """Heartbeats are acknowledged and their echo stands still."""
         self._note(node, 0, f"acknowledged, but its echo stays {echo}")
 
-    def taken(self, node: Node) -> None:
-        """What was written reads back."""
-        self._standing.pop(node.index, None)
+    def taken(self, node: Node, addresses: Collection[int] | None = None) -> None:
+        """What was written reads back: at these addresses, or enough to believe that everything would."""
+        entry = self._standing.get(node.index)
+        if entry is None or (addresses is not None and entry.address not in addresses):
+            return
+        del self._standing[node.index]
         self._new.discard(node.index)
         self._tried_s.pop(node.index, None)
 
@@ -85,6 +89,11 @@ class Refusals:
                 del self._standing[index]
         self._new.clear()
         return tuple(self._standing[index] for index in sorted(self._standing))
+
+    def of(self, nodes: Sequence[Node]) -> list[Node]:
+        """Nodes among `nodes` (of one kind, in order) with a refusal."""
+        kinds = {"module": "rm1", "string": "rc1"}
+        return [nodes[r.row] for r in self._standing.values() if nodes and kinds[r.kind] == nodes[0].kind]
 
     def due(self, nodes: Iterable[Node], now_s: float) -> list[Node]:
         """Nodes among `nodes` that refused and are to be tried again now."""

@@ -22,6 +22,8 @@ class UnitFault:
     """Answer writes with this exception, and change nothing."""
     swallows_writes: bool = False
     """Acknowledge writes, and change nothing."""
+    swallowed_register: int = -1
+    """Acknowledge single writes of this holding register, and change nothing."""
     cut_connection: bool = False
     """Send half an answer, then reset the connection (TCP)."""
 
@@ -57,7 +59,8 @@ WRITES = frozenset({5, 6, 15, 16})
 
 def refuses(pdu: bytes, fault: UnitFault) -> bytes | None:
     """The answer of a unit that does not take this write; None where it does."""
-    if pdu[0] not in WRITES or not (fault.write_exception or fault.swallows_writes):
+    alone = pdu[0] == 6 and int.from_bytes(pdu[1:3], "big") == fault.swallowed_register
+    if pdu[0] not in WRITES or not (fault.write_exception or fault.swallows_writes or alone):
         return None
     if fault.write_exception:
         return bytes((pdu[0] | 0x80, fault.write_exception))

@@ -125,7 +125,7 @@ class Writer:
             moved = (part.heartbeat_echo != self._echo[kind]) & (shadow.fed_value >= 0)
             strange = moved & (part.heartbeat_echo != shadow.fed_value)
             shadow.forget(part.answered & (changed | strange))
-            self._hearts(kind, part.answered & ~moved, part.heartbeat_echo)
+            self._hearts(kind, part.answered, moved, part.heartbeat_echo)
             self._status[kind] = np.where(part.answered, part.status, self._status[kind])
             self._echo[kind] = np.where(part.answered, part.heartbeat_echo, self._echo[kind])
         return self.refusals.tick(self._erases)
@@ -135,17 +135,20 @@ class Writer:
         bits = Rm1Status.WATCHDOG_EXPIRED if kind == "rm1" else rc1.ERASING
         return (int(self._status[kind][row]) & int(bits)) != 0
 
-    def _hearts(self, kind: str, still: BoolArray, echo: IntArray) -> None:
-        """Note the nodes whose echo stands `still` behind a heartbeat that they acknowledged.
+    def _hearts(self, kind: str, answered: BoolArray, moved: BoolArray, echo: IntArray) -> None:
+        """Note the nodes whose echo stands still behind a heartbeat that they acknowledged, and who follows.
 
         A heartbeat counts once, however often it is looked for.
         """
         (expected, sent_s), fed = self._expected[kind], self.shadows[kind].fed_value
         behind = (echo - expected) % 0x10000 > (fed - expected) % 0x10000
-        missed = still & (expected >= 0) & behind & (sent_s > self._missed_s[kind])
+        missed = answered & ~moved & (expected >= 0) & behind & (sent_s > self._missed_s[kind])
         self._missed_s[kind] = np.where(missed, sent_s, self._missed_s[kind])
         for row in np.flatnonzero(missed):
             self.refusals.deaf_heart(self._nodes[kind][int(row)], int(echo[row]))
+        for node in self.refusals.of(self._nodes[kind]):
+            if answered[node.row] and moved[node.row] and not behind[node.row]:
+                self.refusals.taken(node, (0,))
 
     async def refresh(self, node: Node, link: Link) -> None:
         """Read what stands in the node's writable registers."""
@@ -190,7 +193,7 @@ class Writer:
             self.refusals.silent(node, left[0], int(shadow.words[node.row, left[0]]), int(goal[left[0]]))
             text = f"unit {node.unit}: holding registers {left} do not read back as written"
             raise NodeError(FailureKind.REFUSED, text)
-        self.refusals.taken(node)
+        self.refusals.taken(node, range(2, 2 + wanted.size))
         return written
 
     async def _put(self, node: Node, link: Link, address: int, words: Sequence[int]) -> None:
@@ -282,7 +285,7 @@ class Writer:
         if stands != word:
             self.refusals.silent(node, 1, stands, word)
             raise NodeError(FailureKind.REFUSED, f"unit {node.unit}: WATCHDOG does not read back")
-        self.refusals.taken(node)
+        self.refusals.taken(node, (1,))
 
     async def try_again(self, node: Node, link: Link) -> None:
         """See whether a node that refused takes writes now: its WATCHDOG a step shorter, or longer again.
@@ -300,6 +303,7 @@ class Writer:
             await self._refresh(node, link)
             stands = int(self.shadows[node.kind].words[node.row, 1])
             await self._set_watchdog(node, usual - 1 if stands == usual else usual, link)
+        self.refusals.taken(node)
 
     async def clear(self, node: Node, link: Link, wall: Callable[[], float]) -> None:
         """Zero every command register, read it back, feed the watchdog, write CLEAR.

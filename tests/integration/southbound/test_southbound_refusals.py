@@ -78,6 +78,35 @@ async def test_heartbeats_that_are_acknowledged_and_not_echoed_are_noticed() -> 
             assert again.ticks == ticks, "one heartbeat counts once, however often its echo is looked for"
 
 
+async def test_a_node_that_is_deaf_to_heartbeats_alone_is_noticed_although_it_takes_commands() -> None:
+    async with running(small_site(), options=QUIET_SOUTH) as rig:
+        await rig.wake()
+        await rig.read()
+        break_unit(rig, 2, {"swallowed_register": 0})
+        inserted = rig.all_modules
+        for ticks in (1, 2, 3):
+            inserted[1] = not inserted[1]
+            await rig.south.heartbeat(rig.all_modules, rig.all_strings, only_due=False)
+            assert (await rig.south.write(rig.command(inserted=inserted))).module_confirmed.all()
+            entry = only(await rig.read())
+            assert (entry.unit_id, entry.register, entry.ticks) == (2, "HEARTBEAT", ticks)
+        rig.server.faults.heal("line-0", 2)
+        await rig.south.heartbeat(rig.all_modules, rig.all_strings, only_due=False)
+        await rig.read_until(lambda i: i.refusals == (), 1.0)
+
+
+async def test_a_node_that_takes_commands_and_no_watchdog_time_is_noticed() -> None:
+    async with running(small_site(), options=QUIET_SOUTH) as rig:
+        await rig.wake()
+        break_unit(rig, 201, {"swallowed_register": 1})
+        modules, strings = await rig.south.set_watchdogs()
+        assert modules.all()
+        assert not strings.any()
+        await rig.south.write(rig.command(power_w=np.array([100.0])))
+        entry = only(await rig.read())
+        assert (entry.unit_id, entry.register) == (201, "WATCHDOG")
+
+
 async def test_honest_heartbeats_restarts_and_other_feeders_are_no_refusals() -> None:
     async with running(small_site()) as rig:
         await rig.wake()
