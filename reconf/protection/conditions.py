@@ -218,7 +218,10 @@ def module_signals(
             charging_hot, seen.current_a > -COLD_CHARGE_A, seen.temperature_max_degc, above.safety
         ),
         "thermal_runaway": Signal(
-            runaway, ~runaway & signs.steady, signs.rate_k_per_s, rules.runaway_rate_k_per_s
+            runaway,
+            ~runaway & signs.steady,
+            signs.rate_k_per_s,
+            rules.runaway_rate_k_per_s - rules.runaway_slack_k / rules.runaway_for_s,
         ),
         "over_voltage_trip": tripped("over_voltage_trip", seen.cell_max_v < highest.recommended),
         "under_voltage_trip": tripped("under_voltage_trip", seen.cell_min_v > lowest.recommended),
@@ -356,8 +359,9 @@ def site_signals(
     """Rows emergency_stop, alarms, door_open, insulation_unknown, bus_voltage."""
     inputs = image.inputs
     pressed = (image.strings.status & int(Rc1Status.EMERGENCY_STOP)) != 0
-    where = STOP_LOOP if inputs.emergency_stop else STOP_CONVERTER if pressed.any() else STOP_COMMAND
     asked = bool(inputs.emergency_stop or pressed.any() or stop)
+    where = STOP_LOOP if inputs.emergency_stop else STOP_CONVERTER if pressed.any() else STOP_COMMAND
+    where = where if asked else 0.0
     place = float(np.argmax(pressed)) + 1.0 if where == STOP_CONVERTER else float("nan")
 
     unknown = frozenset(inputs.unknown)

@@ -257,6 +257,8 @@ def signals_code(names: frozenset[str]) -> float:
 
 def _origin(fault: str, value: float, bound: float) -> str:
     """Where a fault comes from whose evidence is a code; empty for the others."""
+    if fault in ("site_input_unknown", "emergency_stop") and value == 0.0:
+        return "no longer"
     if fault == "site_input_unknown":
         return "no value from " + ", ".join(n for k, n in enumerate(WIRED) if int(value) >> k & 1)
     if fault != "emergency_stop":

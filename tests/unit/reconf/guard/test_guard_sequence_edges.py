@@ -14,7 +14,7 @@ from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.protection.envelope import Insertion
 from reconf.readings import Channel
-from reconf.sequences import Phase, SiteMode
+from reconf.sequences import Phase, Sequencer, SequencerInputs, SiteMode
 from reconf.sequences import nodes as memory
 from reconf.sequences.joining import joining_pattern, window_lost
 from reconf.sequences.overlay import _limits
@@ -221,7 +221,7 @@ def test_a_weld_is_not_left_by_a_clear_while_the_contactor_still_reads_closed():
     loop.nodes.welded[0] = True
     loop.run(10, request=SiteMode.OFF)
     assert loop.phases[-1][0] is Phase.WELDED
-    loop.tick(clear_strings=FIRST)
+    assert phases_of(loop, 1, clear_strings=FIRST) == [Phase.WELDED]
     assert set(phases_of(loop, 3)) == {Phase.WELDED}
 
 
@@ -284,3 +284,31 @@ def test_a_clear_leads_nowhere_while_the_emergency_stop_is_still_pressed():
     for tick in range(4):
         loop.tick(emergency_stop=True, cleared=tick == 0)
         assert loop.state.mode is SiteMode.ESTOP
+
+
+def test_a_module_that_must_stay_in_is_commanded_in_whatever_the_plan_wants():
+    loop = running()
+    forced = np.where(np.arange(12) == 5, Insertion.FORCED, Insertion.ALLOWED).astype(np.uint8)
+    wants = envelope(loop.site, insertion=np.where(np.arange(12) == 5, 1, 0).astype(np.uint8))
+    loop.tick(envelope_=wants)
+    assert not loop.outcome.command.inserted[5]
+    seen = loop.nodes.read(loop.none_m, loop.none_s)
+    proposal = replace(loop.in_force, inserted=np.arange(12) != 5)
+    inputs = SequencerInputs(
+        seen,
+        envelope(loop.site, insertion=forced),
+        loop.in_force,
+        proposal,
+        loop.nodes.now_s,
+        loop.nodes.now_s,
+    )
+    assert loop.sequencer.step(loop.state, inputs).command.inserted[5]
+
+
+@pytest.mark.parametrize("held", [SiteMode.FAULT, SiteMode.ESTOP, SiteMode.MAINTENANCE])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_mode_that_holds_the_site_is_that_of_the_first_tick_after_a_restart(held, closed):
+    site = guard_site()
+    state = Sequencer(site).initial(image(site, closed=closed), 0.0, held)
+    assert state.mode is held
+    assert state.wanted is SiteMode.OFF

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_protection_scenes import S2, World, cell, degc, modules, silent, with_value
+from test_protection_scenes import S2, World, cell, degc, modules, node_bit, silent, with_value
 
 from edge.bench.protect_site import bench_site
 from reconf.devices.rc1 import Rc1Status
+from reconf.devices.rm1 import Rm1Status
+from reconf.protection.envelope import Insertion
 from reconf.protection.protect import Cleared, ClearRefused, SavedFault, clear_fault
-from reconf.readings import SiteInputs
+from reconf.readings import Channel, Quality, SiteInputs
 
 
 def active(world, fault):
@@ -130,3 +132,77 @@ def test_the_bus_counts_as_back_a_little_inside_its_window_only(end):
     assert active(world, "bus_voltage")
     world.repeat(20, at(limit + 10.0 * inwards))
     assert active(world, "bus_voltage") is None
+
+
+def linked(status):
+    """The link stands at the string's voltage while the converter shows `status`."""
+
+    def bend(image):
+        seen = image.strings
+        volts = Channel.of(np.full(seen.status.shape, 300.0))
+        marks = np.full_like(seen.status, status)
+        return replace(image, strings=replace(seen, link_voltage_v=volts, voltage_v=volts, status=marks))
+
+    return bend
+
+
+@pytest.mark.parametrize(
+    ("status", "welded"), [(0, True), (Rc1Status.CONTACTOR_CLOSED, False), (Rc1Status.PRECHARGING, False)]
+)
+def test_a_live_link_is_a_weld_only_behind_a_contactor_that_reads_open(status, welded):
+    world = World()
+    world.repeat(75, linked(int(status)))
+    assert (active(world, "contactor_welded") is True) is welded
+
+
+@pytest.mark.parametrize(
+    ("fault", "flag", "cause", "over"),
+    [
+        ("over_voltage_trip", Rm1Status.OVER_VOLTAGE_TRIP, cell(4.24), cell(4.1)),
+        ("under_voltage_trip", Rm1Status.UNDER_VOLTAGE_TRIP, cell(2.75), cell(3.2)),
+        ("over_temperature_trip", Rm1Status.OVER_TEMPERATURE_TRIP, degc(49.5), degc(40.0)),
+    ],
+)
+def test_a_trip_is_not_cleared_while_its_cause_persists(fault, flag, cause, over):
+    world = World()
+    world.repeat(20, lambda image: node_bit(flag)(cause(image)))
+    refused = clear_fault(world.state, fault)
+    assert isinstance(refused, ClearRefused)
+    assert "persists on M00002" in refused.reason
+    world.repeat(20, lambda image: node_bit(flag)(over(image)))
+    assert isinstance(clear_fault(world.state, fault), Cleared)
+
+
+def test_a_module_that_begins_to_run_away_is_out_by_that_alone():
+    world = World()
+    world.repeat(3)
+    healthy = float(world.plant.observe(world.rng, 99, 99.0).modules.cell_voltage_v.value[2, 3])
+    for second in range(1, 5):
+        world.look(lambda image, s=second: cell(0.74 * healthy)(degc(25.0 + 2.0 * s)(image)))
+    out = {s.fault for s in world.state.statuses if s.severity in ("bypass", "open_site")}
+    assert out == {"thermal_runaway"}
+    assert world.envelope.insertion[2] == Insertion.FORBIDDEN
+
+
+def test_a_module_of_which_nothing_is_believed_is_out_although_no_fault_is_there_yet():
+    world = World()
+    unknown = lambda estimate: replace(  # noqa: E731
+        estimate, ocv_v=np.where(np.arange(estimate.ocv_v.size) == 2, np.nan, estimate.ocv_v)
+    )
+    assert world.look(change=unknown).insertion[2] == Insertion.FORBIDDEN
+
+
+def test_the_last_good_value_of_a_silent_module_still_counts():
+    world = World()
+    world.repeat(2)
+
+    def bend(image):
+        bent = cell(4.3)(image)
+        stale = replace(
+            bent.modules.cell_voltage_v,
+            quality=np.full_like(bent.modules.cell_voltage_v.quality, int(Quality.STALE)),
+        )
+        return modules(bent, cell_voltage_v=stale)
+
+    world.repeat(4, bend)
+    assert active(world, "cell_overvoltage")

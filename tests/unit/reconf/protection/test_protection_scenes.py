@@ -930,6 +930,9 @@ def test_an_emergency_stop_says_where_it_came_from_also_after_a_restart(bend, op
     world.look(bend, operator)
     assert [(s.fault, s.evidence) for s in world.state.statuses] == [("emergency_stop", told)]
     assert [e.evidence for e in world.state.events] == [told]
+    world.look()
+    assert [(e.change, e.evidence) for e in world.state.events] == [("released", "no longer")]
+    assert [s.evidence for s in world.state.statuses] == [told], "the latch keeps what it began with"
     again = World(saved=[SavedFault.from_json(s.to_json()) for s in world.state.saved()])
     assert [s.evidence for s in again.state.statuses] == [told]
 
