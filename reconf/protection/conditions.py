@@ -355,6 +355,7 @@ def site_signals(
     monitor_fitted: bool,
     output_failed: bool = False,
     isolation_lost: bool = False,
+    stopped_by_unseen: bool = False,
 ) -> dict[str, Signal]:
     """Rows emergency_stop, alarms, door_open, insulation_unknown, bus_voltage."""
     inputs = image.inputs
@@ -379,8 +380,12 @@ def site_signals(
     level = middle(bus)
     outside = level < bus_v[0] or level > bus_v[1]
     inside = bus_v[0] + span < level < bus_v[1] - span
+    # the converter at which it was pressed has not answered since the start: it may still be pressed
+    stop_signal = told(asked, "emergency_stop")
+    if stopped_by_unseen:
+        stop_signal = replace(stop_signal, released=np.array([False]))
     return {
-        "emergency_stop": replace(told(asked, "emergency_stop"), value=where, bound=place),
+        "emergency_stop": replace(stop_signal, value=where, bound=place),
         "emergency_stop_unknown": flag("emergency_stop" in unknown),
         "gas_alarm": told(inputs.gas_alarm, "gas_alarm"),
         "smoke_alarm": told(inputs.smoke_alarm, "smoke_alarm"),

@@ -22,12 +22,14 @@ from reconf.protection.envelope import Envelope
 from reconf.protection.faults import (
     MODULE_REFUSES,
     PLANS_REFUSED,
+    STOP_CONVERTER,
     STRING_REFUSES,
     Conditions,
     FaultEvent,
     Machine,
     Scope,
     fault_rows,
+    row_index,
     rule_numbers,
     step_machine,
 )
@@ -234,6 +236,16 @@ def _strings(
     return _advance("string", tick, state, now)
 
 
+def _stopped_by_unseen(tick: _Tick, state: ProtectionState) -> bool:
+    """A stop from the disk was pressed at a converter of which nothing has been read in this process."""
+    row, machine = row_index("site")["emergency_stop"], state.machines["site"]
+    if not machine.active[row, 0] or machine.value[row, 0] != STOP_CONVERTER:
+        return False
+    place = int(machine.bound[row, 0]) - 1 if machine.bound[row, 0] > 0.0 else 0
+    ages = tick.image.strings.age_s
+    return bool(np.isinf(ages[min(place, ages.size - 1)]))
+
+
 def _site(tick: _Tick, state: ProtectionState, cooling: CoolingWatch) -> _Stepped:
     """Step the site's faults."""
     site = tick.site
@@ -246,6 +258,7 @@ def _site(tick: _Tick, state: ProtectionState, cooling: CoolingWatch) -> _Steppe
         monitor_fitted=site.inputs.insulation_monitor,
         output_failed=tick.operator.output_failed,
         isolation_lost=tick.operator.isolation_lost,
+        stopped_by_unseen=_stopped_by_unseen(tick, state),
     )
     signals["cooling_ineffective"] = conditions.cooling_signal(cooling)
     signals[PLANS_REFUSED] = plan_signal(tick.operator.refused_plans, rule_numbers().refused_plans)

@@ -28,7 +28,13 @@ OWN_HAZARDS: tuple[Hazard, ...] = (
         ("cell_voltage_max", "charge_room", "module_charge", "subset_charge"),
         "the module is bypassed in the same tick; where the window forbids it the string is left",
         "RM1 over-voltage trip; cell-level vent and spacing",
-        ("test_each_rule_has_a_change_that_breaks_it", "bench hostile", "bench faults"),
+        (
+            "test_the_worst_group_of_a_module_has_more_resistance_than_its_mean",
+            "test_the_charge_that_is_left_or_fits_is_doubted_by_a_quarter",
+            "test_each_rule_has_a_change_that_breaks_it",
+            "bench hostile",
+            "bench faults",
+        ),
     ),
     Hazard(
         "H2 over-discharge and reversal of a cell group",
@@ -50,7 +56,13 @@ OWN_HAZARDS: tuple[Hazard, ...] = (
         ("cell_voltage_min", "charge_left", "module_discharge", "subset_discharge"),
         "the module is bypassed in the same tick; lock-out by its passport",
         "RM1 under-voltage trip",
-        ("test_each_rule_has_a_change_that_breaks_it", "bench hostile", "bench faults"),
+        (
+            "test_the_worst_group_of_a_module_has_more_resistance_than_its_mean",
+            "test_the_charge_that_is_left_or_fits_is_doubted_by_a_quarter",
+            "test_each_rule_has_a_change_that_breaks_it",
+            "bench hostile",
+            "bench faults",
+        ),
     ),
     Hazard(
         "H3 over-temperature and thermal runaway",
@@ -98,7 +110,11 @@ OWN_HAZARDS: tuple[Hazard, ...] = (
         ("charge_temperature", "temperature_min", "module_charge", "subset_charge"),
         "none",
         "none: hardware cannot see it",
-        ("test_each_rule_has_a_change_that_breaks_it", "bench hostile"),
+        (
+            "test_one_end_of_a_module_beyond_its_charging_temperatures_is_enough",
+            "test_each_rule_has_a_change_that_breaks_it",
+            "bench hostile",
+        ),
     ),
     Hazard(
         "H5 short circuit of the converter's link",
@@ -142,6 +158,7 @@ OWN_HAZARDS: tuple[Hazard, ...] = (
         "JOINED comes only after PRECHARGE, on a contactor that was read closed; three failed joins at most",
         "RC1 precharge with its own time-out; string fuse",
         (
+            "test_a_link_above_a_tenth_of_the_window_is_live_whichever_way_it_is_wired",
             "test_no_path_closes_a_contactor_without_precharge",
             "test_a_live_link_behind_an_open_contactor_forbids_closing",
             "test_a_string_that_does_not_close_is_tried_three_times_and_then_waits_for_a_start",
@@ -165,6 +182,7 @@ OWN_HAZARDS: tuple[Hazard, ...] = (
         "lost too, the modules' own watchdogs bypass the string behind the weld and short the converter's "
         "link",
         (
+            "test_a_live_link_is_a_weld_only_behind_a_contactor_that_reads_open",
             "test_a_welded_contactor_keeps_its_modules_inserted_and_never_closes_again",
             "test_a_welded_string_is_left_only_by_a_person",
             "test_a_weld_is_not_left_by_a_clear_while_the_contactor_still_reads_closed",
@@ -229,6 +247,8 @@ OWN_HAZARDS: tuple[Hazard, ...] = (
         "no writes gets none; failure ladder",
         "host watchdogs of RM1 and RC1; the daemon's own watchdog by the init system",
         (
+            "test_no_heartbeat_without_a_verified_command",
+            "test_a_converter_above_silent_modules_that_its_window_needs_gets_no_heartbeat_at_once",
             "test_heartbeats_are_earned_node_by_node",
             "test_a_lost_converter_opens_by_its_own_watchdog_and_the_others_go_on",
             "test_a_module_that_takes_no_writes_leaves_by_its_own_watchdog_and_says_so",
@@ -357,6 +377,8 @@ OWN_HAZARDS: tuple[Hazard, ...] = (
         "site inputs are read first in each tick; an unseen loop opens after five seconds; a stop is latched",
         "the emergency stop opens the contactors by wire, whatever software does",
         (
+            "test_a_stop_pressed_at_a_converter_is_not_cleared_before_that_converter_was_read",
+            "test_the_emergency_stop_of_one_converter_opens_the_whole_site",
             "test_a_detector_opens_the_site_sounds_and_stays_latched",
             "test_a_lost_unit_forbids_closing_and_an_unseen_emergency_stop_opens",
             "test_an_alarm_in_the_image_is_enough_whatever_the_envelope_says",

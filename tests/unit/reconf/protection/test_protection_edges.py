@@ -10,6 +10,7 @@ from edge.bench.protect_site import bench_site
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.protection.envelope import Insertion
+from reconf.protection.faults import STOP_CONVERTER
 from reconf.protection.protect import Cleared, ClearRefused, SavedFault, clear_fault
 from reconf.readings import Channel, Quality, SiteInputs
 
@@ -206,3 +207,23 @@ def test_the_last_good_value_of_a_silent_module_still_counts():
 
     world.repeat(4, bend)
     assert active(world, "cell_overvoltage")
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_stop_pressed_at_a_converter_is_not_cleared_before_that_converter_was_read(at):
+    saved = [SavedFault("emergency_stop", "site", STOP_CONVERTER, at + 1.0)]
+    world = World(site=bench_site(48), saved=saved)
+
+    def without(silent_one):
+        def bend(image):
+            seen = image.strings
+            answered, age = seen.answered.copy(), seen.age_s.copy()
+            answered[silent_one], age[silent_one] = False, np.inf
+            return replace(image, strings=replace(seen, answered=answered, age_s=age))
+
+        return bend
+
+    world.repeat(5, without(at))
+    assert isinstance(clear_fault(world.state, "emergency_stop", on_site=True), ClearRefused)
+    world.repeat(2, without(1 - at))
+    assert isinstance(clear_fault(world.state, "emergency_stop", on_site=True), Cleared)
