@@ -232,7 +232,7 @@ _DEVICES: Final = {MODULE_REFUSES: "rm1", STRING_REFUSES: "rc1"}
 CONCLUDED: Final = {
     "sensors_untrusted": "concluded from its readings, or from their absence; a finding names the sensor",
     "module_cannot_leave": "concluded: its switch still reads inserted",
-    "join_failed": "three joins in a row ended without a closed contactor",
+    "join_failed": "three joins in a row failed, or were ended by a fault within ten minutes",
     **dict.fromkeys(
         ("sensor_untrue", "cell_leakage", "cell_resistance_high", "sense_wire_open"),
         "concluded; the finding says from what",

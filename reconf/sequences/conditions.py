@@ -69,7 +69,7 @@ class View:
     start: BoolArray
     """A mode change starts it: latches are cleared at once."""
     weld_cleared: BoolArray
-    """An operator cleared the welded contactor."""
+    """An operator cleared a fault of the string, as of its welded contactor."""
     gave_up: BoolArray
     """It failed to join too often: only a start lets it try again."""
     pattern_found: BoolArray

@@ -30,8 +30,9 @@ RULES = """## Rules around the tables
   starts the string (also one that falls between the start and the node's first heartbeat), and after 60 s
   (wall time) of good readings, three times an hour at most; a string that waits for that says so once
   (`open -> open`). Everything else waits for `clear_fault`.
-* **Joining is not tried for ever**: after three joins in a row that ended without a closed contactor the
-  string waits for a start (`set_mode`), and says so once and as the fault `join_failed`.
+* **Joining is not tried for ever**: after three joins in a row that ended without a closed contactor, or
+  that a fault ended within ten minutes, the string waits for a start (`set_mode`) or for a clear of one of
+  its faults, and says so once and as the fault `join_failed`.
 * **Silence**: a node that is silent, or does not confirm writes, for two ticks is out of service. A
   silent module counts as inserted *and* as bypassed until its own watchdog has surely run out. A string
   is left when the modules that remain cannot reach its window.

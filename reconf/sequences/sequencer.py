@@ -38,6 +38,7 @@ from reconf.sequences.nodes import (
 from reconf.sequences.overlay import overlay
 from reconf.sequences.phases import PHASE_TABLE, Phase, among
 from reconf.sequences.state import (
+    JOIN_LASTS_S,
     JOINS_AT_MOST,
     SequenceEvent,
     SequencerActions,
@@ -269,14 +270,10 @@ class Sequencer:
                 for i in map(int, np.flatnonzero(moves))
             ]
         changed = phase != state.phase
-        failed = self._failed(state, phase, masks["latched"])
+        failed = self._failed(state, view, phase, masks["latched"])
         gave_up = (failed >= JOINS_AT_MOST) & ~state.gave_up
-        events += [
-            SequenceEvent(
-                view.tables.names[s], "open", "open", f"did not join {JOINS_AT_MOST} times: waits for a start"
-            )
-            for s in map(int, np.flatnonzero(gave_up))
-        ]
+        told, names = f"did not join, or stay, {JOINS_AT_MOST} times: waits for a start", view.tables.names
+        events += [SequenceEvent(names[s], "open", "open", told) for s in map(int, np.flatnonzero(gave_up))]
         waits = masks["waits"] & (state.phase == int(Phase.OPEN)) & ~changed
         events += _waiting(view, waits & ~state.waits)
         # a start outlives the way back from a latch: that is cleared at once, three times an hour at most
@@ -293,12 +290,18 @@ class Sequencer:
             starting=state.starting & (phase != int(Phase.JOINED)) & ~ended,
         ), tuple(events)
 
-    def _failed(self, state: SequencerState, phase: IntArray, latched: BoolArray) -> IntArray:
-        """(S,) failed joins in a row after this tick; a watchdog latch has a count of its own."""
+    def _failed(self, state: SequencerState, view: View, phase: IntArray, latched: BoolArray) -> IntArray:
+        """(S,) joins in a row after this tick that failed, or were left again soon without anybody asking.
+
+        A watchdog latch has a count of its own; a person's clear of a string's fault begins anew.
+        """
         was = among(state.phase, Phase.CLEARING, Phase.INSERTING, Phase.PRECHARGE)
         fell = was & among(phase, Phase.OPEN, Phase.BYPASSING, Phase.OPENING)
         fell &= ~(latched & (state.phase == int(Phase.INSERTING)))
-        failed: IntArray = np.where(phase == int(Phase.JOINED), 0, state.failed + fell)
+        joined = state.phase == int(Phase.JOINED)
+        fell |= joined & (phase == int(Phase.RAMP_DOWN)) & (state.mode in CONNECTING)
+        lasted = joined & (view.elapsed_wall_s >= JOIN_LASTS_S)
+        failed: IntArray = np.where(lasted | view.weld_cleared, 0, state.failed) + fell
         return failed
 
     def _begins(self, state: SequencerState) -> BoolArray:

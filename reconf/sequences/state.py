@@ -13,8 +13,10 @@ from reconf.sequences.nodes import Nodes
 from reconf.sequences.phases import Phase
 
 JOINS_AT_MOST = 3
-"""Failed joins in a row before a string waits for a start: precharge resistors and switches are not worn out
-on a converter that does not close."""
+"""Failed joins in a row before a string waits for a start: precharge resistors, contacts and switches are not
+worn out on a converter that does not close, or on a fault that comes back with every join."""
+JOIN_LASTS_S = 600.0
+"""Wall time joined after which the count begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class SequencerState:
     starting: BoolArray
     """(S,) a mode change starts it: lone watchdog latches are cleared without waiting."""
     failed: IntArray
-    """(S,) joins in a row that did not end with a closed contactor; a start and a join set it back."""
+    """(S,) joins in a row that did not end with a closed contactor, or not for long; a start sets it back."""
     waits: BoolArray
     """(S,) open, and would join but for a lone watchdog latch whose time has not come."""
     found_closed: BoolArray

@@ -198,7 +198,7 @@ def test_a_string_that_does_not_close_is_tried_three_times_and_then_waits_for_a_
         before = now
         told += [e.why for e in loop.outcome.actions.events if e.before == e.after]
     assert len(precharges) == 3
-    assert told == ["did not join 3 times: waits for a start"]
+    assert told == ["did not join, or stay, 3 times: waits for a start"]
     assert loop.state.gave_up.tolist() == [True, False]
     assert loop.state.mode is SiteMode.RUN
     assert not loop.nodes.inserted[:6].any()
@@ -207,6 +207,24 @@ def test_a_string_that_does_not_close_is_tried_three_times_and_then_waits_for_a_
     assert not loop.state.gave_up.any()
     loop.run(20)
     assert loop.state.failed[0] >= 1, "the start tries again"
+
+
+def test_a_fault_that_comes_back_with_every_join_does_not_close_the_contactor_for_ever():
+    loop = Loop(guard_site(), Nodes(guard_site(), latched=False))
+    loop.tick(request=SiteMode.RUN)
+    down = 0
+    for _ in range(400):
+        stood = loop.state.joined[0] and loop.state.ticks[0] >= 3
+        down = 40 if stood else max(down - 1, 0)
+        loop.tick(envelope_=envelope(loop.site, string_usable=np.array([down == 0, True])))
+    assert [s for _, s in loop.nodes.closings].count(0) == 3
+    assert loop.state.gave_up.tolist() == [True, False]
+    assert loop.state.joined.tolist() == [False, True]
+    loop.tick(clear_strings=np.array([True, False]))
+    loop.run(15)
+    assert loop.state.joined.all(), "a clear tries again, as a start does"
+    loop.run(620)
+    assert loop.state.failed.tolist() == [0, 0]
 
 
 def test_a_live_link_behind_an_open_contactor_forbids_closing():
