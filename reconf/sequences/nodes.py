@@ -35,8 +35,9 @@ class Nodes:
     """(CLEARS_PER_HOUR, N) wall times of its latest clears of ours, oldest first; -inf: none."""
     earned: BoolArray
     """Gets a heartbeat until the next tick."""
-    refusing: BoolArray
-    """Answers and takes no writes (a fault of the table): nothing is asked of it until that is cleared."""
+    refusing: BoolArray | None = None
+    """Answers and takes no writes (a fault of the table): nothing is asked of it until that is cleared.
+    None in records of versions that did not know."""
 
     @classmethod
     def fresh(cls, count: int, wall_s: float) -> Nodes:
@@ -48,7 +49,6 @@ class Nodes:
             beat_until_s=np.full(count, wall_s),
             cleared_s=np.full((CLEARS_PER_HOUR, count), -np.inf),
             earned=np.zeros(count, dtype=np.bool_),
-            refusing=np.zeros(count, dtype=np.bool_),
         )
 
     def seen(
@@ -76,7 +76,12 @@ class Nodes:
     def out_of_service(self) -> BoolArray:
         """Silent or unconfirmed for two ticks, or known to take no writes."""
         mask: BoolArray = (self.silent_ticks >= OUT_AFTER_TICKS) | (self.unconfirmed_ticks >= OUT_AFTER_TICKS)
-        return mask | self.refusing
+        return mask | self.deaf
+
+    @property
+    def deaf(self) -> BoolArray:
+        """Known to take no writes."""
+        return np.zeros_like(self.earned) if self.refusing is None else self.refusing
 
     def may_clear(self, wall_s: float) -> BoolArray:
         """Fewer than three clears of ours in the last hour."""

@@ -340,7 +340,7 @@ class Sequencer:
         silent = ~inputs.image.modules.answered
         was_in = state.shown_inserted | inputs.in_force.inserted
         mask: BoolArray = (silent & was_in & running) | (~silent & (state.modules.unconfirmed_ticks > 0))
-        mask |= state.modules.refusing & was_in & ~silent
+        mask |= state.modules.deaf & was_in & ~silent
         return mask
 
     def _latched_modules(self, image: SiteImage) -> BoolArray:
@@ -361,8 +361,8 @@ class Sequencer:
         modules = image.modules.answered & (state.modules.unconfirmed_ticks == 0) & inputs.verified
         strings = image.strings.answered & (state.strings.unconfirmed_ticks == 0) & inputs.verified
         # what takes no writes is not to be kept alive by one that it may take after all
-        modules &= ~state.modules.refusing
-        strings &= ~state.strings.refusing
+        modules &= ~state.modules.deaf
+        strings &= ~state.strings.deaf
         # ticks slower than the converter's watchdog cannot open it in time by command: let it open itself
         slow = inputs.wall_s - state.wall_s > SLOW_TICK_S
         strings &= ~view.at_risk & ~(slow & among(state.phase, Phase.RAMP_DOWN, Phase.OPENING))

@@ -34,6 +34,15 @@ def test_the_other_string_takes_the_share_of_one_whose_converter_fell_silent():
     assert 0.0 < case["energy_lost_kwh"] < 5.0 * 20.0 / 3600.0
 
 
+def test_nodes_that_take_no_writes_are_told_by_their_own_faults():
+    names = ("module_writes_refused", "module_writes_swallowed", "converter_writes_refused")
+    for case in run(only=names, at_most_s=30.0)["cases"]:
+        assert case["safety_violations"] == 0
+        fault = case["fault"].replace("swallowed", "refused")
+        assert case["detected_by"].endswith(fault)
+        assert case["detected_s"] <= 3.0
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_the_whole_catalogue_with_pairs_passes_no_safety_tier():
