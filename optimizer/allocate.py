@@ -28,6 +28,8 @@ REFERENCE_AGREES_FRAC = 1e-6
 """Difference of the costs of both solvers that is still agreement."""
 GAP_OF_POWER_FRAC = 0.02
 """A gap below this share of the power is no reason to distrust a plan, however small its losses are."""
+IDLE_FRAC = 5e-3
+"""Of rated power: below it the converters lose more than they carry, and no gap is a reason to distrust."""
 AGAIN_SHARE = 0.125
 """Of the search's budget for solving an interval again: without its reserve a plan meets its bound soon."""
 RESERVED_SHARE = 0.25
@@ -179,7 +181,8 @@ def judged(site: Site, model: Model, asked: AllocationInput, plan: Plan, found: 
         switching_w=proof.switching_w(site),
     )
     allowed, missed_w = site.allocator.gap_limit_frac, proof.cost.total_w - proof.lower_bound_w
-    if proof.gap_frac > allowed and missed_w > GAP_OF_POWER_FRAC * model.power_w:
+    idle = model.power_w < IDLE_FRAC * float(model.power_max_w[model.used].sum())
+    if proof.gap_frac > allowed and missed_w > GAP_OF_POWER_FRAC * model.power_w and not idle:
         reason = f"certified gap {proof.gap_frac:.1%} of the losses, allowed {allowed:.1%}"
         return Inaccurate(interval=asked.interval, reason=reason, plan=plan)
     return plan
