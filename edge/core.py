@@ -21,7 +21,14 @@ from edge import core_captest, core_events, shaping
 from edge.core_orders import handle
 from edge.core_plan import plan
 from edge.core_proposal import propose
-from edge.core_standing import known_in_force, opened_unasked, standing, switches_apart
+from edge.core_standing import (
+    APART_WALL_S,
+    apart_since,
+    known_in_force,
+    opened_unasked,
+    standing,
+    switches_apart,
+)
 from edge.core_state import Recorder, SavedCore, fresh_state
 from edge.core_steps import Case, after_receipt, failed_strings, joint, judge, merged
 from edge.core_values import (
@@ -298,6 +305,8 @@ class ControlCore:
                 limits=SetLimits(),
                 operator=replace(state.operator, max_discharge_w=infinite, max_charge_w=infinite),
             )
+        apart = switches_apart(image, sequence, in_force, state.moved)
+        apart_wall_s = apart_since(state.apart_wall_s, apart & (state.in_force is not None), given.wall_s)
         isolation = {s.name: s for s in string_isolation(site, image)} if state.maintenance.permits else {}
         operator = replace(
             state.operator,
@@ -305,16 +314,14 @@ class ControlCore:
             emergency_stop=state.pending.emergency_stop,
             output_failed=state.receipt is not None and not state.receipt.outputs_confirmed,
             opened_unasked=opened_unasked(image, sequence, in_force),
-            switches_apart=None
-            if state.in_force is None
-            else switches_apart(image, sequence, in_force, state.moved),
+            switches_apart=given.wall_s - apart_wall_s >= APART_WALL_S,
             join_failed=sequence.gave_up,
             refused_plans=state.trial.refused,
             isolation_lost=bool(broken_isolation(state.maintenance, isolation)),
             out_of_service=sequence.modules.out_of_service,
         )
         protection, envelope = protect(site, state.protection, image, estimate, dt_s, operator)
-        self._state = replace(state, filter=filtered, protection=protection)
+        self._state = replace(state, filter=filtered, protection=protection, apart_wall_s=apart_wall_s)
         test = core_captest.tested(site, self._state, given, estimate, envelope)
         self._state = core_captest.taught(replace(self._state, capacity_test=test), state.capacity_test)
         return Looked(estimate, envelope, sequence, in_force)

@@ -6,7 +6,7 @@ import numpy as np
 
 from edge.interval import PlanBook, Rung
 from reconf.actuation import SlotCommand
-from reconf.arrays import BoolArray
+from reconf.arrays import BoolArray, FloatArray
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import LATCHES, Rm1Status
 from reconf.protection.envelope import Envelope
@@ -14,6 +14,10 @@ from reconf.readings import SiteImage
 from reconf.replacing import replace
 from reconf.sequences import SequencerState
 from reconf.sequences.nodes import RC1_WATCHDOG_S, RM1_WATCHDOG_S, WATCHDOG_MARGIN_S, Nodes
+
+APART_WALL_S = 0.5
+"""Wall time for which a switch must read otherwise than asked: it follows within 50 ms, however fast control
+time runs."""
 
 
 def known_in_force(in_force: SlotCommand, image: SiteImage, sequence: SequencerState) -> SlotCommand:
@@ -68,6 +72,13 @@ def switches_apart(
         sure &= ~moved
     mask: BoolArray = sure & (reads_in != in_force.inserted)
     return mask
+
+
+def apart_since(before_s: FloatArray | None, apart: BoolArray, wall_s: float) -> FloatArray:
+    """(M,) wall time since when each switch is `apart`; inf where it is not."""
+    since = np.full(apart.size, np.inf) if before_s is None else before_s
+    result: FloatArray = np.where(apart, np.minimum(since, wall_s), np.inf)
+    return result
 
 
 def turned(before: PlanBook, after: PlanBook) -> bool:

@@ -370,4 +370,6 @@ class CoreState:
     """Why verify said no in the last tick; empty if it did not."""
     trial: PlanTrial = UNTRIED
     """Whether the optimizer's plans are let through."""
+    apart_wall_s: FloatArray | None = None
+    """(M,) wall time since when a switch reads otherwise than asked; inf where it does not."""
     pending: Pending = Pending()

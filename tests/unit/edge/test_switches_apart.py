@@ -8,6 +8,7 @@ import numpy as np
 
 from edge.bench.closed_loop import Hooks, Loop
 from edge.bench.faults import SCENES, fault_site
+from edge.core_standing import APART_WALL_S, apart_since
 from edge.core_values import BypassModule
 from reconf.devices.rm1 import Rm1Status
 from reconf.protection.envelope import Insertion
@@ -54,3 +55,13 @@ def test_switches_that_follow_are_no_fault() -> None:
     loop = running(reads_in=False)
     assert not present(loop)
     assert loop.outcome.view.envelope.insertion[STRUCK] == int(Insertion.FORBIDDEN)
+
+
+def test_time_that_runs_fast_makes_no_switch_slow() -> None:
+    nothing, apart = np.zeros(2, np.bool_), np.array([True, False])
+    since = apart_since(None, apart, 10.0)
+    assert since.tolist() == [10.0, np.inf]
+    since = apart_since(since, apart, 10.0 + 0.9 * APART_WALL_S)
+    assert not (10.0 + 0.9 * APART_WALL_S - since >= APART_WALL_S).any()
+    assert (10.0 + APART_WALL_S - since >= APART_WALL_S).tolist() == [True, False]
+    assert np.isinf(apart_since(since, nothing, 11.0)).all()
