@@ -167,9 +167,10 @@ def _fall_v(c: Context, current_a: FloatArray, sign: float = 1.0) -> FloatArray:
     """(M,) by how much the worst group's drop grows until the hold ends, beyond what its reading holds [V].
 
     Ohmic drop of the new current less that of the one it was read at, and polarisation on its way from what
-    it is to what the new current makes of it, no faster than the faster RC pair. One that is there already
-    neither counts twice nor is forgotten: it may still grow at an unchanged current, and it does not vanish
-    with the current at once.
+    it is to what the new current makes of it. One that is there already neither counts twice nor is
+    forgotten: it may still grow at an unchanged current, and it does not vanish with the current at once. Two
+    bounds hold, the lower counts: the whole way at the pace of the faster RC pair, and each pair's way from
+    nothing at its own pace (a polarisation the other way fades on top).
 
     Args:
         c: the question.
@@ -183,8 +184,14 @@ def _fall_v(c: Context, current_a: FloatArray, sign: float = 1.0) -> FloatArray:
     seen = now * np.where(now > 0.0, 1.0 - RESISTANCE_MARGIN_FRAC, 1.0 + RESISTANCE_MARGIN_FRAC)
     ohmic = fast * (CELL_RESISTANCE_SPREAD * current_a - seen)
     stands = sign * e.polarisation_v / t.n_cells - POLARISATION_DOUBT_V
-    grows = np.maximum(CELL_RESISTANCE_SPREAD * slow * current_a - stands, 0.0)
-    fall: FloatArray = ohmic - grows * np.expm1(-c.hold_s / t.polarisation_time_s)
+    settled = CELL_RESISTANCE_SPREAD * slow * current_a
+    fast_part, slow_part = -np.expm1(-c.hold_s / t.polarisation_times_s)
+    paired = t.polarisation_fast_frac * fast_part + (1.0 - t.polarisation_fast_frac) * slow_part
+    grows = np.minimum(
+        np.maximum(settled - stands, 0.0) * fast_part,
+        settled * paired + np.maximum(-stands, 0.0) * fast_part,
+    )
+    fall: FloatArray = ohmic + grows
     return fall
 
 

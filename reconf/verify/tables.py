@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconf.arrays import BoolArray, FloatArray, IntArray
+from reconf.cells.model import CellModel, soc_grid
 from reconf.cells.parameters import load_cell_model
 from reconf.protection.limits import LimitTable, Tier, site_limits
 from reconf.site import Site
@@ -42,8 +43,10 @@ class Tables:
     """Safety tier of the current, from the rated capacity, at which no branch of a module's parallel cells
     carries more than its share of it; `Context.aged_frac` of it is left."""
     charge_max_a: FloatArray
-    polarisation_time_s: FloatArray
-    """Time constant of the faster RC pair of the cell model."""
+    polarisation_times_s: FloatArray
+    """(2, M) time constants of the RC pairs of the cell model, the faster first."""
+    polarisation_fast_frac: FloatArray
+    """Share of the faster pair in both pairs' resistance, where it is largest."""
     heat_capacity_j_per_k: FloatArray
     """Of the module's core."""
     string_r_on_ohm: FloatArray
@@ -122,7 +125,8 @@ def build_tables(site: Site) -> Tables:
         charge_temperature_max_degc=safety("charge_temperature_degc", "max"),
         discharge_max_a=safety("discharge_current_c", "max") * bears,
         charge_max_a=safety("charge_current_c", "max") * bears,
-        polarisation_time_s=np.array([m.tau1_s for m in cells], dtype=np.float64),
+        polarisation_times_s=np.array([[m.tau1_s, m.tau2_s] for m in cells], dtype=np.float64).T.copy(),
+        polarisation_fast_frac=np.array([_fast_frac(m) for m in cells], dtype=np.float64),
         heat_capacity_j_per_k=core * rated * topology.n_cells,
         string_r_on_ohm=topology.sum_by_string(topology.r_on_ohm),
         power_rating_w=of_converters("power_rating_w"),
@@ -150,6 +154,12 @@ def _worst_branch(cells: FloatArray) -> FloatArray:
     best, others = 1.0 / (1.0 - BRANCH_SPREAD_FRAC), 1.0 / (1.0 + BRANCH_SPREAD_FRAC)
     worst: FloatArray = best * cells / (best + (cells - 1.0) * others)
     return worst
+
+
+def _fast_frac(model: CellModel) -> float:
+    """Largest share over SOC of the faster RC pair in both pairs' resistance."""
+    fast, slow = model.curve("r1_ohm_ah", soc_grid()), model.curve("r2_ohm_ah", soc_grid())
+    return float((fast / np.maximum(fast + slow, 1e-12)).max())
 
 
 def _safety(table: LimitTable, quantity: str, side: str) -> float:
