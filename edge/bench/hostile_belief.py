@@ -49,6 +49,8 @@ def doubted(plant: WatchedPlant, known: Estimate, image: SiteImage, rng: np.rand
     best = plant.core_degc + rng.uniform(-1.0, 1.0, size) * around_k
     seen = np.where(mask, image.modules.cell_voltage_v.value, np.nan)
     within = np.where(mask, soc, np.nan)
+    ohm = np.where(mask, plant.truth.resistance_scale, np.nan)
+    worst = np.nanmax(ohm, axis=1) / np.nanmean(ohm, axis=1) * (1.0 + 0.03 * normal(rng, size))
     return replace(
         known,
         soc_frac=np.clip(np.nanmean(within, axis=1), 0.0, 1.0),
@@ -59,6 +61,7 @@ def doubted(plant: WatchedPlant, known: Estimate, image: SiteImage, rng: np.rand
         remaining_std_ah=np.hypot(std * known.capacity_ah, DOUBT_FRAC / np.sqrt(3.0) * left),
         chargeable_ah=room,
         ocv_v=ocv,
+        group_resistance_frac=np.maximum(worst, 1.0),
         ocv_slope_v_per_ah=(bank.docv_dsoc_v(soc) * mask).sum(axis=1) / known.capacity_ah,
         polarisation_v=ocv - behind,
         temperature_degc=best,

@@ -83,6 +83,7 @@ def report(
         cell_voltage_min_v=sums[5],
         cell_voltage_max_v=sums[6],
         trusted=_trusted(state, image, dt_s),
+        group_resistance_frac=_worst_group(constants, rho.scale),
         trend=state.trend,
         cooling=_cooling(state),
         findings=state.integrity.findings + state.anomaly.findings,
@@ -138,6 +139,14 @@ def _cooling(state: FilterState) -> Cooling:
         warmer_k=zones.warmer_k[zones.of],
         allowed_k=zones.allowed_k[zones.of],
     )
+
+
+def _worst_group(constants: Constants, scale: FloatArray) -> FloatArray:
+    """(M,) largest resistance scale of a module's groups over their mean."""
+    groups = constants.mask.sum(axis=1)
+    largest = np.where(constants.mask, scale, -np.inf).max(axis=1)
+    ratio: FloatArray = largest * groups / total(constants, scale)
+    return ratio
 
 
 def _soc_of(constants: Constants, held: GroupState, group: IntArray) -> FloatArray:

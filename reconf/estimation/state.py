@@ -82,6 +82,8 @@ class Estimate:
     """Sensors fresh and judged true: the module may take part."""
     cooling: Cooling | None = None
     """None where nobody looks after it: all as modelled."""
+    group_resistance_frac: FloatArray | None = None
+    """Resistance of the group that has most over the mean of its module's; None where nobody tracks it."""
     trend: Trend | None = None
     """Capacity over the module's life, for `forecast_now`; None where nobody keeps it."""
     findings: tuple[Finding, ...] = ()

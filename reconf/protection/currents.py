@@ -16,7 +16,12 @@ from reconf.estimation.state import Estimate
 from reconf.protection import plating, thermal
 from reconf.protection.bounds import Bound, Constants
 from reconf.protection.observe import Observed
-from reconf.protection.voltage import RESISTANCE_SIGMAS, current_to_voltage_a, group_model
+from reconf.protection.voltage import (
+    GROUP_RESISTANCE_FACTOR,
+    RESISTANCE_SIGMAS,
+    current_to_voltage_a,
+    group_model,
+)
 
 NOW_RULES: Final = (
     "rating",
@@ -75,6 +80,8 @@ class Belief:
     cell_min_v: FloatArray
     cell_max_v: FloatArray
     current_a: FloatArray
+    worst_group_frac: FloatArray
+    """Resistance of the worst group over the mean of its module's."""
 
 
 def believe(constants: Constants, estimate: Estimate, seen: Observed) -> Belief:
@@ -123,7 +130,16 @@ def believe(constants: Constants, estimate: Estimate, seen: Observed) -> Belief:
         cell_min_v=or_else(estimate.cell_voltage_min_v, limits["cell_voltage_v", "min"].safety),
         cell_max_v=or_else(estimate.cell_voltage_max_v, limits["cell_voltage_v", "max"].safety),
         current_a=or_else(seen.current_a, 0.0),
+        worst_group_frac=_worst_group_frac(estimate, capacity.size),
     )
+
+
+def _worst_group_frac(estimate: Estimate, modules: int) -> FloatArray:
+    """(M,) as tracked, and no less than groups of one module differ by before anybody has looked."""
+    tracked = estimate.group_resistance_frac
+    if tracked is None:
+        return np.full(modules, GROUP_RESISTANCE_FACTOR)
+    return np.fmax(tracked, GROUP_RESISTANCE_FACTOR)
 
 
 def chargeable_std_ah(belief: Belief) -> FloatArray:
@@ -203,6 +219,7 @@ def _now(constants: Constants, belief: Belief, asked: Asked, direction: int) -> 
         belief.resistance_std_ohm,
         asked.slope_v_per_ah if discharging else belief.slope_v_per_ah,
         constants.topology.n_cells.astype(np.float64),
+        belief.worst_group_frac,
     )
     by_voltage = current_to_voltage_a(group, limits["cell_voltage_v", side].operating, sign, asked.hold_s)
     charge = belief.remaining_ah if discharging else belief.chargeable_ah

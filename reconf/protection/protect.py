@@ -55,7 +55,6 @@ from reconf.protection.thermal import (
     horizons_s,
     look_ahead,
 )
-from reconf.protection.voltage import GROUP_RESISTANCE_FACTOR
 from reconf.readings import SiteImage
 from reconf.replacing import replace
 from reconf.site import Site, ThermalSpec
@@ -295,8 +294,8 @@ def _limits(tick: _Tick, state: ProtectionState) -> tuple[KneeState, ThermalStat
     constants, belief, site = tick.constants, tick.belief, tick.site
     n_cells = constants.topology.n_cells
     drop_v = (belief.r0_ohm * belief.current_a + belief.polarisation_v) / n_cells
-    # the weakest group's own resistance is not known, only that it differs by so much at most
-    doubt_v = (GROUP_RESISTANCE_FACTOR - 1.0) * drop_v
+    # which group is the weakest is not known, only that its resistance differs by so much at most
+    doubt_v = (belief.worst_group_frac - 1.0) * drop_v
     knee = follow_knee(
         state.knee,
         tick.seen.cell_min_v + drop_v,

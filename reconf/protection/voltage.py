@@ -23,7 +23,7 @@ from reconf.arrays import FloatArray
 POLARISATION_TIME_S: Final = 40.0
 """Lumped time constant of the RC pairs; a short one is the cautious choice and costs millivolts."""
 GROUP_RESISTANCE_FACTOR: Final = 1.15
-"""Resistance of the worst cell group over the module's mean group."""
+"""Resistance of the worst cell group over the module's mean group, where it is not tracked to be more."""
 RESISTANCE_SIGMAS: Final = 2.0
 
 
@@ -50,10 +50,14 @@ def group_model(
     resistance_std_ohm: FloatArray,
     slope_v_per_ah: FloatArray,
     n_cells: FloatArray,
+    worst_frac: FloatArray | float = GROUP_RESISTANCE_FACTOR,
 ) -> GroupModel:
-    """Model of one cell group from its measured voltage and the module's estimate (module values, (M,))."""
+    """Model of one cell group from its measured voltage and the module's estimate (module values, (M,)).
+
+    `worst_frac`: resistance of the worst group over the mean of its module's.
+    """
     doubt = 1.0 + RESISTANCE_SIGMAS * resistance_std_ohm / np.maximum(resistance_ohm, 1e-9)
-    scale = GROUP_RESISTANCE_FACTOR * doubt / n_cells
+    scale = worst_frac * doubt / n_cells
     r0 = r0_ohm * scale
     return GroupModel(
         ohmic_v=voltage_v + r0_ohm / n_cells * current_a,

@@ -8,18 +8,20 @@ import numpy as np
 
 from reconf.actuation import ConverterMode, SlotCommand
 from reconf.arrays import BoolArray, FloatArray, no_nan
+from reconf.estimation.state import Estimate
 from reconf.verify.circuit import RESISTANCE_MARGIN_FRAC
 from reconf.verify.context import Context
 from reconf.verify.findings import Findings
 
 SECONDS_PER_HOUR = 3600.0
 CELL_RESISTANCE_SPREAD = 1.15
-"""Resistance of the worst cell group over the module's mean group: retired cells of one pack differ by about
-10 % (Schuster et al. 2015, doi 10.1016/j.est.2015.05.003); one that differs by more is found as a fault."""
+"""Resistance of the worst cell group over the module's mean group, where it is not tracked to be more:
+retired cells of one pack differ by about 10 % (Schuster et al. 2015, doi 10.1016/j.est.2015.05.003)."""
 CHARGE_DOUBT = 1.25
 """Capacity may be 15 % smaller than believed, and the knee comes sooner under load."""
 RISE_FRAC = 0.12
 """By how much the current of a constant power rises, as the voltage falls, while nobody looks."""
+LEAST_AH = 1e-9
 POLARISATION_DOUBT_V = 0.01
 """Of a group: what is believed of its open-circuit voltage, and so of its polarisation, may be off so far."""
 HEAT_DOUBT = 1.5
@@ -144,15 +146,14 @@ def check_cells(found: Findings, c: Context) -> None:
     # a trim flows in and out of bypassed modules, too, and without the converter
     high = np.maximum(np.where(through, rising[t.string_of], 0.0) + trim, 0.0)
     low = np.minimum(np.where(through, c.after.current_low_a[t.string_of], 0.0) + trim, 0.0)
-    slope = e.ocv_slope_v_per_ah / t.n_cells
     moved_out, moved_in = high * c.hold_s / SECONDS_PER_HOUR, -low * c.hold_s / SECONDS_PER_HOUR
-    bottom = e.cell_voltage_min_v - _fall_v(c, high) - slope * moved_out
-    top = e.cell_voltage_max_v + _fall_v(c, -low, -1.0) + slope * moved_in
-    found.at_least("cell_voltage_min", bottom, t.cell_voltage_min_v, active & (high > 0.0), t.serials)
-    found.at_most("cell_voltage_max", top, t.cell_voltage_max_v, active & (low < 0.0), t.serials)
     spare = CHARGE_RESERVE_FRAC * e.capacity_ah * (1.0 - unseen)
     left = (np.maximum(e.remaining_ah, 0.0) + spare) / CHARGE_DOUBT
     room = (np.maximum(e.chargeable_ah, 0.0) + spare) / CHARGE_DOUBT
+    bottom = e.cell_voltage_min_v - _fall_v(c, high) - _spent_v(c, moved_out, left)
+    top = e.cell_voltage_max_v + _fall_v(c, -low, -1.0) + _spent_v(c, moved_in, room, -1.0)
+    found.at_least("cell_voltage_min", bottom, t.cell_voltage_min_v, active & (high > 0.0), t.serials)
+    found.at_most("cell_voltage_max", top, t.cell_voltage_max_v, active & (low < 0.0), t.serials)
     found.at_most("charge_left", moved_out, left, active & (high > 0.0), t.serials)
     found.at_most("charge_room", moved_in, room, active & (low < 0.0), t.serials)
     hot, cold = e.temperature_high_degc + _warming_k(c, np.maximum(high, -low)), e.temperature_low_degc
@@ -161,6 +162,26 @@ def check_cells(found: Findings, c: Context) -> None:
     charged = active & (low < 0.0)
     found.at_most("charge_temperature", hot, t.charge_temperature_max_degc, charged, t.serials)
     found.at_least("charge_temperature", cold, t.charge_temperature_min_degc, charged, t.serials)
+
+
+def _spent_v(c: Context, moved_ah: FloatArray, left_ah: FloatArray, sign: float = 1.0) -> FloatArray:
+    """(M,) by how much the outermost group's open-circuit voltage falls (rises) with the charge moved [V].
+
+    The slope that is told is the mean of the groups: the weakest may be at its knee while the others are on
+    their plateau. As the curve steepens towards its end, it lies inside the chord from where the group is
+    now to its last charge. Where nobody looks in between, that may come sooner by the doubt of the charge.
+    """
+    t, e = c.tables, c.estimate
+    outermost = e.cell_voltage_min_v if sign > 0.0 else e.cell_voltage_max_v
+    drop = (e.r0_ohm * no_nan(c.image.modules.current_a.value) + e.polarisation_v) / t.n_cells
+    end_v = t.cell_empty_v if sign > 0.0 else t.cell_full_v
+    span_v = np.maximum(sign * (outermost + drop - end_v), 0.0)
+    slope = e.ocv_slope_v_per_ah / t.n_cells
+    unseen = max(1.0 - c.dt_s / c.hold_s, 0.0)
+    surely = np.maximum(left_ah - unseen * e.soc_std_frac * e.capacity_ah, LEAST_AH)
+    chord = span_v * np.minimum(moved_ah / surely, 1.0) + slope * np.maximum(moved_ah - surely, 0.0)
+    spent: FloatArray = np.maximum(chord, slope * moved_ah)
+    return spent
 
 
 def _fall_v(c: Context, current_a: FloatArray, sign: float = 1.0) -> FloatArray:
@@ -182,9 +203,10 @@ def _fall_v(c: Context, current_a: FloatArray, sign: float = 1.0) -> FloatArray:
     fast = e.r0_ohm / t.n_cells
     slow = np.maximum(e.resistance_ohm / t.n_cells - fast, 0.0)
     seen = now * np.where(now > 0.0, 1.0 - RESISTANCE_MARGIN_FRAC, 1.0 + RESISTANCE_MARGIN_FRAC)
-    ohmic = fast * (CELL_RESISTANCE_SPREAD * current_a - seen)
+    worst = _worst_group_frac(c.estimate)
+    ohmic = fast * (worst * current_a - seen)
     stands = sign * e.polarisation_v / t.n_cells - POLARISATION_DOUBT_V
-    settled = CELL_RESISTANCE_SPREAD * slow * current_a
+    settled = worst * slow * current_a
     fast_part, slow_part = -np.expm1(-c.hold_s / t.polarisation_times_s)
     paired = t.polarisation_fast_frac * fast_part + (1.0 - t.polarisation_fast_frac) * slow_part
     grows = np.minimum(
@@ -193,6 +215,15 @@ def _fall_v(c: Context, current_a: FloatArray, sign: float = 1.0) -> FloatArray:
     )
     fall: FloatArray = ohmic + grows
     return fall
+
+
+def _worst_group_frac(e: Estimate) -> FloatArray:
+    """(M,) resistance of the worst group over the believed mean of its module's, two deviations high."""
+    doubt = 1.0 + 2.0 * e.resistance_std_ohm / e.resistance_ohm
+    tracked = e.group_resistance_frac
+    spread = CELL_RESISTANCE_SPREAD if tracked is None else np.fmax(tracked, CELL_RESISTANCE_SPREAD)
+    worst: FloatArray = spread * doubt
+    return worst
 
 
 def _warming_k(c: Context, current_a: FloatArray) -> FloatArray:

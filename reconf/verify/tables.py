@@ -34,6 +34,9 @@ class Tables:
     cell_voltage_min_v: FloatArray
     """Safety tier of one cell group."""
     cell_voltage_max_v: FloatArray
+    cell_empty_v: FloatArray
+    """Operating tier: where charge counts as used up."""
+    cell_full_v: FloatArray
     temperature_max_degc: FloatArray
     """Safety tier."""
     temperature_min_degc: FloatArray
@@ -119,6 +122,8 @@ def build_tables(site: Site) -> Tables:
         trim_efficiency_frac=of_modules("trim_efficiency_frac"),
         cell_voltage_min_v=safety("cell_voltage_v", "min"),
         cell_voltage_max_v=safety("cell_voltage_v", "max"),
+        cell_empty_v=np.array([t["cell_voltage_v", "min"].operating for t in limits], dtype=np.float64),
+        cell_full_v=np.array([t["cell_voltage_v", "max"].operating for t in limits], dtype=np.float64),
         temperature_max_degc=safety("temperature_degc", "max"),
         temperature_min_degc=safety("temperature_degc", "min"),
         charge_temperature_min_degc=safety("charge_temperature_degc", "min"),

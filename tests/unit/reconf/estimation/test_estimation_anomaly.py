@@ -102,3 +102,18 @@ def test_resistive_cell_is_found_in_its_own_current_steps(drive):
         drive.step(np.full(1, 9_000.0 if k % 4 < 2 else 1_000.0), by_remaining=False)
     found = {(f.serial, f.subject) for f in drive.estimate.findings if f.test == "cell_resistance"}
     assert found == {(drive.state.serials[3], "cell_5")}
+
+
+def test_the_group_with_most_resistance_is_told_long_before_it_counts_as_faulty(drive):
+    drive.step(np.zeros(1))
+    assert (drive.estimate.group_resistance_frac >= 1.0).all()
+    drive.dt_s = 5.0
+    drive.plant.faults.resistance_factor[3, 4] = 1.35
+    for k in range(200):
+        drive.step(np.full(1, 9_000.0 if k % 4 < 2 else 1_000.0), by_remaining=False)
+    scale = drive.plant.truth.resistance_scale * drive.plant.faults.resistance_factor
+    true = scale.max(axis=1) / scale.mean(axis=1)
+    told = drive.estimate.group_resistance_frac
+    assert told[3] == pytest.approx(true[3], rel=0.08)
+    assert np.abs(told / true - 1.0).max() < 0.1
+    assert not [f for f in drive.estimate.findings if f.test == "cell_resistance"]

@@ -378,6 +378,40 @@ def test_a_polarisation_that_is_not_there_does_not_come_back_when_the_load_goes(
     assert {v.rule for v in answer.violations} == {"cell_voltage_max"}
 
 
+@pytest.mark.parametrize(
+    ("tracked", "std", "passes"), [(1.1, 0.0, True), (1.5, 0.0, False), (1.1, 0.2, False)]
+)
+def test_the_worst_group_counts_with_the_resistance_that_is_tracked_and_with_its_doubt(tracked, std, passes):
+    """2.92 V, 20 A over 30 mOhm in twelve groups: 58 mV times 1.15, and 2.7 V is the tier."""
+    case = Case(after=command(guard_site(), power_w=4000.0))
+    case = believed(
+        case, cell_voltage_min_v=full(case, 2.755),
+        r0_ohm=full(case, 0.030), resistance_ohm=full(case, 0.030),
+        resistance_std_ohm=full(case, 0.030 * std), group_resistance_frac=full(case, tracked),
+    )  # fmt: skip
+    answer = case.ask()
+    rules = {v.rule for v in answer.violations} if isinstance(answer, Refused) else set()
+    assert rules == (set() if passes else {"cell_voltage_min"})
+
+
+def test_a_group_at_its_knee_is_not_taken_for_one_on_the_plateau_of_the_others():
+    """Half of what is left leaves it: so half of the way to its cut-off, whatever the mean slope says."""
+    case = Case(history=History(hold_s=60.0), after=command(guard_site(), power_w=4000.0))
+    plateau = believed(
+        case, cell_voltage_min_v=at(np.full(12, 3.6), 2, 3.1), ocv_slope_v_per_ah=full(case, 0.01),
+        remaining_ah=full(case, 20.0),
+    )  # fmt: skip
+    assert isinstance(plateau.ask(), VerifiedCommand), plateau.ask()
+    low = at(np.full(12, 3.6), 2, 2.76)
+    deep = believed(
+        case, cell_voltage_min_v=low, ocv_slope_v_per_ah=full(case, 0.01), polarisation_v=full(case, 3.6),
+        remaining_ah=at(np.full(12, 20.0), 2, 0.6),
+    )  # fmt: skip
+    answer = deep.ask()
+    assert isinstance(answer, Refused)
+    assert {(v.rule, v.subject) for v in answer.violations} == {("cell_voltage_min", "M0-2")}
+
+
 def test_a_module_that_would_pass_its_temperature_before_anybody_looks_again_is_refused():
     case = believed(Case(), temperature_high_degc=np.full(12, 49.8))
     assert isinstance(case.ask(), VerifiedCommand)

@@ -32,3 +32,12 @@ def test_doubt_of_the_capacity_keeps_no_module_from_being_filled():
     # where half is empty the doubt of the capacity counts
     half, _ = envelope_with(0.5, **doubts)
     assert (half.charge_avg_a <= half.charge_now_a + 1e-9).all()
+
+
+def test_a_group_with_more_resistance_than_the_others_narrows_what_its_voltage_allows():
+    known, _ = envelope_with(0.03)
+    spread, _ = envelope_with(0.03, group_resistance_frac=1.1)
+    worse, _ = envelope_with(0.03, group_resistance_frac=1.45)
+    # groups of one module differ by that much before anybody has looked
+    assert np.array_equal(spread.discharge_now_a, known.discharge_now_a)
+    assert (worse.discharge_now_a < 0.85 * known.discharge_now_a).all()
