@@ -40,6 +40,7 @@ def run(
         "honest_neighbours_accused": found[-1]["count"],
         "charging_cold_under_lies": cold,
         "false_alarms": count,
+        "cooling_told_lost": honest.cooling_told,
         "hours": round(honest.hours, 2),
         "complete": honest.complete,
         "findings": honest.findings,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,8 @@ class Campaign:
     fullest_frac: float = float("-inf")
     """True SOC of all cells: outside 0..1 nothing that is found is a false alarm."""
     cpu_s: float = 0.0
+    cooling_told: set[str] = field(default_factory=set)
+    """Serials of modules whose cooling was told as lost, though it never was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class Honest:
     emptiest_frac: float
     fullest_frac: float
     cpu_s: float
+    cooling_told: int
+    """Modules whose cooling was told as lost."""
 
 
 def false_alarms(
@@ -197,6 +201,7 @@ def false_alarms(
         emptiest_frac=campaign.emptiest_frac,
         fullest_frac=campaign.fullest_frac,
         cpu_s=campaign.cpu_s,
+        cooling_told=len(campaign.cooling_told),
     )
 
 
@@ -231,6 +236,9 @@ def _piece(campaign: Campaign, seconds: float) -> None:
     end_s = drive.plant.time_s + seconds - 0.5 * drive.dt_s
     while drive.plant.time_s < end_s:
         move(drive, campaign.duty, campaign.weather.degc(drive.plant.time_s), balance=balance)
+    cooling = drive.estimate.cooling
+    if cooling is not None and cooling.lost.any():
+        campaign.cooling_told.update(topology.serials[m] for m in np.flatnonzero(cooling.lost))
     campaign.coldest_degc = min(campaign.coldest_degc, float(drive.plant.core_degc.min()))
     campaign.hottest_degc = max(campaign.hottest_degc, float(drive.plant.core_degc.max()))
     campaign.emptiest_frac = min(campaign.emptiest_frac, float(drive.plant.cells.soc_frac.min()))

@@ -166,7 +166,7 @@ class Asked:
     """What the current limits depend on beside the estimate."""
 
     string_current_a: FloatArray
-    """(M,) magnitude of each module's string current now."""
+    """(M,) magnitude of each module's string current, as heat feels it."""
     heat_limits_w: tuple[FloatArray, FloatArray]
     """(M,) from the thermal forecast, discharging and charging."""
     slope_v_per_ah: FloatArray

@@ -52,12 +52,15 @@ from reconf.protection.thermal import (
     Warmth,
     auxiliary_w,
     conductance_w_per_k,
+    counted_on,
     horizons_s,
     look_ahead,
+    smoothed,
+    with_current,
 )
 from reconf.readings import SiteImage
 from reconf.replacing import replace
-from reconf.site import Site, ThermalSpec
+from reconf.site import Site
 
 __all__ = [
     "ClearRefused",
@@ -304,12 +307,16 @@ def _limits(tick: _Tick, state: ProtectionState) -> tuple[KneeState, ThermalStat
         belief.capacity_ah,
         tick.dt_s,
     )
-    thermal, ahead = look_ahead(
-        constants.bank, constants.topology, _cooling(tick), state.thermal, _warmth(tick), tick.dt_s
-    )
+    counting, counted = counted_on(state.thermal, tick.dt_s, failed=_cooling_fails(tick))
+    counting = with_current(counting, tick.string_current_a, tick.dt_s)
+    warmth = _warmth(tick, counting.heating_current_a)
+    measured = bool(np.isfinite(tick.image.inputs.ambient_degc))
+    smooth, warmth = smoothed(counting, warmth, belief.temperature_degc, tick.dt_s, measured=measured)
+    spec = site.thermal if counted else replace(site.thermal, cooling_resistance_factor_frac=1.0)
+    thermal, ahead = look_ahead(constants.bank, constants.topology, spec, smooth, warmth, tick.dt_s)
     operator = tick.operator
     asked = Asked(
-        string_current_a=tick.string_current_a,
+        string_current_a=thermal.heating_current_a,
         heat_limits_w=ahead.heat_limits_w(constants.limits["temperature_degc", "max"].operating),
         slope_v_per_ah=steeper_v_per_ah(belief.slope_v_per_ah / n_cells, knee) * n_cells,
         hold_s=site.timing.slot_s + site.timing.tick_s,
@@ -320,11 +327,11 @@ def _limits(tick: _Tick, state: ProtectionState) -> tuple[KneeState, ThermalStat
     return knee, thermal, current_stacks(constants, belief, asked)
 
 
-def _cooling(tick: _Tick) -> ThermalSpec:
-    """The cooling system as it may be counted on: one that failed or cannot be switched cools nothing."""
-    failed = tick.image.inputs.cooling_failed or tick.operator.output_failed or tick.uncooled
-    spec = tick.site.thermal
-    return replace(spec, cooling_resistance_factor_frac=1.0) if failed else spec
+def _cooling_fails(tick: _Tick) -> bool:
+    """A cooling system that failed, cannot be switched, does not cool or says nothing is not counted on."""
+    inputs = tick.image.inputs
+    silent = "cooling_failed" in inputs.unknown
+    return inputs.cooling_failed or silent or tick.operator.output_failed or tick.uncooled
 
 
 def _watch_cooling(tick: _Tick, state: ProtectionState) -> CoolingWatch:
@@ -344,7 +351,7 @@ def _watch_cooling(tick: _Tick, state: ProtectionState) -> CoolingWatch:
     return watch_cooling(bank, watch, now, state.thermal.level_frac, tick.dt_s)
 
 
-def _warmth(tick: _Tick) -> Warmth:
+def _warmth(tick: _Tick, current_a: FloatArray) -> Warmth:
     """Temperatures and heat of this tick; what is not measured is taken as warm as the core may be."""
     belief, inputs = tick.belief, tick.image.inputs
     ambient = tick.site.thermal.ambient_degc if np.isnan(inputs.ambient_degc) else inputs.ambient_degc
@@ -356,8 +363,6 @@ def _warmth(tick: _Tick) -> Warmth:
         ambient_degc=np.full(core.shape, ambient),
         limit_degc=tick.constants.limits["temperature_degc", "max"].operating,
         heat_w=belief.resistance_ohm * belief.current_a**2,
-        horizon_s=horizons_s(
-            belief.remaining_ah, belief.chargeable_ah, belief.remaining_std_ah, tick.string_current_a
-        ),
+        horizon_s=horizons_s(belief.remaining_ah, belief.chargeable_ah, belief.remaining_std_ah, current_a),
         share_frac=np.ones(core.shape) if tick.cooling is None else tick.cooling.share_frac,
     )

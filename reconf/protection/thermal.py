@@ -34,6 +34,18 @@ EMPTY_MARGIN: Final = 1.25
 """A module counts as making heat for this much longer than its charge lasts at the present current."""
 HEAT_MEMORY_S: Final = 300.0
 """Time constant of the mean heat that the cooling system is asked for by."""
+SMOOTH_S: Final = 120.0
+"""Memory of what is added to the best estimate for its doubt: noise of a sensor moves no limit."""
+SMOOTH_WITHIN_K: Final = 1.0
+"""A doubt that grows further than this counts at once."""
+AIR_FALLS_S: Final = 300.0
+"""Cooler air counts as slowly as this: a gust does not last for the horizon. Warmer air counts now."""
+RECENT_S: Final = 30.0
+"""Time constant of the heat that decides whether derating would begin without cooling."""
+CURRENT_S: Final = 60.0
+"""Memory of the string current by which heat becomes a current: it jumps as modules are switched."""
+COUNT_ON_S: Final = 120.0
+"""A cooling system that failed is counted on again after so long without a failure."""
 COOLING_ON_K: Final = 3.0
 """Cooling is asked for when the forecast without it comes this near to the operating limit ..."""
 COOLING_OFF_K: Final = 6.0
@@ -124,11 +136,41 @@ class ThermalState:
     """Since the cooling system was last switched."""
     level_frac: float
     """Where its ramp stands."""
+    recent_w: FloatArray
+    """(M,) mean heat of the last half minute."""
+    core_doubt_k: FloatArray
+    """(M,) highest core over the best estimate, NaN before the first tick."""
+    surface_k: FloatArray
+    """(M,) surface over the best estimate of the core."""
+    air_degc: float
+    current_a: FloatArray
+    """(M,) mean of the string current over `CURRENT_S`."""
+    current_a2: FloatArray
+    """(M,) mean of its square."""
+    works_s: float = float("inf")
+    """How long the cooling system has been without a failure."""
 
     @classmethod
     def start(cls, n_modules: int) -> ThermalState:
         """Cold and off."""
-        return cls(np.zeros(n_modules), cooling_asked=False, ran_s=float("inf"), level_frac=0.0)
+        nothing, unknown = np.zeros(n_modules), np.full(n_modules, np.nan)
+        return cls(
+            nothing,
+            cooling_asked=False,
+            ran_s=float("inf"),
+            level_frac=0.0,
+            recent_w=nothing,
+            core_doubt_k=unknown,
+            surface_k=unknown,
+            air_degc=float("nan"),
+            current_a=unknown,
+            current_a2=unknown,
+        )
+
+    @property
+    def heating_current_a(self) -> FloatArray:
+        """(M,) steady current with as much heat per ampere as the one that flows: mean square over mean."""
+        return self.current_a2 / np.maximum(self.current_a, 1e-6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +188,62 @@ class Warmth:
     """(3, M) of `horizons_s`."""
     share_frac: FloatArray | None = None
     """Of the conductance without cooling system, as found where cooling was lost; 1 or None: as modelled."""
+
+
+def smoothed(
+    state: ThermalState, warmth: Warmth, best_degc: FloatArray, dt_s: float, *, measured: bool = True
+) -> tuple[ThermalState, Warmth]:
+    """`warmth` without the noise of its sensors, which the forecast would multiply.
+
+    What the observer follows (`best_degc`, (M,)) passes as it is; what is added to it for doubt, and the
+    surface against it, are means over `SMOOTH_S`. Cooler air counts slowly, warmer air and a large new doubt
+    at once; air that is not `measured` is never cooler than it was last.
+    """
+    share = 1.0 - np.exp(-dt_s / SMOOTH_S)
+
+    def mean(before: FloatArray, now: FloatArray) -> FloatArray:
+        after: FloatArray = np.where(np.isnan(before), now, before + share * (now - before))
+        return after
+
+    doubt = warmth.core_degc - best_degc
+    kept = np.maximum(mean(state.core_doubt_k, doubt), doubt - SMOOTH_WITHIN_K)
+    surface = mean(state.surface_k, warmth.surface_degc - best_degc)
+    now = float(warmth.ambient_degc.max(initial=-np.inf))
+    falls = 1.0 - np.exp(-dt_s / AIR_FALLS_S) if measured else 0.0
+    air = now if np.isnan(state.air_degc) else max(now, state.air_degc + falls * (now - state.air_degc))
+    core = best_degc + kept
+    return (
+        replace(state, core_doubt_k=kept, surface_k=surface, air_degc=air),
+        replace(
+            warmth,
+            core_degc=core,
+            surface_degc=np.minimum(best_degc + surface, core),
+            ambient_degc=np.full(core.shape, air),
+        ),
+    )
+
+
+def with_current(state: ThermalState, string_current_a: FloatArray, dt_s: float) -> ThermalState:
+    """Follow the string current (M,), a magnitude."""
+    share = 1.0 - np.exp(-dt_s / CURRENT_S)
+    new = np.isnan(state.current_a)
+    square = string_current_a**2
+    return replace(
+        state,
+        current_a=np.where(
+            new, string_current_a, state.current_a + share * (string_current_a - state.current_a)
+        ),
+        current_a2=np.where(new, square, state.current_a2 + share * (square - state.current_a2)),
+    )
+
+
+def counted_on(state: ThermalState, dt_s: float, *, failed: bool) -> tuple[ThermalState, bool]:
+    """Whether the cooling system may be counted on.
+
+    A failure that comes and goes moves no limit up and down.
+    """
+    works_s = 0.0 if failed else state.works_s + dt_s
+    return replace(state, works_s=works_s), works_s >= COUNT_ON_S
 
 
 def auxiliary_w(spec: ThermalSpec, state: ThermalState) -> float:
@@ -175,26 +273,26 @@ def _outer_w_per_k(
 def look_ahead(
     bank: CellBank, topology: Topology, spec: ThermalSpec, state: ThermalState, warmth: Warmth, dt_s: float
 ) -> tuple[ThermalState, Forecast]:
-    """Advance the thermal state by one tick and forecast with the cooling that was asked for.
+    """Advance the thermal state by one tick and forecast with the cooling that can be asked for.
 
-    The cooling system is asked first; derating is what is left to do with it running.
+    The cooling system is asked first, and in the tick in which derating would begin without it; derating is
+    what is left to do with it running.
     """
     share = 1.0 - np.exp(-dt_s / HEAT_MEMORY_S)
     heat = state.heat_w + share * (warmth.heat_w - state.heat_w)
+    recent = state.recent_w + (1.0 - np.exp(-dt_s / RECENT_S)) * (warmth.heat_w - state.recent_w)
     asked, ran = state.cooling_asked, state.ran_s + dt_s
-    without: Forecast | None = None
     if spec.cooling != "off":
         without = _with_neighbours(bank, topology, spec, warmth, heat, 0.0)
         room = float((warmth.limit_degc - without.core_degc(heat)).min())
-        wanted = room < (COOLING_OFF_K if asked else COOLING_ON_K)
+        short = bool((recent > np.minimum(*without.heat_limits_w(warmth.limit_degc))).any())
+        wanted = short or room < (COOLING_OFF_K if asked else COOLING_ON_K)
         if wanted != asked and (wanted or ran >= spec.cooling_min_run_s):
             asked, ran = wanted, 0.0
     level = _ramp(state.level_frac, 1.0 if asked else 0.0, dt_s, spec.cooling_ramp_s)
-    after = replace(state, heat_w=heat, cooling_asked=asked, ran_s=ran, level_frac=level)
-    if without is not None and not asked:
-        return after, without
-    # the ramp is short against the horizons: the level asked for is the one to plan with
-    return after, _with_neighbours(bank, topology, spec, warmth, heat, 1.0 if asked else 0.0)
+    after = replace(state, heat_w=heat, recent_w=recent, cooling_asked=asked, ran_s=ran, level_frac=level)
+    # the ramp is short against the horizons, and who makes more heat than is borne without cooling gets it
+    return after, _with_neighbours(bank, topology, spec, warmth, heat, 0.0 if spec.cooling == "off" else 1.0)
 
 
 def _ramp(now: float, target: float, dt_s: float, ramp_s: float) -> float:

@@ -105,6 +105,7 @@ def test_lies_are_found_in_time_and_nobody_else_is_accused():
 def test_honest_hour_finds_nothing():
     honest = false_alarms(1.0, dt_s=10.0)
     assert honest.findings == []
+    assert honest.cooling_told == 0
     assert honest.complete
     assert honest.hours == pytest.approx(1.0)
 

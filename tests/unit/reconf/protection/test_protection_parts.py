@@ -1,5 +1,7 @@
 """Pieces of physics: voltage guard, thermal forecast, branches, knee."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -226,7 +228,7 @@ def test_a_hot_neighbour_takes_room_away(bank):
         heat,
         LONG,
     )
-    state = thermal.ThermalState(heat, cooling_asked=False, ran_s=0.0, level_frac=0.0)
+    state = replace(thermal.ThermalState.start(heat.size), heat_w=heat, ran_s=0.0)
     ahead = thermal.look_ahead(bank, topology, spec, state, warmth, 1.0)[1]
     limit = ahead.heat_limits_w(warmth.limit_degc)[0]
     assert limit[0] < limit[3]
