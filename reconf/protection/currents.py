@@ -37,6 +37,8 @@ AVERAGE_RULES: Final = ("instantaneous", "thermal_forecast", "charge_left_interv
 """Rules of `discharge_avg_a` and `charge_avg_a`."""
 PLATING_MINUTES_S: Final = 900.0
 """How long `charge_minutes_a` may stand."""
+LASTING_STEPS: Final = 2
+"""Halvings in the search for it, each with a better end where the middle does not last."""
 REMAINING_SIGMAS: Final = 0.25
 """The voltage guards the end of a discharge; the charge estimate only shapes the way there, so that its doubt
 need not be paid in stranded energy."""
@@ -265,15 +267,20 @@ def plating_minutes_a(constants: Constants, belief: Belief, limit_a: FloatArray)
     Args:
         constants: of the site.
         belief: of this tick.
-        limit_a: `plating_limit_a` of this tick; with the module's rating it begins the search.
+        limit_a: `plating_limit_a` of this tick; it begins the search. The module's rating does not, or a
+            lower one could find a better end.
     """
     rating = constants.limits["charge_current_c", "max"].operating * belief.capacity_ah
     per_ampere = PLATING_MINUTES_S / 3600.0 / belief.capacity_ah
-    first = np.minimum(limit_a, rating)
-    below = plating_limit_a(constants, belief, first * per_ampere)
-    middle = 0.5 * (below + first)
-    beyond = plating_limit_a(constants, belief, middle * per_ampere)
-    lasting: FloatArray = np.minimum(np.where(beyond >= middle, middle, np.maximum(beyond, below)), first)
+    most = limit_a
+    safe = np.minimum(plating_limit_a(constants, belief, most * per_ampere), most)
+    for _ in range(LASTING_STEPS):
+        middle = 0.5 * (safe + most)
+        beyond = plating_limit_a(constants, belief, middle * per_ampere)
+        lasts = beyond >= middle
+        safe = np.where(lasts, middle, np.maximum(beyond, safe))
+        most = np.where(lasts, most, middle)
+    lasting: FloatArray = np.minimum(safe, rating)
     return lasting
 
 

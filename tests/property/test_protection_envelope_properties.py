@@ -12,6 +12,7 @@ from edge.bench.protect_site import bench_site, true_estimate
 from reconf.protection.envelope import Insertion
 from reconf.protection.limits import default_limits
 from reconf.protection.protect import OperatorLimits, available_energy_kwh, initial_protection, protect
+from reconf.protection.refusing import RefusedPlans
 from reconf.site import Chemistry
 from reconf.twin.plant import Plant
 from reconf.twin.truth import draw_truth
@@ -119,11 +120,24 @@ def test_an_operators_limit_never_enlarges(drawn, discharge_c, charge_c, low, hi
     assert max(tight.capability.charge_w) <= 2e3
 
 
+REPORTED = {
+    "output_failed": True,
+    "isolation_lost": True,
+    "emergency_stop": True,
+    "opened_unasked": np.ones(1, dtype=np.bool_),
+    "join_failed": np.ones(1, dtype=np.bool_),
+    "switches_apart": np.arange(N) == 1,
+    "unconfirmed": np.arange(N) == 2,
+    "out_of_service": np.arange(N) == 3,
+    "refused_plans": RefusedPlans(50, "said so"),
+}
+
+
 @SETTINGS
-@given(scenes, st.sampled_from(["output_failed", "isolation_lost", "emergency_stop", "opened_unasked"]))
+@given(scenes, st.sampled_from(sorted(REPORTED)))
 def test_what_the_site_reports_never_enlarges(drawn, flag):
     site, image, estimate = drawn
-    reported = OperatorLimits(**{flag: np.ones(1, dtype=np.bool_) if flag == "opened_unasked" else True})
+    reported = OperatorLimits(**{flag: REPORTED[flag]})
     assert_within(envelope_of(site, image, estimate, reported), envelope_of(site, image, estimate))
 
 
@@ -174,5 +188,5 @@ def test_every_operator_limit_is_covered(name):
     assert name in {
         "max_discharge_c", "max_charge_c", "max_discharge_w", "max_charge_w", "soc_min_frac", "soc_max_frac",
         "bypass", "emergency_stop", "unconfirmed", "out_of_service", "output_failed", "isolation_lost",
-        "opened_unasked",
+        "opened_unasked", "switches_apart", "join_failed", "refused_plans",
     }  # fmt: skip
