@@ -14,6 +14,8 @@ from reconf.verify.findings import Findings
 from reconf.verify.tables import Tables
 
 BY_MODULE = ("inserted", "duty_mode", "duty_frac", "trim_current_a")
+KINDS = {"inserted": "b", "duty_mode": "b", "contactor": "b", "mode": "i"}
+"""Kinds of numbers (numpy's `dtype.kind`) of what is no floating-point number."""
 STALE_TICKS = 1.5
 """A converter's readings older than this many ticks only allow less to be asked of it."""
 MODES = np.array([int(mode) for mode in ConverterMode])
@@ -21,14 +23,19 @@ LATCHES = int(Rc1Status.WATCHDOG_EXPIRED | Rc1Status.HARDWARE_FAULT | Rc1Status.
 
 
 def check_shape(found: Findings, tables: Tables, command: SlotCommand) -> None:
-    """Sizes and finite numbers; the other rules cannot be computed without them."""
+    """Arrays of the right size and kind, and finite numbers; no other rule can be computed without them.
+
+    Types are promises of whoever made the command: here they are looked at.
+    """
     for field in fields(command):
-        values = np.asarray(getattr(command, field.name))
+        values: object = getattr(command, field.name)
         size = tables.n_modules if field.name in BY_MODULE else tables.n_strings
-        if values.shape != (size,):
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in KINDS.get(field.name, "f"):
+            found.site("shape", 0.0, float(size))
+        elif values.shape != (size,):
             found.site("shape", float(values.size), float(size))
-        elif not np.isfinite(values.astype(np.float64)).all():
-            found.site("not_finite", float(np.count_nonzero(~np.isfinite(values.astype(np.float64)))), 0.0)
+        elif not np.isfinite(values).all():
+            found.site("not_finite", float(np.count_nonzero(~np.isfinite(values))), 0.0)
 
 
 def check_values(found: Findings, tables: Tables, command: SlotCommand) -> None:

@@ -19,7 +19,11 @@ class Rule:
 
 
 _ROWS = (
-    Rule("shape", "elements", "an array of the command has the wrong size for this site"),
+    Rule(
+        "shape",
+        "elements",
+        "an array of the command has the wrong size for this site, or holds no such values",
+    ),
     Rule("not_finite", "", "a number of the command is NaN or infinite"),
     Rule("duty_range", "1", "a duty lies outside 0..1, or disagrees with the insert state"),
     Rule("mode_value", "1", "a converter mode is none of 0, 1, 2"),

@@ -335,3 +335,76 @@ def test_no_closing_that_verify_accepts_drives_more_than_a_module_bears(seed):
     inrush = np.abs(sums - t.sum_by_string(np.where(inserted, true_v, 0.0))) / loop
     bears = t.min_by_string(3.0 * aged, inserted)
     assert (inrush[closes] <= bears[closes] + 1e-6).all()
+
+
+def _odd(rng: np.random.Generator, name: str, good: np.ndarray) -> object:
+    """Something else in place of a command's array, that no command may hold."""
+    size = good.size
+    choices: list[object] = [
+        None, "off", 1.0, {}, [], list(good), [1.0, [2.0]], good.astype(object), good.astype(str), good[:-1],
+        np.append(good, good[:1]), good[:0], good[None, :], good[0], np.full(size, 1j),
+        np.full(size, np.datetime64("NaT")),
+    ]  # fmt: skip
+    if good.dtype.kind == "f":
+        broken = [np.nan, np.inf, -np.inf]
+        choices += [np.where(np.arange(size) == rng.integers(size), value, good) for value in broken]
+        choices += [np.full(size, True), np.full(size, np.nan, np.float32)]
+    else:
+        choices += [good.astype(np.float64), good.astype(np.uint64)]
+    if name == "mode":
+        choices += [np.full(size, 3), np.full(size, -1), np.full(size, 2**62)]
+    if name == "duty_frac":
+        choices += [np.full(size, -1e-9), np.full(size, 1.0 + 1e-9), np.full(size, 1e308)]
+    if name == "current_limit_a":
+        choices += [np.full(size, -1e-9), np.full(size, -1e308)]
+    return choices[int(rng.integers(len(choices)))]
+
+
+@given(seed=seeds)
+@settings(max_examples=300, deadline=None)
+def test_a_malformed_command_is_refused_by_rules_and_never_raises(seed):
+    rng = np.random.default_rng(seed)
+    good = command(SITE, power_w=1000.0)
+    names = list(good.__dataclass_fields__)
+    odd = [n for n in names if rng.random() < 0.2] or [names[int(rng.integers(len(names)))]]
+    asked = replace(good, **{name: _odd(rng, name, getattr(good, name)) for name in odd})
+    seen, believed, allowed = image(SITE), estimate(SITE), envelope(SITE)
+    assert isinstance(verify(SITE, seen, believed, allowed, command(SITE), good, dt_s=1.0), VerifiedCommand)
+    answer = verify(SITE, seen, believed, allowed, command(SITE), asked, dt_s=1.0)
+    assert isinstance(answer, Refused), odd
+    malformed = {"shape", "not_finite", "mode_value", "duty_range", "negative_limit"}
+    assert {v.rule for v in answer.violations} <= malformed
+
+
+@given(seed=seeds)
+@settings(max_examples=200, deadline=None)
+def test_any_finite_numbers_are_answered_by_rules_and_never_raise(seed):
+    """The whole space of well-formed commands, to the end of what floating point holds."""
+    rng = np.random.default_rng(seed)
+
+    def numbers(size: int) -> np.ndarray:
+        scale = 10.0 ** rng.uniform(-320.0, 308.0, size)
+        values = rng.choice([0.0, -0.0, 1.0, -1.0, 5e-324, 1e308, -1e308], size) + scale * rng.choice(
+            [-1, 0, 1]
+        )
+        return np.clip(values, -1.7e308, 1.7e308)
+
+    duty_mode, duty = rng.random(M) < 0.3, np.clip(rng.uniform(-0.5, 1.5, M), 0.0, 1.0)
+    asked = SlotCommand(
+        inserted=np.where(duty_mode, duty > 0.0, rng.random(M) < 0.6),
+        duty_mode=duty_mode,
+        duty_frac=duty,
+        trim_current_a=numbers(M) * (rng.random(M) < 0.3),
+        mode=rng.integers(-1, 4, S),
+        power_w=numbers(S),
+        bus_voltage_v=numbers(S),
+        current_limit_a=np.abs(numbers(S)),
+        contactor=rng.random(S) < 0.7,
+    )
+    before = random_command(rng)
+    answer = verify(SITE, image(SITE), estimate(SITE), envelope(SITE), before, asked, dt_s=1.0)
+    if isinstance(answer, VerifiedCommand):
+        assert (np.abs(asked.power_w) <= 12_000.0).all()
+        running = (asked.mode != 0) & (asked.power_w != 0.0)
+        assert (asked.current_limit_a[running] <= 60.0 + 1e-4).all()
+        assert (np.abs(asked.trim_current_a) <= np.maximum(5.0 + 1e-4, np.abs(before.trim_current_a))).all()
