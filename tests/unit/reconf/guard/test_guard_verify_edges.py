@@ -21,14 +21,19 @@ OHM = 6 * (1.15 * R_OHM + 0.0005)
 STRING_W = 5000.0 * 1.01 + 20.0
 CURRENT_A = 2 * STRING_W / (VOLTS + np.sqrt(VOLTS**2 - 4 * STRING_W * (OHM + 0.02)))
 """At 5 kW, with every voltage at its lowest and every resistance at its highest."""
-FAST_OHM, SLOW_OHM = 1.15 * R_OHM / 12, 1.15 * 0.5 * R_OHM / 12
-"""Of the worst cell group: at once, and with the time of its polarisation."""
-TIME_S = float(guard_site().derived(build_tables).polarisation_time_s[0])
+WORST = 1.15 * (1.0 + 2.0 * 0.001 / (1.5 * R_OHM))
+"""Resistance of the worst cell group over the believed mean, with two deviations of the mean."""
+FAST_OHM, SLOW_OHM = WORST * R_OHM / 12, WORST * 0.5 * R_OHM / 12
+"""Of the worst cell group: at once, and with the times of its polarisation."""
+TABLES = guard_site().derived(build_tables)
+TIMES_S, FAST_FRAC = TABLES.polarisation_times_s[:, 0], float(TABLES.polarisation_fast_frac[0])
 
 
 def drop_v(current_a: float, hold_s: float) -> float:
-    """Of the worst group after `hold_s`; 10 mV of its polarisation are in doubt."""
-    return FAST_OHM * current_a + (SLOW_OHM * current_a + 0.01) * (1.0 - np.exp(-hold_s / TIME_S))
+    """Of the worst group after `hold_s` from rest; 10 mV of its polarisation are in doubt."""
+    fast, slow = 1.0 - np.exp(-hold_s / TIMES_S)
+    settled = SLOW_OHM * current_a * (FAST_FRAC * fast + (1.0 - FAST_FRAC) * slow)
+    return FAST_OHM * current_a + settled + 0.01 * fast
 
 
 def broken(case: Case) -> set[str]:
