@@ -297,7 +297,8 @@ class ControlCore:
         sequence = state.sequence or self._sequencer.initial(image, given.wall_s, self._saved.mode)
         in_force = known_in_force(state.in_force or adopt(site, image), image, sequence)
         dt_s = given.dt_s if given.dt_s > 0.0 else site.timing.tick_s
-        filtered, estimate = run_filter(site, memory, image, dt_s)
+        cooling_frac = state.protection.thermal.level_frac
+        filtered, estimate = run_filter(site, memory, image, dt_s, cooling_frac)
         if given.wall_s >= state.limits.deadline_wall_s:
             infinite = float("inf")
             state = replace(

@@ -38,6 +38,8 @@ class Drive:
     """What an adversary does to the readings."""
     away: BoolArray | None = None
     """(M,) modules that stay bypassed."""
+    cooling_frac: float = 0.0
+    """How far the site's cooling is believed to have come up."""
     trim_a: FloatArray | None = None
     """(M,) trim set points."""
 
@@ -78,7 +80,7 @@ class Drive:
         plant.step(self.dt_s)
         self.tick += 1
         image = self.spoil(observe(plant, self.rng, self.tick, plant.time_s, NOISE))
-        self.state, self.estimate = estimate(self.site, self.state, image, self.dt_s)
+        self.state, self.estimate = estimate(self.site, self.state, image, self.dt_s, self.cooling_frac)
 
     def _choose(self, power_w: FloatArray, by_remaining: bool) -> np.ndarray:
         """Rest one module in twelve: those with the least to give (or take), else in turn."""

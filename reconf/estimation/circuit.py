@@ -74,6 +74,7 @@ def step_heat(
     around: Surroundings,
     sensed: BoolArray,
     dt_s: float,
+    share_frac: float = 1.0,
 ) -> CircuitState:
     """Two-node thermal observer: prediction from heat and ambient, surface corrected by the sensors.
 
@@ -81,7 +82,13 @@ def step_heat(
     10.1016/j.jpowsour.2014.01.097); the correction's time constant is 30 s, long against the noise.
     """
     core, surface = step_nodes(
-        constants, state.core_degc, state.surface_degc, heat_w, np.asarray(around.ambient_degc), dt_s
+        constants,
+        state.core_degc,
+        state.surface_degc,
+        heat_w,
+        np.asarray(around.ambient_degc),
+        dt_s,
+        share_frac,
     )
     weight = np.where(sensed, 1.0 - np.exp(-dt_s / 30.0), 0.0)
     error = np.where(sensed, around.surface_degc - surface, 0.0)
@@ -106,7 +113,7 @@ def step_nodes(
 ) -> tuple[FloatArray, FloatArray]:
     """Core and surface after `dt_s`, each node exact for the other held (stable at any step).
 
-    `share_frac` of the modelled conductance to the surroundings is there.
+    `share_frac` of the modelled conductance to the surroundings is there, more than 1 with a fan that runs.
     """
     bank = constants.bank
     inner = bank.conductance_core_surface_w_per_k

@@ -19,7 +19,7 @@ from reconf.estimation.start import initial_state
 from reconf.estimation.state import Estimate
 from reconf.readings import SiteImage
 from reconf.replacing import replace
-from reconf.site import Site
+from reconf.site import Site, ThermalSpec
 
 __all__ = ["clear_findings", "estimate", "initial_state"]
 
@@ -32,7 +32,9 @@ MIN_PLAUSIBLE_CELL_V = 0.5
 """Below this a cell reading is a fault (reversed, open wire), nothing to correct an SOC with."""
 
 
-def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> tuple[FilterState, Estimate]:
+def estimate(
+    site: Site, state: FilterState, image: SiteImage, dt_s: float, cooling_frac: float = 0.0
+) -> tuple[FilterState, Estimate]:
     """One tick of the filter.
 
     Args:
@@ -40,6 +42,7 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
         state: of the last tick, from `initial_state` before the first.
         image: readings of this tick; anything may be missing, stale or NaN.
         dt_s: control time since the last tick, > 0.
+        cooling_frac: how far the site's cooling has come up, as it was asked for; 0 without one.
 
     Returns:
         The new state and the estimate.
@@ -57,7 +60,8 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
         untrue_counter=state.integrity.is_untrue(Untrue.COUNTER),
         untrue_converter=state.integrity.is_untrue(Untrue.CONVERTER_CURRENT),
     )
-    state = _predict(constants, replace(state, charge=counted), moved, image, dt_s)
+    gain = cooling_gain(site.thermal, cooling_frac)
+    state = _predict(constants, replace(state, charge=counted), moved, image, dt_s, gain)
     warm = circuit.Warm.of(constants, state.circuit.core_degc)
     point = curves(constants, state.groups.soc_frac)
     shift = _ocv_shift(constants, state, point)
@@ -65,7 +69,7 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
     state, steps, innovation = _correct(
         constants, state, warm, point, shift, voltage, voltage_std, moved, dt_s
     )
-    state = _watch(site, constants, state, moved, steps, point, innovation, image, dt_s)
+    state = _watch(site, constants, state, moved, steps, point, innovation, image, dt_s, gain)
     heard = np.isfinite(voltage).any(axis=1)
     state = replace(
         state,
@@ -81,7 +85,12 @@ def estimate(site: Site, state: FilterState, image: SiteImage, dt_s: float) -> t
 
 
 def _predict(
-    constants: Constants, state: FilterState, moved: counting.Moved, image: SiteImage, dt_s: float
+    constants: Constants,
+    state: FilterState,
+    moved: counting.Moved,
+    image: SiteImage,
+    dt_s: float,
+    cooling_gain: float,
 ) -> FilterState:
     """Charge, polarisation and temperature to the time of this image."""
     soc = state.groups.soc_frac
@@ -116,17 +125,17 @@ def _predict(
     heat = constants.bank.n_cells * (lost + reversible)
     watch = state.integrity
     air = np.asarray(around.ambient_degc)
-    free = circuit.step_nodes(constants, watch.core_degc, watch.surface_degc, heat, air, dt_s)
+    free = circuit.step_nodes(constants, watch.core_degc, watch.surface_degc, heat, air, dt_s, cooling_gain)
     with_zone = watch.zones
     zone = circuit.step_nodes(
         constants, with_zone.core_degc, with_zone.surface_degc, heat, air, dt_s,
-        with_zone.share_frac[with_zone.of],
+        cooling_gain * with_zone.share_frac[with_zone.of],
     )  # fmt: skip
     return replace(
         state,
         groups=after,
         span=travelled,
-        circuit=circuit.step_heat(constants, inside, heat, around, count > 0, dt_s),
+        circuit=circuit.step_heat(constants, inside, heat, around, count > 0, dt_s, cooling_gain),
         integrity=replace(
             watch,
             core_degc=free[0],
@@ -134,6 +143,13 @@ def _predict(
             zones=replace(watch.zones, core_degc=zone[0], surface_degc=zone[1]),
         ),
     )
+
+
+def cooling_gain(spec: ThermalSpec, level_frac: float) -> float:
+    """Conductance to the surroundings over that without the site's cooling, at `level_frac` of it."""
+    if spec.cooling == "off":
+        return 1.0
+    return 1.0 + level_frac * (1.0 / spec.cooling_resistance_factor_frac - 1.0)
 
 
 def _ambient_degc(constants: Constants, image: SiteImage) -> float:
@@ -261,6 +277,7 @@ def _watch(
     innovation_v: FloatArray,
     image: SiteImage,
     dt_s: float,
+    cooling_gain: float,
 ) -> FilterState:
     """Residuals of this tick to the tests of sensors and cells."""
     readings = image.modules
@@ -283,6 +300,7 @@ def _watch(
         step_xy=steps.xy,
         step_xx=steps.xx,
         ambient_degc=_ambient_degc(constants, image),
+        cooling_gain=cooling_gain,
         ambient_known=bool(np.isfinite(image.inputs.ambient_degc)),
     )
     cell_signals = anomaly.CellSignals(

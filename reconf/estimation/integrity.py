@@ -256,8 +256,9 @@ def _zones(
         above_free_k=above_free_k,
         free_core_degc=state.core_degc,
         free_surface_degc=state.surface_degc,
-        loss_k_per_s=bank.conductance_surface_ambient_w_per_k * driven_k / capacity,
+        loss_k_per_s=signals.cooling_gain * bank.conductance_surface_ambient_w_per_k * driven_k / capacity,
         allowed_k=allowed_k,
+        cooling_gain=signals.cooling_gain,
     )
     return follow(state.zones, block, state.elapsed_s, float(state.threshold[OBSERVER]))
 

@@ -73,6 +73,8 @@ class Signals:
     ambient_degc: float
     """Measured, or from the site file."""
     ambient_known: bool
+    cooling_gain: float = 1.0
+    """Conductance to the surroundings as the site's cooling has it now over that without."""
 
 
 @dataclass(frozen=True, slots=True)

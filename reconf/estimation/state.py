@@ -31,7 +31,8 @@ class Cooling:
     lost: BoolArray
     """The modules of its zone are warmer together than heat and ambient temperature explain."""
     share_frac: FloatArray
-    """Conductance to the surroundings over the modelled one, 1 while nothing is lost."""
+    """Conductance to the surroundings over the modelled one without the site's cooling; 1 while nothing is
+    lost."""
     warmer_k: FloatArray
     """Median of its zone above the model, NaN where nobody can tell."""
     allowed_k: FloatArray

@@ -86,6 +86,8 @@ class Zones:
     """As much of it is no news."""
     score: FloatArray
     lost: BoolArray
+    cooling_gain: float = 1.0
+    """Of the last block."""
 
     @classmethod
     def start(cls, zone_of: IntArray, temperature_degc: FloatArray) -> Zones:
@@ -106,8 +108,9 @@ class Zones:
         )
 
     def told_share_frac(self) -> FloatArray:
-        """(M,) what may be reckoned with: 1 while nothing is held to be lost."""
-        told: FloatArray = np.where(self.lost, np.maximum(self.share_frac, LEAST_SHARE), 1.0)[self.of]
+        """(M,) conductance over that without cooling that may be reckoned with; 1 while nothing is lost."""
+        found = np.maximum(self.cooling_gain * self.share_frac, LEAST_SHARE)
+        told: FloatArray = np.where(self.lost, found, 1.0)[self.of]
         return told
 
 
@@ -125,6 +128,8 @@ class Block:
     """By how much the whole modelled conductance cools a module now."""
     allowed_k: FloatArray
     """As far a reading may be off the free-running observer."""
+    cooling_gain: float = 1.0
+    """Modelled conductance over that without the site's cooling."""
 
 
 def follow(zones: Zones, block: Block, elapsed_s: float, threshold: float) -> Zones:
@@ -163,4 +168,11 @@ def _told(zones: Zones, block: Block, threshold: float) -> Zones:
     step = np.where(np.isfinite(beyond), np.clip(beyond, 0.0, 8.0) - DRIFT, 0.0)
     score = np.clip(zones.score + step, 0.0, threshold + DRIFT)
     lost = np.where(zones.lost, score > 0.0, score > threshold)
-    return replace(zones, warmer_k=warmer, allowed_k=allowed, score=score, lost=lost)
+    return replace(
+        zones,
+        warmer_k=warmer,
+        allowed_k=allowed,
+        score=score,
+        lost=lost,
+        cooling_gain=block.cooling_gain,
+    )

@@ -364,5 +364,7 @@ def _warmth(tick: _Tick, current_a: FloatArray) -> Warmth:
         limit_degc=tick.constants.limits["temperature_degc", "max"].operating,
         heat_w=belief.resistance_ohm * belief.current_a**2,
         horizon_s=horizons_s(belief.remaining_ah, belief.chargeable_ah, belief.remaining_std_ah, current_a),
-        share_frac=np.ones(core.shape) if tick.cooling is None else tick.cooling.share_frac,
+        share_frac=None
+        if tick.cooling is None
+        else np.where(tick.cooling.lost, tick.cooling.share_frac, np.inf),
     )

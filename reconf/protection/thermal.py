@@ -187,7 +187,7 @@ class Warmth:
     horizon_s: FloatArray
     """(3, M) of `horizons_s`."""
     share_frac: FloatArray | None = None
-    """Of the conductance without cooling system, as found where cooling was lost; 1 or None: as modelled."""
+    """Of the conductance without cooling system, as found where cooling was lost; inf, None: as modelled."""
 
 
 def smoothed(
@@ -265,8 +265,7 @@ def _outer_w_per_k(
     modelled = conductance_w_per_k(bank, spec, level_frac)
     if share_frac is None:
         return modelled
-    found = share_frac * bank.conductance_surface_ambient_w_per_k
-    outer: FloatArray = np.where(share_frac < 1.0, np.minimum(found, modelled), modelled)
+    outer: FloatArray = np.minimum(share_frac * bank.conductance_surface_ambient_w_per_k, modelled)
     return outer
 
 

@@ -11,6 +11,7 @@ from edge.bench.estimation_drive import Drive
 from edge.bench.protect_site import bench_site
 from reconf.estimation.zone import median_of, zones_of
 from reconf.readings import Channel
+from reconf.site import ThermalSpec
 from reconf.twin.plant import Plant
 from reconf.twin.truth import draw_truth
 
@@ -19,12 +20,13 @@ DT_S = 10.0
 STRIKE_S = 600.0
 
 
-def scene(*, ambient=25.0, warmer=0.0, seed=2, spoil=None):
+def scene(*, ambient=25.0, warmer=0.0, seed=2, spoil=None, thermal=None, asked=0.0):
     """A string of 24 modules; `spoil(degc, since_s)` changes the readings of the temperatures in place."""
     rng = np.random.default_rng(seed)
-    site = bench_site(N)
+    site = bench_site(N, thermal=thermal)
     truth = replace(draw_truth(site, rng, soc_frac=0.6), temperature_degc=np.full(N, ambient + warmer))
     drive = Drive.start(site, Plant(site, truth, ambient), rng, DT_S)
+    drive.cooling_frac = asked
 
     def lie(image):
         since_s = image.time_s - STRIKE_S
@@ -98,6 +100,26 @@ def test_cooling_that_works_is_not_told_as_lost(warmer):
     assert after_s is None
     assert (last.cooling.share_frac == 1.0).all()
     assert findings(last) == set()
+
+
+FAN = ThermalSpec(cooling="fan", cooling_resistance_factor_frac=0.3)
+
+
+def test_a_strong_fan_that_cools_accuses_no_sensor():
+    drive = scene(ambient=38.0, warmer=4.0, thermal=FAN, asked=1.0)
+    last = ride(drive, 3.0, share=1.0 / 0.3, power_w=50e3)
+    assert findings(last) == set()
+    assert not last.cooling.lost.any()
+
+
+def test_a_fan_that_is_asked_and_dead_is_one_cause():
+    drive = scene(ambient=30.0, warmer=16.0, thermal=FAN, asked=1.0)
+    after_s, last = told_after_s(drive, 2.0, share=1.0, power_w=20e3)
+    assert after_s is not None
+    assert findings(last) == set()
+    # what is left is what there is without a fan
+    assert last.cooling.share_frac.mean() == pytest.approx(1.0, abs=0.35)
+    assert (last.temperature_high_degc >= drive.plant.core_degc - 0.5).all()
 
 
 def test_cooling_that_comes_back_is_no_longer_told():
