@@ -16,7 +16,7 @@ from reconf.config.messages import near
 from reconf.config.model import Bus, Fallback, RtuGateway, Timing
 from reconf.config.model_links import ACTIONS, Mqtt, Sparkplug, SunSpec
 from reconf.loopback import is_loopback
-from reconf.protection.limits import check_tiers, default_limits
+from reconf.protection.limits import check_tiers, default_limits, loosened
 
 
 def cross_check(draft: Draft) -> list[Complaint]:
@@ -80,13 +80,15 @@ def _limits(draft: Draft) -> Iterator[Complaint]:
             if row not in known:
                 yield Complaint(path, f"limit {row!r}", f"one of: {', '.join(known)}{near(row, known)}")
         merged = merge_limits(table, overrides)
-        for sentence in check_tiers(merged):
+        told = [(s, "operating inside recommended inside safety") for s in check_tiers(merged)]
+        told += [(s, "as tight as the chemistry's own limit, or tighter") for s in loosened(table, merged)]
+        for sentence, allowed in told:
             quantity = sentence.split(":", 1)[0].split(" ", 1)[0]
             own = [p for p, row in zip(paths, rows, strict=True) if sentence.startswith(row)]
             alike = [p for p, row in zip(paths, rows, strict=True) if row.split(" ")[0] == quantity]
             row, _, words = sentence.partition(": ")
             path = next(iter([*own, *alike]), ("limits", chemistry))
-            yield Complaint(path, f"{row}: {words}", "operating inside recommended inside safety")
+            yield Complaint(path, f"{row}: {words}", allowed)
 
 
 def _bus(bus: Bus, draft: Draft) -> Iterator[Complaint]:

@@ -116,6 +116,23 @@ def site_limits() -> LimitTable:
     return _rows(limits_data()["site"])
 
 
+def loosened(own: LimitTable, table: LimitTable) -> list[str]:
+    """What is looser in `table` than in `own`, the limits of the chemistry itself.
+
+    The safety tier and its debounce are what cells bear and what lies inside the hardware's trips: a site may
+    tighten them. Cells that bear more are a chemistry of their own, with sources.
+    """
+    found = []
+    for (quantity, side), row in table.items():
+        least = own[quantity, side]
+        name = f"{quantity} {side}"
+        if (row.safety > least.safety) if side == "max" else (row.safety < least.safety):
+            found.append(f"{name}: safety {row.safety:g} is looser than {least.safety:g}")
+        if row.debounce_s > least.debounce_s:
+            found.append(f"{name}: debounce_s {row.debounce_s:g} is longer than {least.debounce_s:g}")
+    return found
+
+
 def check_tiers(table: LimitTable) -> list[str]:
     """Contradictions inside a table of module limits, one sentence each; empty when it is sound.
 

@@ -38,7 +38,8 @@ def _limit_table(table: LimitTable) -> str:
 
 
 LIMITS_HEAD = """\
-Generated from `reconf/protection/data/limits.yaml`; a site file may replace rows per chemistry.
+Generated from `reconf/protection/data/limits.yaml`; a site file may replace rows per chemistry (safety and
+its debounce: tighter only).
 The allocator plans inside *operating*; between operating and *recommended* currents are derated to zero
 and an alarm begins; passing *safety* raises a fault (docs/faults.md). The ending of a quantity is its unit;
 `_c` is ampere per ampere-hour of present capacity, so those limits shrink as a module ages."""

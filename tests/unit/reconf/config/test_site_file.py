@@ -213,6 +213,26 @@ def test_site_io_is_understood() -> None:
     assert not parse_site(GOOD, "f.yaml").inputs.insulation_monitor
 
 
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("{quantity: cell_voltage_v, side: max, safety: 4.5}", "safety 4.5 is looser than 4.25"),
+        ("{quantity: cell_voltage_v, side: min, safety: 2.0}", "safety 2 is looser than 2.7"),
+        ("{quantity: temperature_degc, side: max, safety: 70}", "safety 70 is looser than 50"),
+        ("{quantity: cell_voltage_v, side: max, debounce_s: 5}", "debounce_s 5 is longer than 0"),
+    ],
+)
+def test_a_site_may_tighten_what_cells_bear_and_not_loosen_it(row: str, told: str) -> None:
+    with pytest.raises(SiteFileError, match=told):
+        parse_site(GOOD + f"limits:\n  NMC:\n    - {row}\n", "f.yaml")
+
+
+def test_tighter_limits_are_taken() -> None:
+    row = "{quantity: cell_voltage_v, side: max, safety: 4.23, debounce_s: 0}"
+    site = parse_site(GOOD + f"limits:\n  NMC:\n    - {row}\n", "f.yaml")
+    assert site.limits[Chemistry.NMC]["cell_voltage_v", "max"].safety == 4.23
+
+
 @pytest.mark.parametrize(("status", "known"), [(0, True), (0b11, True), (0b100, False), (0b1000, False)])
 def test_a_signal_may_be_any_of_several_bits_of_a_register(status: int, known: bool) -> None:
     """A monitor that has lost its connection to earth reads high: its value is no value."""
