@@ -46,7 +46,7 @@ def test_a_runaway_is_found_however_samples_and_ticks_fall(rate, uneven, phase_s
     assert found <= 3.0 + 3.0 + 2.1, "three seconds of rise, and the ticks around them"
 
 
-@pytest.mark.parametrize("before_s", [1.0, 10.0, 40.0])
+@pytest.mark.parametrize("before_s", [1.0, 10.0, 40.0, 58.0])
 def test_a_cell_that_fell_before_the_heat_counts_as_well(before_s):
     world = World()
     found = watched(
