@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,9 +56,11 @@ def judge(scene: Scene, plan: SlotCommand, rng: np.random.Generator, *, unfinish
     if unfinished:
         last = int(rng.integers(len(steps)))
         final = mixed(rng, steps[last - 1] if last else scene.in_force, steps[last])
+    chance = deepcopy(rng)
     found, harmless, severity = _run(scene, final, rng)
     if unfinished and np.logical_or.reduce(list(found.values())).any():
-        before, _, _ = _run(scene, scene.in_force, rng)
+        # the same chance: a string that holds the bus has to bear the same surplus
+        before, _, _ = _run(scene, scene.in_force, chance)
         found = {name: harmed & ~before[name] for name, harmed in found.items()}
     return Verdict(accepted, found, harmless, severity, broken)
 

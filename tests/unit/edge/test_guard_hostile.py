@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edge.bench.hostile import rounds, run
 from edge.bench.hostile_families import BY_NAME, FAMILIES, Family
 from edge.bench.hostile_judge import judge
-from edge.bench.hostile_plans import draw_scene
+from edge.bench.hostile_plans import KINDS, draw_plans, draw_scene
 from reconf.actuation import SlotCommand
 
 ROUNDS = 32
@@ -66,6 +68,20 @@ def test_doing_nothing_harms_nobody_in_any_scene(family: Family):
         return  # the little power in force is too much below the lowest temperature
     still = judge(scene, scene.in_force, rng)
     assert not still.harmful.any(), {k: v for k, v in still.harms.items() if v.any()}
+
+
+def test_what_the_command_in_force_does_by_itself_is_not_the_plans(monkeypatch: pytest.MonkeyPatch):
+    """A string that holds the bus may have to bear any surplus: both runs have to meet the same one."""
+    rng = np.random.default_rng(3)
+    family = BY_NAME["master"]
+    scene = draw_scene(family, family.site(4, rng), rng)
+    wide = replace(scene.in_force, current_limit_a=scene.in_force.current_limit_a * 12.0)
+    scene = replace(scene, in_force=wide)
+    by_itself = [judge(scene, wide, rng).harmful.any() for _ in range(20)]
+    assert 0 < sum(by_itself) < 20  # by chance
+    monkeypatch.setattr("edge.bench.hostile_judge.mixed", lambda _rng, _before, _after: scene.in_force)
+    plans = (draw_plans(scene, rng, kind) for kind in KINDS * 5)
+    assert not any(judge(scene, plan, rng, unfinished=True).harmful.any() for plan in plans)
 
 
 @pytest.mark.parametrize("name", ["lost", "joining", "weak", "blind"])
