@@ -1,7 +1,7 @@
 """When each fault of the table is there: arrays of conditions from measured values, bits and site inputs.
 
-Rows with a limit are held against it, with its hysteresis, by one loop over the table's rows. The others
-are given here by name; each function's docstring says which rows it fills.
+Rows with a limit are held against it by `reconf.protection.signals.assemble`. The others are given here by
+name; each function's docstring says which rows it fills.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from reconf.arrays import BoolArray, FloatArray, middle, no_nan
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
 from reconf.estimation.state import Cooling
-from reconf.protection.bounds import TIER_OF, Bounds, Constants
+from reconf.protection.bounds import Constants
 from reconf.protection.cooling import CoolingWatch
 from reconf.protection.faults import (
     STOP_COMMAND,
     STOP_CONVERTER,
     STOP_LOOP,
-    Conditions,
     Machine,
     RuleNumbers,
     Scope,
-    fault_rows,
     row_index,
     signals_code,
 )
 from reconf.protection.observe import Observed, believed
 from reconf.protection.runaway import Rise, RiseSigns, follow_rise
+from reconf.protection.signals import Signal, bit
 from reconf.readings import SiteImage
 from reconf.replacing import replace
 
@@ -44,55 +43,6 @@ TRIPS = {
     "under_voltage_trip": Rm1Status.UNDER_VOLTAGE_TRIP,
     "over_temperature_trip": Rm1Status.OVER_TEMPERATURE_TRIP,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """One condition in code over N subjects."""
-
-    raised: BoolArray
-    released: BoolArray
-    value: FloatArray | float = float("nan")
-    bound: FloatArray | float = float("nan")
-
-
-def bit(set_: BoolArray, known: BoolArray | bool = True) -> Signal:
-    """A condition that is simply there or not, while `known`."""
-    return Signal(raised=set_ & known, released=~set_ & known)
-
-
-def assemble(
-    scope: Scope,
-    bounds: Bounds,
-    values: Mapping[tuple[str, str], FloatArray],
-    signals: Mapping[str, Signal],
-    n: int,
-) -> Conditions:
-    """Conditions of every row of `scope`, from limited values and from signals by fault id."""
-    rows = fault_rows(scope)
-    shape = (len(rows), n)
-    raised, released = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
-    value, bound = np.full(shape, np.nan), np.full(shape, np.nan)
-    for i, row in enumerate(rows):
-        if row.limit is None:
-            signal = signals[row.fault]
-            raised[i], released[i], value[i], bound[i] = (
-                signal.raised,
-                signal.released,
-                signal.value,
-                signal.bound,
-            )
-            continue
-        quantity, side, tier = row.limit
-        limit = bounds[quantity, side]
-        sign = 1.0 if side == "max" else -1.0
-        bound[i] = limit.tiers[TIER_OF[tier]]
-        value[i] = values[quantity, side]
-        # NaN compares False both ways: a missing value neither raises nor releases
-        over = sign * (value[i] - bound[i])
-        raised[i] = over > 0.0
-        released[i] = over < -limit.hysteresis
-    return Conditions(raised=raised, released=released, value=value, bound=bound)
 
 
 def module_values(seen: Observed, capacity_ah: FloatArray) -> dict[tuple[str, str], FloatArray]:

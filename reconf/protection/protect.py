@@ -37,6 +37,7 @@ from reconf.protection.insertion import InsertionRules, insertion_rules
 from reconf.protection.observe import Observed, observe
 from reconf.protection.refusing import plan_signal, remembered, spoken, words_of, write_signal
 from reconf.protection.runaway import RiseSigns
+from reconf.protection.signals import assemble, bit
 from reconf.protection.state import (
     Cleared,
     ClearRefused,
@@ -201,14 +202,14 @@ def _modules(
         constants, tick.seen, tick.image, state.trend, trend, signs, trusted, tick.stale_s, rule_numbers(),
         tick.operator.switches_apart,
     )  # fmt: skip
-    signals |= {fault: conditions.Signal(mark, ~mark) for fault, mark in marks.items()}
+    signals |= {fault: bit(mark) for fault, mark in marks.items()}
     belief = tick.belief
     signals[MODULE_REFUSES] = write_signal(
         tick.image.refusals, "module", constants.n_modules, rule_numbers().refused_writes
     )
     signals["soc_implausible"] = conditions.soc_signal(constants, belief.soc_low_frac, belief.soc_high_frac)
     values = conditions.module_values(tick.seen, tick.belief.capacity_ah)
-    now = conditions.assemble("module", constants.limits, values, signals, constants.n_modules)
+    now = assemble("module", constants.limits, values, signals, constants.n_modules)
     return _advance("module", tick, state, now)
 
 
@@ -234,7 +235,7 @@ def _strings(
     )
     signals["cooling_lost"] = conditions.cooling_lost_signal(constants, tick.cooling)
     values = conditions.string_values(constants, tick.seen, tick.image)
-    now = conditions.assemble("string", constants.site_limits, values, signals, constants.n_strings)
+    now = assemble("string", constants.site_limits, values, signals, constants.n_strings)
     return _advance("string", tick, state, now)
 
 
@@ -264,9 +265,7 @@ def _site(tick: _Tick, state: ProtectionState, cooling: CoolingWatch) -> _Steppe
     )
     signals["cooling_ineffective"] = conditions.cooling_signal(cooling)
     signals[PLANS_REFUSED] = plan_signal(tick.operator.refused_plans, rule_numbers().refused_plans)
-    now = conditions.assemble(
-        "site", tick.constants.site_limits, conditions.site_values(tick.image), signals, 1
-    )
+    now = assemble("site", tick.constants.site_limits, conditions.site_values(tick.image), signals, 1)
     return _advance("site", tick, state, now)
 
 

@@ -14,7 +14,6 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from reconf.arrays import FloatArray
-from reconf.protection.conditions import Signal
 from reconf.protection.envelope import FaultStatus
 from reconf.protection.faults import (
     MODULE_REFUSES,
@@ -23,6 +22,7 @@ from reconf.protection.faults import (
     FaultEvent,
     Scope,
 )
+from reconf.protection.signals import Signal
 from reconf.readings import WriteRefusal
 from reconf.replacing import replace
 
