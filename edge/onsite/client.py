@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import socket
@@ -38,7 +39,9 @@ def ask(
         with reachable(folder) as path, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
             door.settimeout(wait_s)
             door.connect(path)
-            door.sendall(request.model_dump_json().encode() + b"\n")
+            with contextlib.suppress(ConnectionError):
+                # a stranger is answered and hung up on before he has asked: his reply waits here already
+                door.sendall(request.model_dump_json().encode() + b"\n")
             return Reply.model_validate_json(_line(door))
     except PermissionError as error:
         raise DoorError(f"{folder}: not allowed; ask as root or as the daemon's user") from error
