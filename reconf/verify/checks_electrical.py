@@ -19,6 +19,10 @@ CELL_RESISTANCE_SPREAD = 1.15
 retired cells of one pack differ by about 10 % (Schuster et al. 2015, doi 10.1016/j.est.2015.05.003)."""
 CHARGE_DOUBT = 1.25
 """Capacity may be 15 % smaller than believed, and the knee comes sooner under load."""
+SOC_SIGMAS = 2.0
+"""Deviations by which the SOC may be off besides, where nobody looks at the voltage in between."""
+SEEN_V = 0.02
+"""Of a cell; an error of the SOC that shows as more than this in the open-circuit voltage does not last."""
 RISE_FRAC = 0.12
 """By how much the current of a constant power rises, as the voltage falls, while nobody looks."""
 LEAST_AH = 1e-9
@@ -169,7 +173,8 @@ def _spent_v(c: Context, moved_ah: FloatArray, left_ah: FloatArray, sign: float 
 
     The slope that is told is the mean of the groups: the weakest may be at its knee while the others are on
     their plateau. As the curve steepens towards its end, it lies inside the chord from where the group is
-    now to its last charge. Where nobody looks in between, that may come sooner by the doubt of the charge.
+    now to its last charge, and goes on as steep as the curve ends. Where nobody looks in between, the last
+    charge may come sooner by the doubt of the SOC: on a plateau all of it, on a slope as much as is not seen.
     """
     t, e = c.tables, c.estimate
     outermost = e.cell_voltage_min_v if sign > 0.0 else e.cell_voltage_max_v
@@ -178,8 +183,12 @@ def _spent_v(c: Context, moved_ah: FloatArray, left_ah: FloatArray, sign: float 
     span_v = np.maximum(sign * (outermost + drop - end_v), 0.0)
     slope = e.ocv_slope_v_per_ah / t.n_cells
     unseen = max(1.0 - c.dt_s / c.hold_s, 0.0)
-    surely = np.maximum(left_ah - unseen * e.soc_std_frac * e.capacity_ah, LEAST_AH)
-    chord = span_v * np.minimum(moved_ah / surely, 1.0) + slope * np.maximum(moved_ah - surely, 0.0)
+    with np.errstate(divide="ignore"):
+        hidden_ah = SEEN_V / np.maximum(slope, 0.0)
+    doubt_ah = np.minimum(SOC_SIGMAS * e.soc_std_frac * e.capacity_ah, hidden_ah)
+    surely = np.maximum(left_ah - unseen * doubt_ah, LEAST_AH)
+    beyond = np.maximum(t.end_slope_v[0 if sign > 0.0 else 1] / e.capacity_ah, slope)
+    chord = span_v * np.minimum(moved_ah / surely, 1.0) + beyond * np.maximum(moved_ah - surely, 0.0)
     spent: FloatArray = np.maximum(chord, slope * moved_ah)
     return spent
 

@@ -37,6 +37,9 @@ class Tables:
     cell_empty_v: FloatArray
     """Operating tier: where charge counts as used up."""
     cell_full_v: FloatArray
+    end_slope_v: FloatArray
+    """(2, M) by how much a cell group's open-circuit voltage goes on falling (rising) with the charge over
+    its capacity, once it is empty (full) [V]: where there was a plateau before, there is a cliff then."""
     temperature_max_degc: FloatArray
     """Safety tier."""
     temperature_min_degc: FloatArray
@@ -124,6 +127,7 @@ def build_tables(site: Site) -> Tables:
         cell_voltage_max_v=safety("cell_voltage_v", "max"),
         cell_empty_v=np.array([t["cell_voltage_v", "min"].operating for t in limits], dtype=np.float64),
         cell_full_v=np.array([t["cell_voltage_v", "max"].operating for t in limits], dtype=np.float64),
+        end_slope_v=np.array([m.docv_dsoc_v(np.array([0.0, 1.0])) for m in cells], dtype=np.float64).T.copy(),
         temperature_max_degc=safety("temperature_degc", "max"),
         temperature_min_degc=safety("temperature_degc", "min"),
         charge_temperature_min_degc=safety("charge_temperature_degc", "min"),

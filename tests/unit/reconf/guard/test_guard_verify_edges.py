@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from guard_site import MODULE_V, R_OHM, command, guard_site, image, silent
+from hypothesis import event, example, given
+from hypothesis import strategies as st
 from test_guard_verify_rules import Case, at, believed, closing, full, out_of
 
 from reconf.actuation import Refused, SlotCommand, VerifiedCommand
@@ -83,6 +85,57 @@ def test_the_charge_that_is_left_or_fits_is_doubted_by_a_quarter(name, sign):
     else:
         # charging: 5000 W at the bus come to 4930 W, less resistance and fixed loss
         assert least_ah == pytest.approx(1.25 * 4930.0 / (VOLTS + 2.0) * 30.0 / 3600.0, rel=0.03)
+
+
+@pytest.mark.parametrize("hold_s", [1.0, 120.0])
+@pytest.mark.parametrize("slope_v_per_ah", [0.01, 0.5])
+def test_on_a_plateau_a_doubtful_soc_may_hide_the_end_until_the_voltage_is_looked_at(hold_s, slope_v_per_ah):
+    """2.5 Ah are left; 1.4 of them go in two minutes. Two deviations are 1.9 Ah, 20 mV of a slope 0.5."""
+
+    def case(std_frac: float) -> Case:
+        made = Case(history=History(hold_s=hold_s)).with_after(power_w=np.full(2, 5000.0))
+        return believed(
+            made,
+            remaining_ah=full(made, 2.5),
+            soc_std_frac=full(made, std_frac),
+            cell_voltage_min_v=full(made, 3.2),
+            ocv_slope_v_per_ah=full(made, slope_v_per_ah),
+        )
+
+    assert broken(case(0.0)) == set()
+    hidden = hold_s > 1.0 and slope_v_per_ah < 0.1
+    assert broken(case(0.02)) == ({"cell_voltage_min"} if hidden else set())
+
+
+@given(
+    true_ah=st.floats(0.05, 4.0),
+    wrong=st.floats(0.87, 1.15),
+    off=st.floats(-2.0, 2.0),
+    std_frac=st.floats(0.0, 0.04),
+    hold_s=st.floats(60.0, 300.0),
+    power_w=st.floats(500.0, 5000.0),
+    start_v=st.floats(2.9, 3.4),
+)
+@example(true_ah=1.0, wrong=1.15, off=2.0, std_frac=0.04, hold_s=300.0, power_w=5000.0, start_v=3.4)
+def test_no_cell_falls_off_its_plateau_though_soc_and_capacity_are_believed_too_high(
+    true_ah, wrong, off, std_frac, hold_s, power_w, start_v
+):
+    """The capacity is off by 15 % and the SOC by two deviations, at once, and nothing of it shows."""
+    case = Case(history=History(hold_s=hold_s)).with_after(power_w=np.full(2, power_w))
+    case = believed(
+        case,
+        cell_voltage_min_v=full(case, start_v),
+        ocv_slope_v_per_ah=full(case, 0.001),
+        soc_std_frac=full(case, std_frac),
+        remaining_ah=full(case, max(true_ah * wrong + off * std_frac * 48.0, 0.0)),
+    )
+    rules = broken(case)
+    event("refused" if rules else "accepted")
+    if not rules:
+        gone_ah = power_w / (6 * MODULE_V) * (hold_s - 1.0) / 3600.0
+        below_ah = max(gone_ah - true_ah, 0.0)
+        end_v = TABLES.cell_empty_v[0] - TABLES.end_slope_v[0, 0] * below_ah / 48.0
+        assert gone_ah <= true_ah or end_v >= TABLES.cell_voltage_min_v[0]
 
 
 @pytest.mark.parametrize(
