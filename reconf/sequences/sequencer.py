@@ -18,23 +18,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reconf.actuation import ConverterMode, SlotCommand
 from reconf.arrays import BoolArray, IntArray
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
-from reconf.protection.faults import MODULE_REFUSES, STRING_REFUSES
 from reconf.readings import SiteImage
 from reconf.replacing import replace
-from reconf.sequences.conditions import RC1_BLOCKING, RM1_TRIPS, View, conditions, latches
+from reconf.sequences.beginning import initial_state
+from reconf.sequences.conditions import RC1_BLOCKING, RM1_TRIPS, View, conditions
 from reconf.sequences.joining import joining_pattern, window_lost
 from reconf.sequences.modes import CONNECTING, HELD, SiteMode, next_mode
-from reconf.sequences.nodes import (
-    CLEARS_PER_HOUR,
-    REJOIN_GOOD_S,
-    RM1_WATCHDOG_S,
-    WATCHDOG_MARGIN_S,
-    Nodes,
-)
+from reconf.sequences.nodes import CLEARS_PER_HOUR, REJOIN_GOOD_S
+from reconf.sequences.nodes_say import SLOW_TICK_S, clears, earned, latched_modules, refusing, unsure
 from reconf.sequences.overlay import overlay
 from reconf.sequences.phases import PHASE_TABLE, Phase, among
 from reconf.sequences.state import (
@@ -49,8 +43,6 @@ from reconf.sequences.state import (
 from reconf.site import Site
 from reconf.verify.tables import build_tables
 
-SLOW_TICK_S = 1.5
-"""Two ticks longer than this take longer than RC1's watchdog."""
 UNSEEN_S = 3.0
 """A string found closed at a restart is left if no plausible image comes within this wall time."""
 
@@ -62,40 +54,8 @@ class Sequencer:
     site: Site
 
     def initial(self, image: SiteImage, wall_s: float, saved_mode: SiteMode | None = None) -> SequencerState:
-        """State at (re)start: what is open stays open; what is found closed stays, at power 0.
-
-        Args:
-            image: the first image (nodes may be silent).
-            wall_s: wall time.
-            saved_mode: mode that was persisted; FAULT, ESTOP and MAINTENANCE live on, RUN does not.
-        """
-        t = self.site.derived(build_tables)
-        closed = image.strings.answered & ((image.strings.status & int(Rc1Status.CONTACTOR_CLOSED)) != 0)
-        mode = SiteMode.STANDBY if closed.any() else SiteMode.OFF
-        if saved_mode in HELD or saved_mode is SiteMode.MAINTENANCE:
-            mode = saved_mode
-        phase = np.where(closed, int(Phase.JOINED), int(Phase.OPEN))
-        phase = np.where(image.strings.answered, phase, int(Phase.LOST))
-        return SequencerState(
-            mode=mode,
-            wanted=mode if mode is SiteMode.STANDBY else SiteMode.OFF,
-            clear_seen=False,
-            phase=phase.astype(np.int64),
-            entered_s=np.full(t.n_strings, image.time_s),
-            entered_wall_s=np.full(t.n_strings, wall_s),
-            ticks=np.zeros(t.n_strings, dtype=np.int64),
-            armed=np.zeros(t.n_strings, dtype=np.bool_),
-            starting=np.zeros(t.n_strings, dtype=np.bool_),
-            failed=np.zeros(t.n_strings, dtype=np.int64),
-            waits=np.zeros(t.n_strings, dtype=np.bool_),
-            found_closed=closed,
-            pattern=np.zeros(t.n_modules, dtype=np.bool_),
-            shown_inserted=(image.modules.status & int(Rm1Status.INSERTED)) != 0,
-            modules=Nodes.fresh(t.n_modules, wall_s),
-            strings=Nodes.fresh(t.n_strings, wall_s),
-            began_wall_s=wall_s,
-            wall_s=wall_s,
-        )
+        """State at (re)start; see `initial_state`."""
+        return initial_state(self.site.derived(build_tables), image, wall_s, saved_mode)
 
     def step(self, state: SequencerState, inputs: SequencerInputs) -> SequencerOutcome:
         """One tick."""
@@ -103,11 +63,11 @@ class Sequencer:
         state, mode_events = self._mode(state, inputs)
         view, state = self._view(state, inputs)
         state, phase_events = self._phases(state, view, inputs.now_s)
-        clear_modules, clear_strings = self._clears(state, view, inputs)
-        unsure = self._unsure(state, inputs)
-        modules_out = state.modules.out_of_service | self._latched_modules(inputs.image)
+        clear_modules, clear_strings = clears(state, view, inputs)
+        unsure_modules = unsure(state, inputs)
+        modules_out = state.modules.out_of_service | latched_modules(inputs.image)
         command = overlay(self.site, state.phase, state.mode, state.pattern, modules_out, inputs)
-        beats_m, beats_s = self._earned(state, view, inputs)
+        beats_m, beats_s = earned(state, view, inputs)
         state = replace(
             state,
             modules=replace(state.modules.clear(clear_modules, inputs.wall_s), earned=beats_m),
@@ -120,7 +80,7 @@ class Sequencer:
             set_watchdogs=bool(self._begins(state).any()),
             heartbeat_modules=beats_m,
             heartbeat_strings=beats_s,
-            unsure_modules=unsure,
+            unsure_modules=unsure_modules,
             modules_out=modules_out,
             strings_out=state.strings.out_of_service,
             events=(*mode_events, *phase_events),
@@ -135,7 +95,7 @@ class Sequencer:
         shown = (image.modules.status & int(Rm1Status.INSERTED)) != 0
         module_ok = receipt.module_confirmed if receipt is not None else None
         string_ok = receipt.string_confirmed if receipt is not None else None
-        refusing_m, refusing_s = self._refusing(inputs)
+        refusing_m, refusing_s = refusing(self.site.derived(build_tables), inputs)
         return replace(
             state,
             modules=state.modules.seen(image.modules.answered, module_ok, ~trips, inputs.wall_s, refusing_m),
@@ -143,17 +103,6 @@ class Sequencer:
             shown_inserted=np.where(image.modules.answered, shown, state.shown_inserted),
             ticks=state.ticks + 1,
         )
-
-    def _refusing(self, inputs: SequencerInputs) -> tuple[BoolArray, BoolArray]:
-        """(M,), (S,) nodes with the fault of taking no writes."""
-        t = self.site.derived(build_tables)
-        modules, strings = np.zeros(t.n_modules, dtype=np.bool_), np.zeros(t.n_strings, dtype=np.bool_)
-        for fault in inputs.envelope.faults:
-            if fault.fault == MODULE_REFUSES:
-                modules[t.serials.index(fault.subject)] = True
-            elif fault.fault == STRING_REFUSES:
-                strings[t.names.index(fault.subject)] = True
-        return modules, strings
 
     def _mode(
         self, state: SequencerState, inputs: SequencerInputs
@@ -309,65 +258,6 @@ class Sequencer:
         mask: BoolArray = among(state.phase, Phase.CLEARING, Phase.INSERTING) & (state.ticks == 0)
         return mask
 
-    def _clears(
-        self, state: SequencerState, view: View, inputs: SequencerInputs
-    ) -> tuple[BoolArray, BoolArray]:
-        """Latches to reset now: of starting strings, of modules good for 60 s, and what an operator asks."""
-        t = view.tables
-        _, lone = latches(view)
-        still = ~inputs.in_force.inserted
-        clearing = state.phase == int(Phase.CLEARING)
-        due = clearing & (state.ticks % 2 == 0)
-        rc1 = (inputs.image.strings.status & int(Rc1Status.WATCHDOG_EXPIRED)) != 0
-        back = state.modules.good_for(REJOIN_GOOD_S, inputs.wall_s) & state.joined[t.string_of]
-        modules = lone & still & (due[t.string_of] | (back & state.modules.may_clear(inputs.wall_s)))
-        strings = due & rc1
-        if inputs.clear_modules is not None:
-            modules |= inputs.clear_modules & still & inputs.image.modules.answered
-        if inputs.clear_strings is not None:
-            idle = among(state.phase, Phase.OPEN, Phase.CLEARING, Phase.WELDED, Phase.BYPASSING)
-            strings |= inputs.clear_strings & idle & inputs.image.strings.answered
-        return modules, strings
-
-    def _unsure(self, state: SequencerState, inputs: SequencerInputs) -> BoolArray:
-        """(M,) modules whose switch may stand either way.
-
-        Silent ones that were inserted until their watchdog has surely run out, and those that answer but do
-        not confirm what is written. One that is known to take nothing is bypassed by its own watchdog, if
-        that works: while it reads inserted, nobody knows how long it will.
-        """
-        running = inputs.wall_s < state.modules.beat_until_s + RM1_WATCHDOG_S + WATCHDOG_MARGIN_S
-        silent = ~inputs.image.modules.answered
-        was_in = state.shown_inserted | inputs.in_force.inserted
-        mask: BoolArray = (silent & was_in & running) | (~silent & (state.modules.unconfirmed_ticks > 0))
-        mask |= state.modules.deaf & was_in & ~silent
-        return mask
-
-    def _latched_modules(self, image: SiteImage) -> BoolArray:
-        """(M,) modules whose commands have no effect, or that tripped."""
-        bits = RM1_TRIPS | int(Rm1Status.WATCHDOG_EXPIRED)
-        mask: BoolArray = image.modules.answered & ((image.modules.status & bits) != 0)
-        return mask
-
-    def _earned(
-        self, state: SequencerState, view: View, inputs: SequencerInputs
-    ) -> tuple[BoolArray, BoolArray]:
-        """Heartbeats are earned: fresh image, verified command, confirmed receipt, for that very node.
-
-        A converter above modules that are silent and without which its string has no window gets none: the
-        modules' own watchdogs are running, and the converter's must be ahead of them.
-        """
-        image = inputs.image
-        modules = image.modules.answered & (state.modules.unconfirmed_ticks == 0) & inputs.verified
-        strings = image.strings.answered & (state.strings.unconfirmed_ticks == 0) & inputs.verified
-        # what takes no writes is not to be kept alive by one that it may take after all
-        modules &= ~state.modules.deaf
-        strings &= ~state.strings.deaf
-        # ticks slower than the converter's watchdog cannot open it in time by command: let it open itself
-        slow = inputs.wall_s - state.wall_s > SLOW_TICK_S
-        strings &= ~view.at_risk & ~(slow & among(state.phase, Phase.RAMP_DOWN, Phase.OPENING))
-        return modules, strings
-
 
 def _waiting(view: View, begun: BoolArray) -> list[SequenceEvent]:
     """What the strings that have just `begun` to wait wait for."""
@@ -380,24 +270,3 @@ def _waiting(view: View, begun: BoolArray) -> list[SequenceEvent]:
             why = f"waits: its watchdog latch was cleared {CLEARS_PER_HOUR} times within the hour"
         told.append(SequenceEvent(view.tables.names[s], "open", "open", f"{why}; a start does it at once"))
     return told
-
-
-def adopt(site: Site, image: SiteImage) -> SlotCommand:
-    """The command taken to be in force before anything was written: what the nodes show they do.
-
-    The current limit is taken as the converter's rating, its power-up value.
-    """
-    t = site.derived(build_tables)
-    modules, strings, trim = image.modules, image.strings, image.modules.trim_current_a
-    closed = strings.answered & ((strings.status & int(Rc1Status.CONTACTOR_CLOSED)) != 0)
-    runs = closed & ((strings.status & int(Rc1Status.RUNNING)) != 0)
-    power = np.where(runs & strings.power_w.good, np.nan_to_num(strings.power_w.value), 0.0)
-    return replace(
-        SlotCommand.safe(t.n_modules, t.n_strings),
-        inserted=(modules.status & int(Rm1Status.INSERTED)) != 0,
-        trim_current_a=np.where(trim.good, np.nan_to_num(trim.value), 0.0),
-        mode=np.where(runs, int(ConverterMode.POWER), int(ConverterMode.OFF)).astype(np.int64),
-        power_w=power,
-        current_limit_a=np.where(runs, t.current_rating_a, 0.0),
-        contactor=closed,
-    )
