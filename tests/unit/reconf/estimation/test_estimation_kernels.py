@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge.bench.protect_site import bench_site
@@ -15,6 +15,7 @@ from reconf.arrays import row_median
 from reconf.cells.bank import BankPoint
 from reconf.estimation import groups
 from reconf.estimation.constants import Constants, constants_of, curves
+from reconf.estimation.far import FAR_STD_FRAC, SOC_HIGH, SOC_LOW
 from reconf.estimation.memory import GroupState
 from reconf.site import Chemistry
 
@@ -23,6 +24,7 @@ AH, VOLT = 60.0, 4.0
 SIZES = (AH, AH, VOLT, AH * AH, AH * AH, AH * VOLT, AH * AH, AH * VOLT, VOLT * VOLT)
 """Of what is added up in each field of a group: the last bit of these is what a rounding costs."""
 CLOSE = 1e-13
+LAST_BIT = float(np.finfo(np.float64).eps)
 CHEMISTRIES = st.sampled_from([Chemistry.NMC, Chemistry.LFP])
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -74,8 +76,25 @@ def random_measurement(
     )
 
 
+def rounding(constants: Constants, state: GroupState, given_: groups.Measurement) -> np.ndarray:
+    """(M, 1) what a rounding may cost, in parts of what is added up.
+
+    The grid of groups that are far off weighs a node by exp(-misfit^2 / (2 sigma^2)). A last bit of a voltage
+    in the misfit changes that exponent by misfit * bit / sigma^2: a misfit of 0.3 V at 13 mV makes 7,000 bits
+    of one. Groups of a module may share a grid: the largest misfit and the least sigma of a module count.
+    """
+    ends = [constants.bank.at(np.full(constants.mask.shape, soc)).ocv_v for soc in (SOC_LOW, SOC_HIGH)]
+    level = given_.voltage_v - state.ocv_error_v
+    misfit = np.nan_to_num(np.maximum(*(np.abs(level - end) for end in ends)))
+    sigma2 = np.maximum(state.var_ee, given_.curve_std_v[:, None] ** 2) + given_.var_v2
+    worst = misfit.max(axis=1, keepdims=True) * VOLT / sigma2.min(axis=1, keepdims=True)
+    far = (given_.use & (state.soc_std_frac() > FAR_STD_FRAC)).any(axis=1, keepdims=True)
+    return np.where(far, np.maximum(CLOSE, LAST_BIT * worst), CLOSE)
+
+
 @settings(max_examples=60, deadline=None)
 @given(seed=SEEDS, dt_s=st.sampled_from([0.1, 1.0, 60.0]), chemistry=CHEMISTRIES)
+@example(seed=13591, dt_s=0.1, chemistry=Chemistry.LFP)  # a misfit of 22 sigma beside the plateau
 def test_groups_are_corrected_alike(seed: int, dt_s: float, chemistry: Chemistry) -> None:
     constants = constants_for(chemistry)
     assert constants.engine == "compiled"
@@ -87,9 +106,10 @@ def test_groups_are_corrected_alike(seed: int, dt_s: float, chemistry: Chemistry
     fast = groups.correct(constants, state, point, given_, dt_s)
     slow = groups.correct(replace(constants, engine="numpy"), state, point, given_, dt_s)
     np.testing.assert_array_equal(state.stacked(), before)
+    close = rounding(constants, state, given_)
     for k, field in enumerate(fields(GroupState)):
         a, b = getattr(fast, field.name), getattr(slow, field.name)
-        assert np.abs(a - b).max() <= CLOSE * SIZES[k], field.name
+        assert (np.abs(a - b) <= close * SIZES[k]).all(), field.name
         assert (a != before[k]).any(), field.name
 
 
