@@ -45,6 +45,10 @@ class Node:
     read_count: int
     prefix: bytes
     """First bytes of every genuine input block."""
+    status_at: int
+    """Byte of STATUS in that block."""
+    no_status: bytes
+    """What stands there where the node does not know its status; empty where the profile has no pattern."""
     busy: bool = False
     """It is being read, or waits to be."""
     failures: int = 0

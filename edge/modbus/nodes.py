@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edge.modbus.line import Line, Node
+from reconf.devices.profile import DeviceProfile
 from reconf.devices.rc1 import Rc1Codec
 from reconf.devices.rm1 import Rm1Codec
+from reconf.registers import na_pattern
 from reconf.site import Site
 
 
@@ -19,13 +21,22 @@ def nodes_of(site: Site, rm1_codec: Rm1Codec, rc1_codec: Rc1Codec) -> tuple[list
         p = rm1_codec.profile
         prefix = np.array([p.magic, p.map_version, position.module.n_cells], dtype=">u2").tobytes()
         count = int(rm1_codec.read_counts[i])
-        modules.append(Node(i, "rm1", i, position.unit_id, position.module.serial, count, prefix))
+        modules.append(
+            Node(i, "rm1", i, position.unit_id, position.module.serial, count, prefix, *_status(p))
+        )
     for s, string in enumerate(site.strings):
         p = rc1_codec.profile
         prefix = np.array([p.magic, p.map_version], dtype=">u2").tobytes()
         unit, count = string.converter.unit_id, rc1_codec.block.count
-        strings.append(Node(len(modules) + s, "rc1", s, unit, string.name, count, prefix))
+        strings.append(Node(len(modules) + s, "rc1", s, unit, string.name, count, prefix, *_status(p)))
     return modules, strings
+
+
+def _status(profile: DeviceProfile) -> tuple[int, bytes]:
+    """Byte of STATUS in an input block, and what stands there where it is not available."""
+    register = profile.register("input", "STATUS")
+    missing = na_pattern(register.type).to_bytes(2 * register.type.words, "big")
+    return 2 * register.address, missing if register.na_applies else b""
 
 
 def lines_of(

@@ -107,7 +107,11 @@ class Reader:
             node.busy = False
 
     async def _genuine(self, node: Node, link: Link) -> bytes:
-        """A whole input block that carries the device's mark."""
+        """A whole input block that carries the device's mark and its status.
+
+        A node that does not know its status says nothing of its contactor or switch: such a block must not be
+        taken for one with all bits clear, which would read as a contactor that is open.
+        """
         self.reads += 1
         payload = await link.read(node.unit, "input", 0, node.read_count)
         if not payload.startswith(node.prefix):
@@ -115,6 +119,8 @@ class Reader:
                 FailureKind.GARBAGE,
                 f"unit {node.unit}: block begins with {payload[:6].hex()}, not with {node.prefix.hex()}",
             )
+        if node.no_status and payload.startswith(node.no_status, node.status_at):
+            raise NodeError(FailureKind.GARBAGE, f"unit {node.unit}: STATUS is not available")
         return payload
 
     def _landed(self, node: Node, payload: bytes, asked_s: float) -> None:

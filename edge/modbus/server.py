@@ -16,7 +16,7 @@ from typing import Self
 
 from edge.modbus import wiretime
 from edge.modbus.answering import Served, answer
-from edge.modbus.wire_faults import NO_FAULT, WireFaults, refuses, spoil
+from edge.modbus.wire_faults import NO_FAULT, WireFaults, misread, refuses, spoil
 from reconf.site import GatewaySpec
 from reconf.twin.firmware import NodeBank
 
@@ -233,8 +233,11 @@ class WireServer:
         self.requests += 1
         if self._tap is not None:
             self._tap(gateway, unit_id, pdu)
-        refused = refuses(pdu, self.faults.units.get((gateway, unit_id), NO_FAULT))
-        return answer(self.nodes, gateway, unit_id, pdu) if refused is None else refused
+        fault = self.faults.units.get((gateway, unit_id), NO_FAULT)
+        refused = refuses(pdu, fault)
+        if refused is not None:
+            return refused
+        return misread(pdu, answer(self.nodes, gateway, unit_id, pdu), fault)
 
 
 class TwinServer(WireServer):

@@ -50,8 +50,15 @@ def _unit(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:
             continue
         if key not in known:
             raise ConfigError(f"a unit has no fault {key!r}; there are {', '.join(sorted(known))}")
-        setattr(fault, key, type(getattr(fault, key))(value))
+        setattr(fault, key, _as_like(getattr(fault, key), value))
     return {"ok": True}
+
+
+def _as_like(standing: Any, value: Any) -> Any:
+    """`value` as the kind that stands there; names of registers are text in JSON."""
+    if isinstance(standing, dict):
+        return {int(address): int(word) for address, word in value.items()}
+    return type(standing)(value)
 
 
 def _heal(server: TwinServer, _: Ledger, order: Order) -> dict[str, Any]:

@@ -24,6 +24,8 @@ class UnitFault:
     """Acknowledge writes, and change nothing."""
     swallowed_register: int = -1
     """Acknowledge single writes of this holding register, and change nothing."""
+    input_registers: dict[int, int] = field(default_factory=dict)
+    """Input registers that read otherwise than they should, by address."""
     cut_connection: bool = False
     """Send half an answer, then reset the connection (TCP)."""
 
@@ -65,6 +67,18 @@ def refuses(pdu: bytes, fault: UnitFault) -> bytes | None:
     if fault.write_exception:
         return bytes((pdu[0] | 0x80, fault.write_exception))
     return pdu if pdu[0] in (5, 6) else pdu[:5]
+
+
+def misread(pdu: bytes, reply: bytes | None, fault: UnitFault) -> bytes | None:
+    """The answer to a read of input registers with those that read otherwise put in."""
+    if reply is None or not fault.input_registers or pdu[0] != 4 or reply[0] != 4:
+        return reply
+    first, out = int.from_bytes(pdu[1:3], "big"), bytearray(reply)
+    for address, word in fault.input_registers.items():
+        at = 2 + 2 * (address - first)
+        if 2 <= at < len(out):
+            out[at : at + 2] = word.to_bytes(2, "big")
+    return bytes(out)
 
 
 def spoil(reply: bytes, fault: UnitFault) -> bytes:

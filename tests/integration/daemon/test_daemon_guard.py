@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from daemon_rig import SCALE, daemon_on, fast_site, field_of, order, until
+from daemon_rig import SCALE, daemon_on, fast_site, field_of, order, serve_power, until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "southbound"))
 from southbound_rig import attached, make_bank, small_site
@@ -102,3 +102,18 @@ async def test_nothing_starts_while_the_daemon_ends(tmp_path) -> None:
         assert made.order(HoldMaintenance(True, "ana", "now")).accepted
         assert made.order(EmergencyStop("ana")).accepted, "what makes safer is always taken"
     assert not any(twin.closed)
+
+
+async def test_a_converter_that_does_not_know_its_status_is_lost_and_not_open() -> None:
+    """All bits clear would read as an open contactor: modules would be bypassed behind one that is closed."""
+    async with field_of(fast_site(), SCALE) as twin, daemon_on(twin, clock=ScaledClock(scale=SCALE)) as made:
+        await serve_power(made, twin)
+        twin.server.faults.unit("line-0", 201).input_registers = {2: 0xFFFF}
+        view = await until(made, lambda v: v.phases[0] != "joined")
+        assert view.phases == ("lost", "joined")
+        while twin.closed[0]:  # its own watchdog opens it
+            assert twin.bank.plant.inputs.inserted[:4].any()
+            await asyncio.sleep(0.01)
+        assert twin.bank.link_shorts == 0
+        twin.server.faults.units.clear()
+        await until(made, lambda v: v.phases[0] == "open")

@@ -162,6 +162,23 @@ async def test_garbage_is_never_decoded(kind: str) -> None:
         await rig.read_until(lambda i: i.modules.answered.all())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_block_without_a_status_is_no_block(kind: str) -> None:
+    """Read as all bits clear it would call a closed contactor open, and a tripped module sound."""
+    async with running(small_site(kind)) as rig:
+        good = await rig.read()
+        rig.server.faults.unit("line-0", 5).input_registers = {3: 0xFFFF}
+        rig.server.faults.unit("line-0", 201).input_registers = {2: 0xFFFF}
+        image = await rig.read()
+        assert list(np.flatnonzero(~image.modules.answered)) == [4]
+        assert list(image.strings.answered) == [False]
+        np.testing.assert_array_equal(image.modules.status, good.modules.status)
+        np.testing.assert_array_equal(image.strings.status, good.strings.status)
+        assert {e.text.split(": ")[1] for e in rig.south.events()} == {"STATUS is not available"}
+        rig.server.faults.units.clear()
+        await rig.read_until(lambda i: i.modules.answered.all() and i.strings.answered.all())
+
+
 async def test_frozen_samples_are_called_frozen_and_their_age_grows() -> None:
     async with running(small_site()) as rig:
         await rig.read()
