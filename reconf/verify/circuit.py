@@ -57,8 +57,9 @@ def sources(tables: Tables, image: SiteImage, estimate: Estimate) -> Sources:
     known = np.isfinite(low) & np.isfinite(high)
     ceiling = tables.n_cells * tables.cell_voltage_max_v
     return Sources(
-        u_low_v=np.where(known, np.maximum(low, 0.0) * (1.0 - SOURCE_MARGIN_FRAC), 0.0),
-        u_high_v=np.where(known, high * (1.0 + SOURCE_MARGIN_FRAC), ceiling),
+        # wider whatever the sign: one that stands reversed pulls its string down, and counts as it does
+        u_low_v=np.where(known, np.minimum(low, low * (1.0 - SOURCE_MARGIN_FRAC)), 0.0),
+        u_high_v=np.where(known, np.maximum(high, high * (1.0 + SOURCE_MARGIN_FRAC)), ceiling),
         r_low_ohm=resistance * (1.0 - RESISTANCE_MARGIN_FRAC),
         r_high_ohm=resistance * (1.0 + RESISTANCE_MARGIN_FRAC),
         known=known,

@@ -94,6 +94,33 @@ def test_a_string_is_not_precharged_on_a_voltage_that_is_not_known(bend):
     assert not loop.nodes.closed[0]
 
 
+@pytest.mark.parametrize(
+    "flag",
+    [
+        Rc1Status.HARDWARE_FAULT, Rc1Status.EMERGENCY_STOP, Rc1Status.CONTACTOR_MISMATCH,
+        Rc1Status.OVER_TEMPERATURE,
+    ],
+)  # fmt: skip
+def test_a_converter_that_fails_while_its_modules_come_in_is_not_asked_to_precharge(flag):
+    loop = fresh()
+    loop.tick(request=SiteMode.RUN)
+    while loop.phases[-1][0] is not Phase.INSERTING:
+        loop.tick()
+    loop.nodes.bend = string_bit(flag)
+    assert Phase.PRECHARGE not in phases_of(loop, 20)
+    assert 0 not in {string for _, string in loop.nodes.closings}
+
+
+def test_a_converter_that_is_silent_while_its_modules_come_in_is_not_asked_to_precharge():
+    loop = fresh()
+    loop.tick(request=SiteMode.RUN)
+    while loop.phases[-1][0] is not Phase.INSERTING:
+        loop.tick()
+    # its last values stand and look well
+    loop.nodes.bend = lambda seen: strings(seen, answered=seen.strings.answered & ~FIRST)
+    assert Phase.PRECHARGE not in phases_of(loop, 20)
+
+
 def test_a_string_is_not_precharged_above_its_window():
     loop = fresh()
     loop.tick(request=SiteMode.RUN)

@@ -1,0 +1,315 @@
+"""Which state of a string each rule of verify looks at: closed or closing, perhaps in, before or after."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from guard_site import MODULE_V, command, guard_site, image, silent
+from test_guard_verify_rules import Case, at, believed, full, out_of, with_inputs
+from test_guard_verify_rules import allowed as allowing
+from test_guard_verify_rules import closing as closing_case
+
+from reconf.actuation import Refused, SlotCommand, VerifiedCommand
+from reconf.readings import Channel, SiteImage, SiteInputs
+from reconf.site import Chemistry
+from reconf.verify import History
+
+FIRST = np.array([True, False])
+
+
+def broken(case: Case) -> set[tuple[str, str]]:
+    """Rules broken and by whom."""
+    answer = case.ask()
+    return {(v.rule, v.subject) for v in answer.violations} if isinstance(answer, Refused) else set()
+
+
+def rules(case: Case) -> set[str]:
+    return {rule for rule, _ in broken(case)}
+
+
+def strings(seen: SiteImage, **changes) -> SiteImage:
+    return replace(seen, strings=replace(seen.strings, **changes))
+
+
+def missed(case: Case) -> Case:
+    """The first converter missed its last reading, one tick ago."""
+    stood = case.seen.strings
+    case.seen = strings(case.seen, answered=~FIRST & stood.answered, age_s=np.where(FIRST, 1.0, 0.0))
+    return case
+
+
+# ---- the bus ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bus_v", "stands"), [(719.0, False), (721.0, True), (879.0, True), (881.0, False)])
+def test_nobody_runs_on_a_bus_outside_its_window(bus_v, stands):
+    assert rules(Case(seen=image(guard_site(), bus_v=bus_v))) == (set() if stands else {"bus_lost"})
+
+
+def test_a_bus_voltage_that_was_not_read_is_not_taken_for_a_bus_that_is_lost():
+    case = Case()
+    unread = Channel.of(np.array([np.nan, 800.0]))
+    case.seen = strings(case.seen, bus_voltage_v=unread)
+    assert rules(case) == set()
+
+
+def master_and_follower(mode: tuple[int, int], closed: tuple[bool, bool] = (True, True)) -> Case:
+    site = guard_site(master="S0")
+    before = replace(command(site, mode=1), mode=np.array(mode), bus_voltage_v=np.full(2, 800.0))
+    seen = image(site, closed=np.array(closed))
+    return Case(site, seen=seen, before=before, after=replace(before, power_w=np.array([0.0, 1000.0])))
+
+
+def test_a_converter_follows_only_a_master_that_is_read_closed():
+    assert rules(master_and_follower((2, 1))) == set()
+    assert ("bus_lost", "S1") in broken(master_and_follower((2, 1), closed=(False, True)))
+
+
+def test_a_master_that_does_not_hold_the_bus_is_none():
+    assert broken(master_and_follower((0, 1))) == {("bus_lost", "S1")}
+
+
+def test_another_converter_that_holds_the_bus_does_not_make_it_a_master():
+    case = master_and_follower((1, 2)).with_after(power_w=np.array([1000.0, 0.0]))
+    assert broken(case) >= {("bus_lost", "S0"), ("bus_master", "S1")}
+
+
+# ---- temperatures ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("power_w", "hot_degc", "passes"), [
+    (-4000.0, 44.0, True), (-4000.0, 46.0, False), (4000.0, 46.0, True),
+])  # fmt: skip
+def test_a_module_too_hot_to_be_charged_may_still_be_discharged(power_w, hot_degc, passes):
+    """Of a site whose table forbids charging sooner than use."""
+    site = guard_site()
+    table = dict(site.limits[Chemistry.NMC])
+    row = table["charge_temperature_degc", "max"]
+    table["charge_temperature_degc", "max"] = replace(row, operating=43.0, recommended=44.0, safety=45.0)
+    case = Case(replace(site, limits={Chemistry.NMC: table})).with_after(power_w=np.full(2, power_w))
+    case = believed(case, temperature_high_degc=at(np.full(12, 26.0), 4, hot_degc))
+    assert broken(case) == (set() if passes else {("charge_temperature", "M0-4")})
+
+
+# ---- on the way: no worse than what is in force already ----------------------------------------------
+
+
+def test_power_may_be_lowered_out_of_a_state_below_the_window():
+    """Under 8 kW the voltage lies below the window, under 2 kW inside: the way there is no worse."""
+    site = guard_site()
+    kept = [True, True, True, True, False, False] * 2
+    seen = image(site, kept)
+    before = command(site, inserted=kept, power_w=8000.0, limit_a=60.0)
+    case = Case(site, seen=seen, before=before, after=replace(before, power_w=np.full(2, 2000.0)))
+    resistive = believed(case, r0_ohm=full(case, 0.1))
+    assert broken(resistive) == set()
+    resistive.after = replace(before, power_w=np.full(2, 7900.0))
+    assert "window_min" in rules(resistive)
+
+
+def test_charging_may_be_lowered_out_of_a_state_above_the_window():
+    site = guard_site()
+    volts = 1.14 * MODULE_V
+    before = command(site, power_w=-8000.0, limit_a=44.0)
+    case = Case(
+        site, seen=image(site, module_v=volts), before=before,
+        after=replace(before, power_w=np.full(2, -100.0)),
+    )  # fmt: skip
+    case = believed(case, ocv_v=full(case, volts), r0_ohm=full(case, 0.05))
+    assert broken(case) == set()
+    case.after = replace(before, power_w=np.full(2, -7900.0))
+    assert "window_max" in rules(case)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_current_limit_may_be_lowered_although_it_already_lets_through_more_than_is_allowed(sign):
+    site = guard_site()
+    before = command(site, power_w=sign * 4000.0, limit_a=40.0)
+    case = Case(site, before=before, after=replace(before, current_limit_a=np.full(2, 20.0)))
+    case.after = replace(case.after, power_w=np.full(2, sign * 2000.0))
+    case = allowing(case, discharge_now_a=full(case, 20.0), charge_now_a=full(case, 20.0))
+    assert broken(case) == set()
+    case.after = replace(case.after, current_limit_a=np.full(2, 21.0))
+    assert "module_discharge" in rules(case) or "module_charge" in rules(case)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_string_and_trim_current_may_be_lowered_together_out_of_what_a_module_no_longer_bears(sign):
+    """A module that lost charge bears 30 A: from 28 A and 4 A of trim to 24 A and 4 A."""
+    trims = np.zeros(12)
+    trims[:2] = sign * 4.0, -sign * (4.0 * 0.92 if sign > 0.0 else 4.0 / 0.92)
+    site = guard_site()
+    before = replace(command(site, power_w=sign * 3000.0, limit_a=28.0), trim_current_a=trims)
+    case = Case(site, before=before, after=replace(before, current_limit_a=np.full(2, 24.0)))
+    bears = np.where(np.arange(12) == 0, 30.0 / (3.0 if sign > 0.0 else 1.5), 48.0)
+    case = believed(case, capacity_ah=bears, capacity_std_ah=np.zeros(12))
+    assert broken(case) == set()
+    case.after = before
+    assert rules(case) == {"sum_discharge" if sign > 0.0 else "sum_charge"}
+
+
+def test_a_module_that_leaves_is_still_in_while_the_limit_rises():
+    """Bypassed in one write, the limit raised in another: the second may arrive first."""
+    site = guard_site()
+    before = command(site, power_w=2000.0, limit_a=15.0)
+    out = at(np.ones(12, np.bool_), 0, False)
+    case = Case(site, before=before, after=command(site, inserted=out, power_w=2000.0, limit_a=40.0))
+    case = believed(case, capacity_ah=np.where(np.arange(12) == 0, 10.0, 48.0), capacity_std_ah=np.zeros(12))
+    assert broken(case) == {("subset_discharge", "M0-0")}
+    case.after = replace(case.after, current_limit_a=np.full(2, 15.0))
+    assert broken(case) == set()
+
+
+# ---- perhaps in ------------------------------------------------------------------------------------
+
+
+def leaving_module(**estimate_changes) -> Case:
+    """A module commanded out that was silent: nobody knows whether it still stands in."""
+    site = guard_site()
+    before = command(site, inserted=out_of(1), limit_a=40.0)
+    case = Case(site, seen=silent(image(site, out_of(1)), modules=[0]), before=before)
+    case.after = replace(before, power_w=np.full(2, 3000.0))
+    return believed(case, **estimate_changes)
+
+
+def test_a_silent_module_that_may_still_be_in_is_held_to_what_it_bears():
+    assert broken(leaving_module()) == set()
+    weak = leaving_module(capacity_ah=at(np.full(12, 48.0), 0, 10.0), capacity_std_ah=np.zeros(12))
+    assert ("module_discharge", "M0-0") in broken(weak)
+
+
+def unknown(case: Case, row: int) -> Case:
+    volts = at(case.seen.modules.voltage_v.value, row, np.nan)
+    case.seen = replace(case.seen, modules=replace(case.seen.modules, voltage_v=Channel.of(volts)))
+    return believed(case, ocv_v=at(np.full(12, MODULE_V), row, np.nan))
+
+
+def test_a_silent_module_of_unknown_voltage_that_may_still_be_in_is_refused():
+    assert ("unknown_voltage", "M0-0") in broken(unknown(leaving_module(), 0))
+
+
+def test_a_bypassed_module_of_unknown_voltage_stops_nobody():
+    site = guard_site()
+    before = command(site, inserted=out_of(1))
+    case = Case(site, seen=image(site, out_of(1)), before=before)
+    case.after = replace(before, power_w=np.full(2, 3000.0))
+    assert broken(unknown(case, 0)) == set()
+
+
+def test_a_module_of_unknown_voltage_is_not_switched_in_behind_a_closed_contactor_without_power_either():
+    site = guard_site()
+    before = command(site, inserted=out_of(1), mode=0, limit_a=0.0)
+    case = Case(site, seen=image(site, out_of(1)), before=before)
+    case.after = command(site, mode=0, limit_a=0.0)
+    assert broken(case) == set()
+    assert ("unknown_voltage", "M0-0") in broken(unknown(case, 0))
+
+
+# ---- closed, closing, open -------------------------------------------------------------------------
+
+
+def idle(count: int, *, before: int, module_v: float = MODULE_V, closed: bool = True, **kinds) -> Case:
+    """MODE 0: modules from the end of each string are switched in until so many are."""
+    site = guard_site()
+    order = {"mode": 0, "limit_a": 0.0, **kinds}
+    case = Case(
+        site, seen=image(site, out_of(6 - before), module_v=module_v, closed=closed),
+        before=command(site, inserted=out_of(6 - before), **{"contactor": closed, **order}),
+        after=command(site, inserted=out_of(6 - count), **{"contactor": closed, **order}),
+    )  # fmt: skip
+    return believed(case, ocv_v=full(case, module_v))
+
+
+def closing(module_v: float = MODULE_V, count: int = 6) -> Case:
+    site = guard_site()
+    kept = out_of(6 - count)
+    before = command(site, inserted=kept, mode=0, limit_a=0.0, contactor=False)
+    case = Case(
+        site, seen=image(site, kept, closed=False, module_v=module_v), before=before,
+        after=replace(before, contactor=np.ones(2, np.bool_)),
+    )  # fmt: skip
+    return believed(case, ocv_v=full(case, module_v))
+
+
+def test_a_contactor_does_not_close_onto_a_string_outside_its_window():
+    assert rules(closing()) == set()
+    assert rules(closing(count=3)) == {"window_min"}
+    # the converter reads its string as open: only the closing itself tells that the voltage matters
+    assert rules(closing(1.16 * MODULE_V)) == {"window_max"}
+
+
+def test_a_closed_string_that_rests_below_its_window_may_take_modules_in():
+    assert rules(idle(3, before=2)) == set()
+
+
+def test_no_module_lifts_a_string_above_its_window_while_its_contactor_may_be_closed():
+    high = 1.17 * MODULE_V
+    assert "window_max" in rules(idle(6, before=5, module_v=high))
+    opening = idle(6, before=5, module_v=high)
+    opening.after = replace(opening.after, contactor=np.zeros(2, np.bool_))
+    assert "window_max" in rules(opening)
+    assert rules(idle(6, before=5, module_v=high, closed=False)) == set()
+
+
+@pytest.mark.parametrize("rule", ["site_open", "string_unusable"])
+def test_what_may_not_be_used_neither_closes_nor_runs_while_it_is_opened(rule):
+    shut = {"site_open": {"site_open": True}, "string_unusable": {"string_usable": np.zeros(2, np.bool_)}}
+    assert rules(allowing(closing_case(), **shut[rule])) == {rule}
+    opening = Case().with_after(contactor=np.zeros(2, np.bool_))
+    assert rules(allowing(opening, **shut[rule])) == {rule}
+    # a string that stays open may still move its modules
+    assert rules(allowing(idle(6, before=5, closed=False), **shut[rule])) == set()
+
+
+# ---- what counts as closing ------------------------------------------------------------------------
+
+
+def test_a_contactor_that_opened_by_itself_is_closing_when_it_is_asked_to_be_closed():
+    case = idle(6, before=5)
+    case.history = History(locked=True)
+    assert rules(case) == set()
+    opened = idle(6, before=5)
+    opened.seen = image(opened.site, out_of(1), closed=False)
+    opened.history = History(locked=True)
+    assert "maintenance" in rules(opened)
+    opened.history = History()
+    opened = with_inputs(opened, SiteInputs(insulation_ohm_per_v=60.0))
+    assert "insulation" in rules(opened)
+
+
+def test_a_contactor_that_reads_closed_against_its_command_is_closing_when_it_is_asked_to_be():
+    site = guard_site()
+    before = command(site, mode=0, contactor=False, limit_a=0.0)
+    case = Case(
+        site, seen=image(site, closed=True), before=before,
+        after=replace(before, contactor=np.ones(2, np.bool_)), history=History(locked=True),
+    )  # fmt: skip
+    assert broken(case) >= {("maintenance", "S0"), ("welded", "S0")}
+
+
+def test_a_converter_that_missed_one_reading_is_not_taken_for_one_that_opened():
+    answer = missed(Case()).ask()
+    assert isinstance(answer, VerifiedCommand), answer
+    assert not answer.closes.any()
+
+
+# ---- resting ---------------------------------------------------------------------------------------
+
+
+def trimmed(before_a: float, after_a: float) -> Case:
+    site = guard_site()
+    before = replace(command(site), trim_current_a=at(np.zeros(12), 0, before_a))
+    after = replace(SlotCommand.safe(12, 2), inserted=before.inserted, contactor=before.contactor)
+    case = Case(site, before=before, after=replace(after, trim_current_a=at(np.zeros(12), 0, after_a)))
+    return allowing(case, trim_give_a=np.zeros(12), trim_take_a=np.zeros(12))
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_leaving_may_lower_a_trim_and_not_turn_it_round(sign):
+    assert rules(trimmed(sign * 3.0, sign * 2.0)) == set()
+    assert rules(trimmed(sign * 3.0, 0.0)) == set()
+    assert "trim_take" in rules(trimmed(3.0, -2.0))
+    assert "trim_give" in rules(trimmed(-3.0, 2.0))
+    assert rules(trimmed(sign * 2.0, sign * 3.0)) & {"trim_take", "trim_give"}
