@@ -43,7 +43,7 @@ class Mosquitto:
         self.process = subprocess.Popen(
             ["mosquitto", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 10.0
+        deadline = time.monotonic() + 40.0
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -81,7 +81,7 @@ class Scada:
     def of(self, ending: str) -> list[Any]:
         return [payload for topic, payload, _ in self.heard if topic.endswith(ending)]
 
-    async def until(self, condition: Any, timeout_s: float = 10.0, poll_s: float = 0.01) -> None:
+    async def until(self, condition: Any, timeout_s: float = 40.0, poll_s: float = 0.01) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:

@@ -102,7 +102,7 @@ def script_at(port: int, *more: str, tls: str = "") -> str:
 def give_function() -> str:
     """Only the function of the docs."""
     block = next(b for b in BLOCKS if "give() {" in b)
-    return block[: block.index("\n}\n") + 3].replace("sleep 0.5", "sleep 0.3")
+    return block[: block.index("\n}\n") + 3]
 
 
 async def shell(script: str) -> list[str]:
