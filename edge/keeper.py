@@ -236,14 +236,17 @@ class Keeper:
             await self._do(await self._jobs.get())
 
     async def flush(self) -> None:
-        """Write everything that is still queued."""
+        """Write everything that is still queued, and wait for what is being written."""
         while not self._jobs.empty():
             await self._do(self._jobs.get_nowait())
+        # one thread, one after the other: with this everything that was given to it before is done
+        await asyncio.get_running_loop().run_in_executor(self._executor, lambda: None)
 
     async def _do(self, work: Callable[[], None]) -> None:
         written = False
         try:
-            await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            # what waits for the thread behind somebody else's work is not given up with who waits for it
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._executor, work))
             written = True
         except StoreError as error:
             if not self.trouble:

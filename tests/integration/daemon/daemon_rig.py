@@ -180,6 +180,12 @@ async def serve_power(made: Daemon, twin: Field, power_w: float = POWER_W) -> No
         await asyncio.sleep(0.05)
 
 
+async def put_down(made: Daemon) -> None:
+    """Estimates as they are now are on the disk."""
+    made.parts.keeper.save_estimates(made.core.state)
+    await made.parts.keeper.flush()
+
+
 def keep_records(made: Daemon) -> list[IntervalRecord]:
     """Every interval record from now on."""
     kept: list[IntervalRecord] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ports import free_port
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from daemon_rig import (
@@ -22,6 +23,7 @@ from daemon_rig import (
     field_of,
     keep_records,
     order,
+    put_down,
     quick_site,
     serve_power,
     until,
@@ -32,7 +34,6 @@ from edge.clock import ScaledClock
 from edge.core_replay import replayed_steps
 from edge.core_values import ClearFault, EmergencyStop, SetMode
 from edge.demo import Commander
-from edge.demo_processes import free_port
 from edge.interval import Rung
 from edge.keeper import shared_tables
 from edge.northbound.topics import Topics
@@ -44,6 +45,10 @@ from reconf.sequences import SiteMode
 from reconf.site import Site, TimingSpec
 
 pytestmark = pytest.mark.timeout(180)
+
+
+WATCHDOG, PATIENT_DS = 1, 300
+"""The command register of RM1 and RC1, and half a minute in its unit."""
 
 
 def is_rc1(unit: int) -> bool:
@@ -60,10 +65,8 @@ async def test_serves_power_leaves_in_order_and_its_records_replay_to_the_last_b
             kept = keep_records(made)
             await warm(made)
             await serve_power(made, twin)
-            await asyncio.sleep(4.0)
+            await until(made, lambda v: v.rung is Rung.NORMAL and any(r.steps for r in kept))
             assert made.figures.failed_ticks == 0
-            view = made.outcome.view
-            assert view.rung is Rung.NORMAL, view.rung_reason
             before_stop = len(twin.writes)
         # SIGTERM under load: zero and MODE 0, then the contactor, read open, and only then bypass
         assert not any(twin.closed)
@@ -132,9 +135,11 @@ async def test_killed_daemon_resumes_what_is_closed_and_closes_nothing(tmp_path:
     async with field_of(quick_site()) as twin:
         async with daemon_on(twin, state_dir=tmp_path, leave=False) as made:
             await serve_power(made, twin)
-            made.parts.keeper.save_estimates(made.core.state)
-            await made.parts.keeper.flush()
+            await put_down(made)
             known = made.outcome.view.estimate.capacity_std_ah.copy()
+            # the next is there before the watchdogs run out, however long it takes to start
+            for node in (*twin.site.positions, *(s.converter for s in twin.site.strings)):
+                twin.bank.write(node.gateway, node.unit_id, WATCHDOG, [PATIENT_DS])
         assert all(twin.closed)
         async with daemon_on(twin, state_dir=tmp_path, leave=False) as made:
             view = await until(made, lambda v: v.input.image.tick >= 3)
@@ -148,8 +153,7 @@ async def test_killed_daemon_resumes_what_is_closed_and_closes_nothing(tmp_path:
             # and it serves again when it is told to
             await serve_power(made, twin)
         # dead: the converters' own watchdogs open them, and a new daemon leaves them open
-        await asyncio.sleep(4.5)
-        assert not any(twin.closed)
+        await held(lambda: not any(twin.closed), 40.0)
         async with daemon_on(twin, state_dir=tmp_path) as made:
             await until(made, lambda v: v.input.image.tick >= 8)
             assert not any(twin.closed), "nothing closes by itself"

@@ -17,9 +17,9 @@ import pytest
 from foreign_nodes import Written
 from foreign_physics import Design
 from foreign_plant import RC1_UNIT, Plant
+from ports import free_port
 
 from edge.demo import Commander
-from edge.demo_processes import free_port
 from edge.northbound.topics import Topics
 from edge.northbound.watcher import watch
 from edge.wiring import RunOptions, override
@@ -72,12 +72,24 @@ async def _listen(site: Site, told: dict) -> None:
         told.update(data)
 
 
+async def listening_at(port: int) -> None:
+    """Somebody takes connections there."""
+    async with asyncio.timeout(40.0):
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            await asyncio.sleep(0.02)
+
+
 @asynccontextmanager
 async def attached(plant: Plant, folder: Path, *more: str) -> AsyncIterator[Seen]:
     """Broker, plant and daemon; the plant's time passes."""
     port = free_port()
     quiet = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL}
     broker = await asyncio.create_subprocess_exec("mosquitto", "-p", str(port), **quiet)
+    await listening_at(port)
     file, log = folder / "site.yaml", folder / "daemon.log"
     with plant:
         file.write_text(plant.site_yaml(timing=TIMING), encoding="utf-8")

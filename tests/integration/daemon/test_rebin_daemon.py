@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "southbound"))
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from daemon_rig import Field, daemon_on, field_of, order, until
+from daemon_rig import Field, daemon_on, field_of, order, put_down, until
 from southbound_rig import attached
 from typer.testing import CliRunner
 from yard_site import site_text
@@ -149,8 +149,7 @@ async def ready(tmp_path: Path, twin: Field, key: Path) -> tuple[Rack, Job]:
     await rack.start()
     order(rack.made, SetMode(SiteMode.STANDBY))
     await until(rack.made, lambda v: v.mode is SiteMode.STANDBY)
-    rack.made.parts.keeper.save_estimates(rack.made.core.state)
-    await asyncio.sleep(0.5)
+    await put_down(rack.made)
     document = await asyncio.to_thread(plan_document, file, folder, key)
     job = Job(document, str(file), file.read_text(), Direction.FORWARD)
     save_job(folder, job)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from daemon_rig import daemon_on, field_of, order, quick_site, until
+from daemon_rig import daemon_on, field_of, order, put_down, quick_site, until
 
 from edge.core_values import SetMode
 from edge.store.store import Store
@@ -32,8 +31,7 @@ async def test_strangers_are_kept_out_told_once_and_let_in_when_mended(tmp_path)
             view = await until(made, lambda v: v.mode is SiteMode.RUN)
             assert not view.in_force.inserted[rows].any()
             assert view.out_of_service[rows].all()
-            made.parts.keeper.save_estimates(made.core.state)
-            await asyncio.sleep(1.0)  # the keeper writes in a thread of its own
+            await put_down(made)
             with Store.open(tmp_path, read_only=True) as store:
                 kept = store.history.estimates()
             serials = site.topology.serials

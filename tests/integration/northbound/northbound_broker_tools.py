@@ -16,16 +16,11 @@ from typing import Any
 from uuid import uuid4
 
 import aiomqtt
+from ports import free_port
 
 from reconf.config import load_site
 from reconf.site import Site
 from reconf.site_links import MqttSpec
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

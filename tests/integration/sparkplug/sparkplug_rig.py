@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ports import free_port
 
 from edge.bench.closed_loop import Loop
 from edge.core_values import TickView
@@ -44,12 +45,6 @@ def outside_host() -> Path:
         command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
         subprocess.run(command, cwd=OUTSIDE, check=True, capture_output=True, timeout=110)
     return OUTSIDE / "host.js"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import sunspec2.modbus.client as sunspec_client
+from ports import free_port
 
 from edge.modbus.pacer import Pacer
 from edge.modbus.server import TwinServer
@@ -41,12 +41,6 @@ async def seen(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(LONG_S):
         while not condition():  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -19,6 +19,13 @@ from reconf.config import load_site
 from reconf.twin.truth import draw_truth
 
 
+async def taken_up(keeper: Keeper) -> None:
+    """What was queued has been handed to the disk's thread."""
+    async with asyncio.timeout(40.0):
+        while not keeper._jobs.empty():  # noqa: ASYNC110 - a queue tells nobody that it is empty
+            await asyncio.sleep(0)
+
+
 async def test_a_late_job_writes_what_is_true_then(tmp_path: Path) -> None:
     site = load_site("demo")
     loop = Loop(site, draw_truth(site, np.random.default_rng(1)), lambda _: 0.0)
@@ -30,11 +37,31 @@ async def test_a_late_job_writes_what_is_true_then(tmp_path: Path) -> None:
         writing = asyncio.create_task(keeper.run())
         executor.submit(disk_is_slow.wait)
         keeper.tick(loop.core.state, outcome.view, None)  # the mode of this tick waits for the disk
-        await asyncio.sleep(0.01)
+        await taken_up(keeper)
         loop.core.order(EmergencyStop(), 0.0, 0.0)
         effect = keeper.effect(loop.core.state, outcome.view)
         assert effect["mode"] == "emergency_stop"
         disk_is_slow.set()
-        await asyncio.sleep(0.2)
+        await keeper.flush()
         assert store.ledger.get("mode") == "emergency_stop"
         writing.cancel()
+
+
+async def test_what_waits_for_the_disk_when_the_daemon_ends_is_written(tmp_path: Path) -> None:
+    """The disk's thread is busy with telemetry; the keeper's task ends before its job has begun."""
+    site = load_site("demo")
+    loop = Loop(site, draw_truth(site, np.random.default_rng(1)), lambda _: 0.0)
+    outcome = loop.step()
+    disk_is_slow = threading.Event()
+    with Store.open(tmp_path) as store, ThreadPoolExecutor(1) as executor:
+        now = Moment(datetime(2026, 1, 31, tzinfo=UTC), 0.0, 0.0)
+        keeper = Keeper(site, store, executor, now=lambda: now)
+        writing = asyncio.create_task(keeper.run())
+        executor.submit(disk_is_slow.wait, 40.0)
+        keeper.tick(loop.core.state, outcome.view, None)
+        await taken_up(keeper)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        disk_is_slow.set()
+        await keeper.flush()
+        assert store.ledger.get("mode") == "off"

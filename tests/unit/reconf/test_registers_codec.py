@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
+from counting import calls_of
 
 from reconf.actuation import SlotCommand
 from reconf.devices.marks import NodeMarks
@@ -153,14 +152,13 @@ def test_command_words_hold_the_unused_register_at_zero() -> None:
     assert strings.command_words(command).tolist() == [[0, 0xFFFF, 0xB1E0, 0, 555, 0]]
 
 
-@pytest.mark.parametrize(("n", "limit_ms"), [(48, 1.0), (1000, 10.0)])
-def test_decoding_a_site_is_quick(n: int, limit_ms: float) -> None:
-    codec = Rm1Codec(RM1, np.full(n, 12))
-    words = np.random.default_rng(1).integers(0, 5000, (n, 35)).astype(np.uint16)
-    best = np.inf
-    for _ in range(40):
-        began = time.perf_counter()
-        codec.readings(words, marks(n))
-        best = min(best, time.perf_counter() - began)
-    print(f"decoding {n} modules: {best * 1e3:.3f} ms")
-    assert best * 1e3 < limit_ms
+def test_decoding_a_site_takes_as_many_calls_whatever_its_size() -> None:
+    """All nodes at once: how many milliseconds that is, the machine decides and the benchmarks tell."""
+
+    def calls(n: int) -> int:
+        codec = Rm1Codec(RM1, np.full(n, 12))
+        words = np.random.default_rng(1).integers(0, 5000, (n, 35)).astype(np.uint16)
+        return calls_of(lambda: codec.readings(words, marks(n)))
+
+    calls(2)  # what is imported and looked up once
+    assert calls(1000) <= calls(48) < 1000
