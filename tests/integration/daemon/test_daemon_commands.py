@@ -47,6 +47,10 @@ class Operator:
         await self.link.gate.take(json.dumps(command).encode(), retained=False)
         return self.replies[str(command["id"])][0]
 
+    def heard(self, reply: Any) -> list[str]:
+        """Results of everything said to the command of `reply` until now."""
+        return [r.result for r in self.replies[reply.id]]
+
     async def accepted(self, action: str, *, life_s: float = 300.0, **args: Any) -> Any:
         reply = await self.give(action, life_s=life_s, **args)
         assert reply.result == "accepted", reply
@@ -76,25 +80,26 @@ async def test_every_action_acts(tmp_path: Path) -> None:
             first = await operator.accepted("set_power", power_w=850.0)
             await reaches(near(twin, 850.0))
             # limits hold the power down until they expire, then the set point is served again
-            await operator.accepted("set_limits", discharge_max_w=400.0, life_s=3.0)
+            await operator.accepted("set_limits", discharge_max_w=400.0)
             held = await operator.give("set_power", power_w=900.0)
             assert (held.reason, held.curtailed_to_w) == ("curtailed", 400.0)
             assert "temporary limits" in held.text, "whose limit it is, not the first that comes to mind"
             await reaches(near(twin, 400.0))
+            await operator.accepted("set_limits", discharge_max_w=400.0, life_s=1.0)
             await reaches(near(twin, 900.0))
             # a ramp is kept: 100 W a second from 900 W
             began = time.monotonic()
             await operator.accepted("set_power", power_w=600.0, ramp_w_per_s=150.0)
             await reaches(near(twin, 600.0))
             assert time.monotonic() - began >= 1.0
-            assert [r.result for r in operator.replies[first.id]] == ["accepted", "superseded"]
+            await reaches(lambda: operator.heard(first) == ["accepted", "superseded"])
             # a revert time ends a set point before its expiry, and that is told
             short = await operator.accepted("set_power", power_w=500.0, revert_s=2.0)
             await reaches(near(twin, 0.0))
-            assert [r.result for r in operator.replies[short.id]] == ["accepted", "done"]
+            await reaches(lambda: operator.heard(short) == ["accepted", "done"])
             # a schedule: each step in its time, both directions
             await operator.accepted(
-                "set_schedule", start=datetime.now(UTC).isoformat(), step_s=4.0, power_w=[700.0, -500.0]
+                "set_schedule", start=datetime.now(UTC).isoformat(), step_s=8.0, power_w=[700.0, -500.0]
             )
             await reaches(near(twin, 700.0))
             await reaches(near(twin, -500.0))
