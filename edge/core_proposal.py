@@ -59,7 +59,7 @@ def propose(
         state = replace(state, target=target, next_slot_s=next_slot_s)
     reach_w = shaping.ramped_w(
         planned.power_w,
-        float(looked.in_force.power_w.sum()),
+        looked.in_force.running_w,
         ramp_w_per_s(setpoint) * max(given.dt_s, site.timing.tick_s),
     )
     more = shaping.beyond(book.plan, reach_w)

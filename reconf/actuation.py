@@ -62,6 +62,11 @@ class SlotCommand:
             contactor=np.zeros(n_strings, dtype=np.bool_),
         )
 
+    @property
+    def running_w(self) -> float:
+        """Power asked of the site [W]; a number in the register of a converter that is off is none."""
+        return float(np.sum(self.power_w[self.mode != int(ConverterMode.OFF)]))
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:

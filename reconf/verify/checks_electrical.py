@@ -255,8 +255,12 @@ def check_converter(found: Findings, c: Context) -> None:
         found.at_most("converter_power", power, asked_w, strict & flows, t.names)
         found.at_most("converter_current", p.current_limit_a, allowed_a, strict & (flows | free), t.names)
     found.at_most("converter_current", p.current_limit_a, t.current_rating_a, strict, t.names)
+    # the register of one that is off moves nothing, but stands there when it starts: what another left in it
+    # may stay, nothing beyond the rating is put there
+    left_w = np.fmax(t.power_rating_w, np.abs(c.in_force.power_w))
+    found.at_most("converter_power", np.abs(p.power_w), left_w, ~c.running & (p.power_w != 0.0), t.names)
     began = c.history.ramp_from_w
-    before, after = float(np.sum(c.in_force.power_w)) if began is None else began, float(np.sum(p.power_w))
+    before, after = c.in_force.running_w if began is None else began, p.running_w
     step = c.history.ramp_w_per_s * c.dt_s
     if (abs(after) > abs(before) or after * before < 0.0) and not abs(after - before) <= step + 1.0:
         found.site("ramp", abs(after - before), step)

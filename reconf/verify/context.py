@@ -53,7 +53,7 @@ class History:
             settled=settled,
             since_switch_s=None if since is None else np.where(moved, 0.0, since),
             switches=None if count is None else count + moved,
-            ramp_from_w=float(np.sum(before.power_w)) if self.ramp_from_w is None else self.ramp_from_w,
+            ramp_from_w=before.running_w if self.ramp_from_w is None else self.ramp_from_w,
         )
 
 

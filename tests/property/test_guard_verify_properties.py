@@ -405,13 +405,10 @@ def test_any_finite_numbers_are_answered_by_rules_and_never_raise(seed):
     answer = verify(SITE, image(SITE), estimate(SITE), envelope(SITE), before, asked, dt_s=1.0)
     if isinstance(answer, VerifiedCommand):
         off = asked.mode == 0
-        assert (np.abs(asked.power_w[~off]) <= 12_000.0).all()
-        # what stands in the register of a converter that is off carries nothing; it cannot be started on it
-        if (wild := off & (np.abs(asked.power_w) > 12_000.0)).any():
-            started = replace(asked, mode=np.where(wild, 1, asked.mode))
-            after = verify(SITE, image(SITE), estimate(SITE), envelope(SITE), asked, started, dt_s=1.0)
-            assert isinstance(after, Refused)
-            assert "converter_power" in {v.rule for v in after.violations}
+        assert (np.abs(asked.power_w[~off]) <= 12_000.0 * (1.0 + 1e-6)).all()
+        # of one that is off: nothing above its rating that did not stand there before
+        stood = np.maximum(12_000.0, np.abs(before.power_w))
+        assert (np.abs(asked.power_w[off]) <= stood[off] * (1.0 + 1e-6)).all()
         running = (asked.mode != 0) & (asked.power_w != 0.0)
         assert (asked.current_limit_a[running] <= 60.0 + 1e-4).all()
         assert (np.abs(asked.trim_current_a) <= np.maximum(5.0 + 1e-4, np.abs(before.trim_current_a))).all()

@@ -14,7 +14,7 @@ from test_guard_verify_rules import closing as closing_case
 from reconf.actuation import Refused, SlotCommand, VerifiedCommand
 from reconf.readings import Channel, SiteImage, SiteInputs
 from reconf.site import Chemistry
-from reconf.verify import History
+from reconf.verify import History, verify_steps
 
 FIRST = np.array([True, False])
 
@@ -261,6 +261,66 @@ def test_what_may_not_be_used_neither_closes_nor_runs_while_it_is_opened(rule):
     assert rules(allowing(opening, **shut[rule])) == {rule}
     # a string that stays open may still move its modules
     assert rules(allowing(idle(6, before=5, closed=False), **shut[rule])) == set()
+
+
+# ---- a converter that is off ---------------------------------------------------------------------------
+
+
+def off_with(power_w: float, stood_w: float) -> Case:
+    """The first string stops, or stays so, with this number in its power register; the second runs."""
+    site = guard_site()
+    before = replace(command(site), mode=np.array([0, 1]), power_w=np.array([stood_w, 1000.0]))
+    return Case(site, before=before, after=replace(before, power_w=np.array([power_w, 1000.0])))
+
+
+@pytest.mark.parametrize(
+    ("power_w", "stood_w", "passes"),
+    [
+        (12_000.0, 0.0, True),
+        (-12_000.0, 0.0, True),
+        (12_001.0, 0.0, False),
+        (-12_001.0, 0.0, False),
+        (1e300, 0.0, False),
+        # a number that another host left there: it may stay or shrink, and not grow
+        (50_000.0, 50_000.0, True),
+        (-50_000.0, 50_000.0, True),
+        (30_000.0, -50_000.0, True),
+        (50_001.0, 50_000.0, False),
+        (0.0, 50_000.0, True),
+        # what is not known of the register before is no reason to let anything in
+        (12_000.0, np.nan, True),
+        (13_000.0, np.nan, False),
+        (0.0, np.nan, True),
+    ],
+)
+def test_nothing_beyond_its_rating_is_put_into_the_register_of_a_converter_that_is_off(
+    power_w, stood_w, passes
+):
+    assert broken(off_with(power_w, stood_w)) == (set() if passes else {("converter_power", "S0")})
+
+
+def test_a_converter_is_not_started_on_a_number_that_another_left_in_its_register():
+    case = off_with(50_000.0, 50_000.0).with_after(mode=np.ones(2, np.int64))
+    assert ("converter_power", "S0") in broken(case)
+
+
+def test_a_number_in_the_register_of_a_converter_that_is_off_is_no_power_to_ramp_from():
+    case = off_with(6000.0, 0.0)
+    case.history = History(ramp_w_per_s=500.0)
+    assert rules(case) == set()
+    started = off_with(6000.0, 6000.0).with_after(mode=np.ones(2, np.int64))
+    assert rules(started) == set()
+    started.history = History(ramp_w_per_s=500.0)
+    assert broken(started) == {("ramp", "site")}
+    # neither in the step before, of one change
+    site, before, on = started.site, started.before, started.after
+    for steps in ((before, on), (on,)):
+        answer = verify_steps(
+            site, started.seen, started.believed, started.allowed, before, steps,
+            dt_s=1.0, history=started.history,
+        )  # fmt: skip
+        assert isinstance(answer, Refused)
+        assert {v.rule for v in answer.violations} == {"ramp"}
 
 
 # ---- what counts as closing ------------------------------------------------------------------------
