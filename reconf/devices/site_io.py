@@ -46,6 +46,9 @@ NUMBER_SIGNALS: Final[dict[str, dict[str, float]]] = {
     "ambient_degc": {"degC": 1.0},
 }
 """Signals that are numbers: units a point may have, and what turns them into the signal's own."""
+AIR_DEGC: Final = (-45.0, 85.0)
+"""What the air around a battery can be; beyond it the sensor or its wire is broken. A shorted or open
+resistance thermometer reads -200 or 850 degC; every module would be held against that."""
 INPUT_SIGNALS: Final = (*BIT_SIGNALS, *NUMBER_SIGNALS)
 OUTPUT_SIGNALS: Final = ("alarm", "ventilate", "cooling")
 
@@ -234,8 +237,10 @@ class UnitCodec:
         point = self.profile.by_name[spec.point]
         raw = self.raw(payloads, point)
         if spec.signal in NUMBER_SIGNALS:
+            value = raw * point.scale * NUMBER_SIGNALS[spec.signal][point.unit]
             missing = raw == na_pattern(point.type)
-            return nan if missing else raw * point.scale * NUMBER_SIGNALS[spec.signal][point.unit]
+            missing |= spec.signal == "ambient_degc" and not AIR_DEGC[0] <= value <= AIR_DEGC[1]
+            return nan if missing else value
         on = any(raw >> bit & 1 for bit in spec.bits) if spec.bits else bool(raw)
         return float(on != spec.active_low)
 

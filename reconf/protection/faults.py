@@ -232,6 +232,11 @@ _DEVICES: Final = {MODULE_REFUSES: "rm1", STRING_REFUSES: "rc1"}
 CONCLUDED: Final = {
     "sensors_untrusted": "concluded from its readings, or from their absence; a finding names the sensor",
     "module_cannot_leave": "concluded: its switch still reads inserted",
+    "contactor_opened": "concluded: it reads open, was not asked to open, and no latch says why",
+    "insulation_unknown": "the monitor gives no value, does not answer, or reports a fault of its own",
+    "emergency_stop_unknown": "its input gives no value",
+    "site_output_failed": "what was asked could not be written, or does not read back",
+    "isolation_lost": "concluded: a contactor reads closed, or the string voltage is 60 V or more",
     "join_failed": "three joins in a row failed, or were ended by a fault within ten minutes",
     **dict.fromkeys(
         ("sensor_untrue", "cell_leakage", "cell_resistance_high", "sense_wire_open"),

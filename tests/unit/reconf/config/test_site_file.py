@@ -245,6 +245,22 @@ def test_a_signal_may_be_any_of_several_bits_of_a_register(status: int, known: b
     assert ("insulation_ohm" not in site_inputs(site, fresh, 2.0).unknown) is known
 
 
+@pytest.mark.parametrize(
+    ("degc", "known"),
+    [(25.0, True), (-45.0, True), (85.0, True), (-45.1, False), (850.0, False), (-200.0, False)],
+)
+def test_air_that_no_air_can_be_is_no_value(degc: float, known: bool) -> None:
+    """An open thermometer reads 850 degC; held against that, all true sensors were called untrue."""
+    site = load_site("container")
+    codec = UnitCodec(site.io[0], load_io_profile(site.io[0].profile))
+    words = {b.table: bytes(b.size) for b in codec.blocks}
+    words["input"] = round(10.0 * degc).to_bytes(2, "big", signed=True)
+    values = dict(codec.inputs([words[b.table] for b in codec.blocks]))
+    assert np.isfinite(values["ambient_degc"]) == known
+    fresh = [UnitReading(tuple(values.items()), 0.0), UnitReading((), 0.0)]
+    assert ("ambient_degc" in site_inputs(site, fresh, 2.0).unknown) == (not known)
+
+
 @pytest.mark.parametrize("bit", ["32", "[2, 32]", "-1"])
 def test_a_bit_that_no_register_has_is_found(bit: str) -> None:
     with pytest.raises(ConfigError):

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from reconf.protection.faults import SCOPES, Conditions, Machine, Timing, fault_rows, step_machine
+from reconf.protection.faults import (
+    SCOPES,
+    Conditions,
+    Machine,
+    Timing,
+    evidence,
+    fault_rows,
+    row_of,
+    step_machine,
+)
 
 
 def timing(debounce=0.0, release=10.0, latches=True):
@@ -94,3 +103,21 @@ def test_every_row_is_complete():
                 assert row.latching != "none", f"{row.fault}: what opens the site must latch"
             if row.limit is not None and row.limit[2] == "safety":
                 assert row.severity in ("bypass", "open_string", "open_site")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "insulation_unknown",
+        "emergency_stop_unknown",
+        "site_output_failed",
+        "isolation_lost",
+        "contactor_opened",
+    ],
+)
+def test_what_no_device_reports_does_not_say_that_one_had(fault):
+    """A monitor that is silent has reported nothing."""
+    told = evidence(fault, float("nan"), float("nan"), row_of(fault).unit)
+    assert told
+    assert "reported by the device" not in told
+    assert evidence("gas_alarm", float("nan"), float("nan"), "") == "reported by the device"
