@@ -87,6 +87,7 @@ class ControlCore:
         self._case: Case | None = None
         self._view: TickView | None = None
         self._told_strange: tuple[tuple[str, str], ...] = ()
+        self._lessened_s = float("-inf")
         self._beats = Heartbeats.none(site.topology.n_modules, site.topology.n_strings)
 
     # ---- what is remembered --------------------------------------------------------------------
@@ -252,7 +253,8 @@ class ControlCore:
         self._steps = list(judged.steps)
         if self._steps:
             self._recorder.went_out(self._steps[0])
-        rung, why = standing(planned.book, looked.envelope, refused)
+        lessened = core_events.less_text(self.site, judged.share, judged.reduced)
+        rung, why = standing(planned.book, looked.envelope, refused, lessened)
         view = TickView(
             input=given,
             estimate=looked.estimate,
@@ -267,6 +269,7 @@ class ControlCore:
             out_of_service=moved.actions.modules_out | ~shaping.insertable(looked.envelope),
             connected=moved.state.joined,
             refused=judged.refused,
+            lessened=lessened,
             maintenance=self._state.maintenance,
             capacity_test=self._state.capacity_test,
         )
@@ -276,6 +279,8 @@ class ControlCore:
         )
         events += core_events.strangers(given.now_s, self._told_strange, before.strange)
         self._told_strange = before.strange
+        events += core_events.lessened(view, self._lessened_s)
+        self._lessened_s = given.now_s if lessened else self._lessened_s
         events += core_captest.told(given.now_s, before.capacity_test, self._state.capacity_test)
         self._view = view
         actions = NodeActions(

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 from edge.core_values import Event, TickView
 from reconf.actuation import Refused
+from reconf.arrays import FloatArray
 from reconf.protection.faults import FaultEvent
 from reconf.sequences import SequenceEvent
+from reconf.site import Site
 from reconf.words import quantity
 
+LESS_QUIET_S = 600.0
+"""Near a limit a plan is made smaller in many ticks, with others between them."""
 TOLD = 3
 """Violations named in one refusal; the record holds all."""
 
@@ -24,6 +28,30 @@ def refusal_text(refused: Refused | None) -> str:
     ]
     more = len(refused.violations) - TOLD
     return "; ".join(parts) + (f"; {more} more" if more > 0 else "")
+
+
+def less_text(site: Site, share: FloatArray | None, reduced: Refused | None) -> str:
+    """How much of the power proposed verify let through, string by string, and why not all of it."""
+    if share is None or reduced is None:
+        return ""
+    parts = [
+        f"{string.name} {100.0 * part:.0f} %"
+        for string, part in zip(site.strings, share, strict=True)
+        if part < 1.0
+    ]
+    return f"{', '.join(parts)} ({refusal_text(reduced)})" if parts else refusal_text(reduced)
+
+
+def lessened(now: TickView, last_s: float) -> tuple[Event, ...]:
+    """That less power than proposed was let through: once, until that has not happened for a while.
+
+    Args:
+        now: this tick.
+        last_s: control time at which it happened last.
+    """
+    if not now.lessened or now.input.now_s - last_s < LESS_QUIET_S:
+        return ()
+    return (Event(now.input.now_s, "verify", "site", f"less power let through: {now.lessened}"),)
 
 
 def fault_events(time_s: float, faults: Sequence[FaultEvent]) -> list[Event]:

@@ -88,12 +88,17 @@ def turned(before: PlanBook, after: PlanBook) -> bool:
     return before.plan is not after.plan and (before.plan.power_asked_w * after.plan.power_asked_w <= 0.0)
 
 
-def standing(book: PlanBook, envelope: Envelope, refused: str) -> tuple[Rung, str]:
-    """The rung the site stands on, the worst of all that apply, and why."""
+def standing(book: PlanBook, envelope: Envelope, refused: str, lessened: str = "") -> tuple[Rung, str]:
+    """The rung the site stands on, the worst of all that apply, and why.
+
+    A plan of which less was let through is still in force: that is told, and is no rung.
+    """
     severe = [f for f in envelope.faults if f.severity in {"open_site", "open_string"}]
     if severe:
         f = severe[0]
         return Rung.LEFT, f"{f.fault} on {f.subject}: {f.evidence or f.action}"
     if refused and book.rung < Rung.ZERO:
         return Rung.ZERO, f"verify refused: {refused}"
+    if lessened and book.rung < Rung.ZERO:
+        return book.rung, f"{book.reason}; verify let less through: {lessened}"
     return book.rung, book.reason

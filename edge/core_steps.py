@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge import shaping
+from edge.lessening import TRIES, Tried, less, strings_named
 from reconf.actuation import Receipt, Refused, SlotCommand, VerifiedCommand
-from reconf.arrays import BoolArray
+from reconf.arrays import BoolArray, FloatArray
 from reconf.estimation.state import Estimate
 from reconf.protection.envelope import Envelope
 from reconf.readings import SiteImage
@@ -19,8 +20,6 @@ from reconf.site import Site
 from reconf.switching import stage
 from reconf.verify import History, verify_steps
 
-LESS = (0.85, 0.7, 0.5)
-"""Shares of a refused power that are tried before 0."""
 FULLER = 2
 """Modules at most that are added to a string whose voltage would fall below its window."""
 
@@ -34,7 +33,10 @@ class Judged:
     refused: Refused | None
     """Why power had to go to 0 somewhere, if it had to."""
     reduced: Refused | None = None
-    """Why less power than proposed was let through; None where all was."""
+    """Why it is not quite what was proposed that was let through; None where it is, or where power had to go
+    to 0."""
+    share: FloatArray | None = None
+    """(S,) of the proposed power that was let through; None where that is all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +72,32 @@ def judge(site: Site, case: Case, in_force: SlotCommand, proposal: SlotCommand) 
     """Verify the staged `proposal`; where it is refused, ever less of it.
 
     Where the voltage would fall below the window (it falls between two plans) one or two modules more are put
-    in, which costs no power at all. Then less power on the strings that a violation names, then power 0 on
-    those, then on all: a fault on one string must not take the others' power.
+    in, which costs no power at all. Then less power on the strings that a violation names, as much less as is
+    found to be needed, and 0 on those that no less helps; then 0 on all that were named, then on all: a fault
+    on one string must not take the others' power.
     """
     whole = _staged(site, case, in_force, proposal)
     if not isinstance(whole, Refused):
         return Judged(whole, None)
-    named = named_strings(site, whole)
     for other in _as_much(site, case, in_force, proposal, whole):
         staged = _staged(site, case, in_force, other)
         if not isinstance(staged, Refused):
             return Judged(staged, None, reduced=whole)
-    for share in LESS:
-        less = _staged(site, case, in_force, _lessened(proposal, named, share))
-        if not isinstance(less, Refused):
-            return Judged(less, None, reduced=whole)
-        named |= named_strings(site, less)
+    tried = Tried.nothing(site.topology.n_strings)
+    refused, named = whole, named_strings(site, whole)
+    for _ in range(TRIES):
+        tried = less(site, tried, refused)
+        staged = _staged(site, case, in_force, _lessened(site, case, in_force, proposal, tried))
+        if not isinstance(staged, Refused):
+            stopped = bool((tried.share == 0.0).any())
+            return Judged(staged, whole if stopped else None, None if stopped else whole, tried.share)
+        refused, named = staged, named | named_strings(site, staged)
+    share = np.where(named, 0.0, 1.0)
     rest = _staged(site, case, in_force, _without(site, in_force, proposal, named))
     if not isinstance(rest, Refused):
-        return Judged(rest, whole)
-    return Judged(case.again(site, in_force, (hold_zero(in_force),)), whole)
+        return Judged(rest, whole, share=share)
+    zero = case.again(site, in_force, (hold_zero(in_force),))
+    return Judged(zero, whole, share=np.zeros_like(share))
 
 
 def _as_much(
@@ -151,15 +159,20 @@ def _fuller(site: Site, case: Case, proposal: SlotCommand, where: BoolArray) -> 
     return replace(proposal, inserted=inserted)
 
 
-def _lessened(proposal: SlotCommand, where: BoolArray, share: float) -> SlotCommand:
-    """`proposal` with a share of the power and of the current limit on the strings `where`."""
-    return replace(
-        proposal,
-        power_w=np.where(where, np.trunc(share * proposal.power_w), proposal.power_w),
-        current_limit_a=np.where(
-            where, np.floor(10.0 * share * proposal.current_limit_a) / 10.0, proposal.current_limit_a
-        ),
+def _lessened(
+    site: Site, case: Case, in_force: SlotCommand, proposal: SlotCommand, tried: Tried
+) -> SlotCommand:
+    """`proposal` with a share of the power and of the current limit of each string, and 0 as `_without`."""
+    if tried.stay.any():
+        proposal = _held(site, case, in_force, proposal, tried.stay)
+    share, whole = tried.share, tried.share == 1.0
+    limit_a = np.floor(10.0 * share * proposal.current_limit_a) / 10.0
+    smaller = replace(
+        _untrimmed(site, proposal, tried.still),
+        power_w=np.where(whole, proposal.power_w, np.trunc(share * proposal.power_w)),
+        current_limit_a=np.where(whole, proposal.current_limit_a, limit_a),
     )
+    return _without(site, in_force, smaller, share == 0.0)
 
 
 def _staged(
@@ -180,16 +193,9 @@ def failed_strings(site: Site, receipt: Receipt, out: BoolArray) -> BoolArray:
 
 def named_strings(site: Site, refused: Refused) -> BoolArray:
     """(S,) strings that violations name, by their own name or by a module's; all where the site is named."""
-    topology = site.topology
-    names = [s.name for s in site.strings]
-    mask = np.zeros(topology.n_strings, dtype=np.bool_)
+    mask = np.zeros(site.topology.n_strings, dtype=np.bool_)
     for violation in refused.violations:
-        if violation.subject in names:
-            mask[names.index(violation.subject)] = True
-        elif violation.subject in topology.serials:
-            mask[topology.string_of[topology.serials.index(violation.subject)]] = True
-        else:
-            mask[:] = True
+        mask[list(strings_named(site, violation))] = True
     return mask
 
 

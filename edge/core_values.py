@@ -243,6 +243,8 @@ class TickView:
     connected: BoolArray
     """(S,) joined: may carry power."""
     refused: Refused | None
+    lessened: str = ""
+    """How much of its power which string was let through and why not all; empty where all was, or none."""
     maintenance: Maintenance = RELEASED
     capacity_test: CapacityTest | None = None
 

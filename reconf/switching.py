@@ -8,6 +8,10 @@ Writes of one change arrive one by one and some may not. Three steps in general 
    those that come in, or first those that go, whichever has room; else in halves;
 3. *raise*: everything as asked.
 
+A string that stands below its window needs more modules, and verify lets through no step on the way to them:
+not less power, since the voltage still lies below, and no module that comes in at power. So its converter
+stops for the switching: steps 1 and 2 at power 0 and MODE 0, for as long as their writes take.
+
 Every step is verified by itself, written and read back before the next.
 """
 
@@ -15,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reconf.actuation import SlotCommand
+from reconf.actuation import ConverterMode, SlotCommand
 from reconf.arrays import BoolArray, FloatArray, IntArray
 from reconf.devices.rc1 import Rc1Status
 from reconf.estimation.state import Estimate
@@ -24,6 +28,7 @@ from reconf.readings import SiteImage
 from reconf.replacing import replace
 from reconf.site import Site
 from reconf.verify.circuit import exposure, sources
+from reconf.verify.findings import TOLERANCE_FRAC
 from reconf.verify.tables import Tables, build_tables
 
 MAX_PARTS = 8
@@ -41,9 +46,9 @@ def stage(
     """Cut the change from `in_force` to `target` into steps; empty where nothing changes."""
     t = site.derived(build_tables)
     lowered = _lower(t, envelope, in_force, target)
-    steps = [lowered]
     with np.errstate(invalid="ignore", over="ignore"):
-        steps += _switch(t, image, estimate, envelope, lowered, target)
+        lowered = _stopped(t, image, estimate, envelope, in_force, lowered, target)
+        steps = [lowered, *_switch(t, image, estimate, envelope, lowered, target)]
     steps.append(target)
     kept: list[SlotCommand] = []
     last = in_force
@@ -93,6 +98,40 @@ def _lower(t: Tables, envelope: Envelope, before: SlotCommand, after: SlotComman
         power_w=power,
         current_limit_a=limit,
         contactor=np.where(closing, before.contactor, after.contactor),
+    )
+
+
+def _stopped(
+    t: Tables,
+    image: SiteImage,
+    estimate: Estimate,
+    envelope: Envelope,
+    before: SlotCommand,
+    lowered: SlotCommand,
+    target: SlotCommand,
+) -> SlotCommand:
+    """`lowered` with the converters stopped where verify would refuse it, or what follows, for a low voltage.
+
+    That is below the window where modules are to come in, and where trims that stop one by one could lead
+    below it.
+    """
+    comes = t.any_by_string(target.inserted & ~lowered.inserted)
+    trims = t.any_by_string(lowered.trim_current_a != before.trim_current_a)
+    running = (before.mode == int(ConverterMode.POWER)) & (lowered.mode == int(ConverterMode.POWER))
+    asked = running & (comes | trims)
+    if not asked.any():
+        return lowered
+    source, same = sources(t, image, estimate), before.inserted
+    was, now, between = (
+        exposure(t, source, same, same, commands).voltage_low_v
+        for commands in ((before,), (lowered,), (before, lowered))
+    )
+    low = np.fmax(t.voltage_min_v, envelope.string_voltage_min_v) * (1.0 - TOLERANCE_FRAC)
+    stops = asked & ((comes & (now < low)) | (between < np.minimum(low, was * (1.0 - TOLERANCE_FRAC))))
+    return replace(
+        lowered,
+        power_w=np.where(stops, 0.0, lowered.power_w),
+        mode=np.where(stops, int(ConverterMode.OFF), lowered.mode),
     )
 
 
