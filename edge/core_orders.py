@@ -30,7 +30,7 @@ from edge.setpoint import PowerCommand, command_power, withdraw
 from reconf.arrays import BoolArray
 from reconf.estimation.filter import clear_findings
 from reconf.protection.envelope import Envelope
-from reconf.protection.faults import row_of
+from reconf.protection.faults import is_fault, row_of
 from reconf.protection.protect import ClearRefused, clear_fault
 from reconf.protection.state import not_present
 from reconf.protection.suspicion import FINDING_FAULTS, SENSOR, TESTS_OF, fault_of
@@ -40,6 +40,7 @@ from reconf.site import Site
 
 ACCEPTED = "accepted"
 JOINS_AGAIN = "; the string joins again at once where the site is in run or standby"
+OPENS_SITE = "open_site"
 HELD = frozenset({SiteMode.FAULT, SiteMode.ESTOP})
 
 
@@ -55,7 +56,7 @@ def handle(  # noqa: PLR0911 - one return for each kind of order
         case SetMode():
             return _mode(state, view, order)
         case ClearFault():
-            return _clear(state, order)
+            return _clear(state, view, order)
         case EmergencyStop():
             return _stop(state)
         case HoldMaintenance() | HandsInside() | HandsOut():
@@ -170,19 +171,43 @@ def _mode(state: CoreState, view: TickView | None, order: SetMode) -> tuple[Core
     if order.mode not in {SiteMode.RUN, SiteMode.STANDBY, SiteMode.OFF}:
         return state, _no("malformed", f"mode {order.mode.value!r} cannot be asked for")
     if mode in HELD and order.mode is not SiteMode.OFF:
-        return state, _no("fault_latched", f"the site is in mode {mode.value}; clear the fault first")
+        told = orphaned(state, mode) or "clear the fault first"
+        return state, _no("fault_latched", f"the site is in mode {mode.value}; {told}")
     after = replace(state, pending=replace(state.pending, mode=order.mode))
     if order.mode is not SiteMode.RUN:
         after = replace(after, setpoint=withdraw(after.setpoint))
+    if mode in HELD:
+        return after, _yes(f"nothing is connected in mode {mode.value}, which stands until it is cleared")
     return after, _yes(f"the site goes to mode {order.mode.value}")
 
 
-def _clear(state: CoreState, order: ClearFault) -> tuple[CoreState, Answer]:
+def orphaned(state: CoreState, mode: SiteMode | None) -> str:
+    """How a mode is left that outlived its fault; empty where the fault is there, or the mode is no such one.
+
+    The fault went with its module: one that burnt is taken out of the site file, with its latch.
+    """
+    if mode not in HELD or any(s.severity == OPENS_SITE for s in state.protection.statuses):
+        return ""
+    gone = [s for s in state.protection.elsewhere if _opens_site(s.fault)]
+    named = ", ".join(f"{s.fault} of {s.subject}" for s in gone) or "what opened it is on no record"
+    fault = gone[0].fault if gone else "emergency_stop"
+    return f"{named}, which is not in this site any more: clear {fault} on site"
+
+
+def _opens_site(fault: str) -> bool:
+    return is_fault(fault) and row_of(fault).severity == OPENS_SITE
+
+
+def _clear(state: CoreState, view: TickView | None, order: ClearFault) -> tuple[CoreState, Answer]:
     if order.fault in FINDING_FAULTS:
         return _believe(state, order)
     outcome = clear_fault(state.protection, order.fault, order.subject, on_site=order.on_site)
     if isinstance(outcome, ClearRefused):
-        return state, _no("not_cleared", outcome.reason)
+        told = orphaned(state, None if view is None else view.mode)
+        if told and order.on_site and _opens_site(order.fault):
+            after = replace(state, pending=replace(state.pending, cleared=True))
+            return after, _yes(f"{order.fault} is not present any more: the site goes to mode off")
+        return state, _no("not_cleared", f"{outcome.reason}; {told}" if told else outcome.reason)
     before = state.pending
     # several clears may come within one tick: each node still has to be told
     pending = replace(

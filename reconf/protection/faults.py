@@ -95,6 +95,11 @@ def row_index(scope: Scope) -> dict[str, int]:
     return {row.fault: i for i, row in enumerate(fault_rows(scope))}
 
 
+def is_fault(fault: str) -> bool:
+    """Whether the table has a row of that id."""
+    return any(fault in row_index(s) for s in SCOPES)
+
+
 def row_of(fault: str) -> FaultRow:
     """The row of a fault id, whatever its scope."""
     scope = next(s for s in SCOPES if fault in row_index(s))
