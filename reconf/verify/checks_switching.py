@@ -28,7 +28,7 @@ LEAST_OHM = 1e-6
 def check_trim(found: Findings, c: Context) -> None:
     """Rating, allowance and energy balance of the trim converters of each string."""
     t, trim = c.tables, c.proposed.trim_current_a
-    strict = ~c.resting[t.string_of] & (trim != 0.0)
+    strict = ~c.resting[t.string_of]
     gives, takes = strict & (trim > 0.0), strict & (trim < 0.0)
     found.at_most("trim_rating", np.abs(trim), t.trim_rating_a, strict, t.serials)
     found.at_most("trim_give", trim, c.envelope.trim_give_a, gives, t.serials)

@@ -12,6 +12,7 @@ from test_guard_verify_rules import allowed as allowing
 from test_guard_verify_rules import closing as closing_case
 
 from reconf.actuation import Refused, SlotCommand, VerifiedCommand
+from reconf.protection.envelope import Insertion
 from reconf.readings import Channel, SiteImage, SiteInputs
 from reconf.site import Chemistry
 from reconf.verify import History, verify_steps
@@ -261,6 +262,37 @@ def test_what_may_not_be_used_neither_closes_nor_runs_while_it_is_opened(rule):
     assert rules(allowing(opening, **shut[rule])) == {rule}
     # a string that stays open may still move its modules
     assert rules(allowing(idle(6, before=5, closed=False), **shut[rule])) == set()
+
+
+@pytest.mark.parametrize(("apart_v", "passes"), [(3.0, True), (-3.0, True), (5.0, False), (-5.0, False)])
+def test_a_contactor_closes_only_where_converter_and_modules_agree_however_little_would_flow(apart_v, passes):
+    """266 V: 1 % and 1 V, and what the modules' voltages are in doubt, over 0.6 ohm."""
+    case = closing()
+    volts = case.seen.strings.voltage_v
+    case.seen = strings(case.seen, voltage_v=replace(volts, value=volts.value + apart_v))
+    case = believed(case, r0_ohm=full(case, 0.1))
+    assert rules(case) == (set() if passes else {"connect_voltage"})
+
+
+# ---- dwell -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("history", [
+    History(since_switch_s=np.full(12, 1.0)), History(switches=np.full(12, 99.0)),
+])  # fmt: skip
+def test_a_module_that_must_leave_does_not_wait_for_its_dwell_and_one_that_may_does(history):
+    site = guard_site()
+    case = Case(site, after=command(site, inserted=out_of(1), power_w=3000.0), history=history)
+    must = np.zeros(12, np.uint8)
+    must[[0, 6]] = int(Insertion.FORBIDDEN)
+    assert len(broken(case)) == 2
+    assert broken(allowing(case, insertion=must)) == set()
+    # nor does it come back sooner
+    back = Case(
+        site, seen=image(site, out_of(1)), before=command(site, inserted=out_of(1)),
+        after=command(site, power_w=3000.0), history=history,
+    )  # fmt: skip
+    assert len(broken(back)) == 2
 
 
 # ---- a converter that is off ---------------------------------------------------------------------------
