@@ -225,13 +225,18 @@ class Southbound:
     ) -> tuple[BoolArray, BoolArray]:
         """Write every WATCHDOG that differs and read it back; converters must stop before modules bypass.
 
+        A node that does not take it now is asked again with each `write`, and until it has, no command of its
+        is confirmed but one that only asks for less.
+
         Returns:
             (M,) and (S,) whether each node's watchdog is set.
         """
         nodes = [*self._modules, *self._strings]
+        if not self.read_only:
+            self._writer.ask_watchdogs({"rm1": rm1_s, "rc1": rc1_s})
 
         async def one(node: Node, link: Link) -> None:
-            await self._writer.set_watchdog(node, rm1_s if node.kind == "rm1" else rc1_s, link)
+            await self._writer.set_watchdog(node, link)
 
         return self._split(~(await self._each(nodes, one)))
 

@@ -73,6 +73,8 @@ class Writer:
         self._echo = {"rm1": np.full(m, -1, dtype=np.int64), "rc1": np.full(s, -1, dtype=np.int64)}
         self._missed_s = {"rm1": np.full(m, -np.inf), "rc1": np.full(s, -np.inf)}
         """When the last heartbeat was sent that an echo did not follow, by kind."""
+        self._watchdog = {"rm1": np.full(m, -1, dtype=np.int64), "rc1": np.full(s, -1, dtype=np.int64)}
+        """Word that was asked for a node's WATCHDOG and is not known to stand there, -1 for none, by kind."""
 
     def targets(self, verified: VerifiedCommand) -> Targets:
         """The command as register words.
@@ -92,10 +94,11 @@ class Writer:
         return Targets(verified.time_s, words, relevant, closes)
 
     def due(self, targets: Targets, modules: Sequence[Node], strings: Sequence[Node]) -> list[Node]:
-        """Nodes that hold something else than asked, or of which nothing is known."""
+        """Nodes that hold something else than asked (WATCHDOG included), or of which nothing is known."""
         found: list[Node] = []
         for kind, nodes in (("rm1", modules), ("rc1", strings)):
             rows = self.shadows[kind].rows_due(2, targets.words[kind], targets.relevant[kind])
+            rows = rows | (self._watchdog[kind] >= 0)
             found += [nodes[int(k)] for k in np.flatnonzero(rows)]
         return found
 
@@ -163,11 +166,28 @@ class Writer:
     async def write_node(self, node: Node, targets: Targets, link: Link) -> int:
         """Bring one node's command registers to what is asked; the number of registers written.
 
+        A node whose watchdog time does not stand as asked is not used: it gets that first, and until it has
+        taken it nothing but less.
+
         Raises:
             NodeError: not acknowledged, not read back as asked, or put off by the write budget.
         """
         async with node.registers:
+            word = int(self._watchdog[node.kind][node.row])
+            if word >= 0 and not await self._only_lowers(node, targets, link):
+                await self._set_watchdog(node, word, link)
             return await self._write_node(node, targets, link)
+
+    async def _only_lowers(self, node: Node, targets: Targets, link: Link) -> bool:
+        """Something is to be written, and none of it asks for more."""
+        shadow = self.shadows[node.kind]
+        if not shadow.known[node.row]:
+            await self._refresh(node, link)
+        wanted = targets.words[node.kind][node.row]
+        addresses = shadow.differing(node.row, 2, wanted, targets.relevant[node.kind][node.row])
+        goal = shadow.words[node.row].copy()
+        goal[addresses] = wanted[[a - 2 for a in addresses]]
+        return bool(addresses) and self._towards_zero(node, goal)
 
     async def _write_node(self, node: Node, targets: Targets, link: Link) -> int:
         shadow = self.shadows[node.kind]
@@ -262,30 +282,51 @@ class Writer:
         shadow.fed_value[node.row] = value
         shadow.fed_wall_s[node.row] = sent_s
 
-    async def set_watchdog(self, node: Node, seconds: float, link: Link) -> None:
-        """Write WATCHDOG where it differs and read it back.
+    def ask_watchdogs(self, seconds: Mapping[str, float]) -> None:
+        """From now on every node is to have the watchdog time of its kind; no node is known to have it.
+
+        Raises:
+            RegisterError: outside what the register takes.
+        """
+        profiles = {"rm1": self._rm1.profile, "rc1": self._rc1.profile}
+        words = {
+            kind: encode_value(profile.register("holding", "WATCHDOG"), seconds[kind])[0]
+            for kind, profile in profiles.items()
+        }
+        for kind, word in words.items():
+            self._watchdog[kind][:] = word
+
+    async def set_watchdog(self, node: Node, link: Link) -> None:
+        """Write the WATCHDOG that was asked for where it differs, and read it back.
 
         Raises:
             NodeError: not acknowledged or not read back.
-            RegisterError: outside what the register takes.
         """
-        codec = self._rm1 if node.kind == "rm1" else self._rc1
-        word = encode_value(codec.profile.register("holding", "WATCHDOG"), seconds)[0]
         async with node.registers:
-            await self._set_watchdog(node, word, link)
+            word = int(self._watchdog[node.kind][node.row])
+            if word >= 0:
+                await self._set_watchdog(node, word, link)
 
     async def _set_watchdog(self, node: Node, word: int, link: Link) -> None:
         shadow = self.shadows[node.kind]
         await self._refresh(node, link)
         if shadow.words[node.row, 1] == word:
+            self._watchdog_stands(node, word)
             return
         await self._put(node, link, 1, [word])
         await self._refresh(node, link)
         stands = int(shadow.words[node.row, 1])
         if stands != word:
             self.refusals.silent(node, 1, stands, word)
-            raise NodeError(FailureKind.REFUSED, f"unit {node.unit}: WATCHDOG does not read back")
+            text = f"unit {node.unit}: holding register 1 WATCHDOG reads {stands} instead of {word}"
+            raise NodeError(FailureKind.REFUSED, text)
         self.refusals.taken(node, (1,))
+        self._watchdog_stands(node, word)
+
+    def _watchdog_stands(self, node: Node, word: int) -> None:
+        """WATCHDOG was read back as `word`: nothing is owed where that was asked."""
+        if self._watchdog[node.kind][node.row] == word:
+            self._watchdog[node.kind][node.row] = -1
 
     async def try_again(self, node: Node, link: Link) -> None:
         """See whether a node that refused takes writes now: its WATCHDOG a step shorter, or longer again.

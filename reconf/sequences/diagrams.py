@@ -13,7 +13,8 @@ model checks walk the same tables.
 
 Two clocks come in. Control time drives what is physics: currents, contactors. Wall time drives watchdogs,
 waiting times and back-off. RC1 watchdogs are written to 3.0 s and RM1 watchdogs to 6.0 s before anything
-closes, so that a converter always stops before the modules beneath it bypass themselves.
+closes, so that a converter always stops before the modules beneath it bypass themselves. A node that has not
+taken its own is asked again in every tick, and until it has, it is given nothing but less to do.
 """
 
 OUTPUTS_HEAD = """What each phase commands (switches: `hold` as in force, `pattern` the joining pattern,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from daemon_rig import INSERT, SCALE, daemon_on, fast_site, field_of, serve_power, until
+from daemon_rig import CONTACTOR, INSERT, SCALE, daemon_on, fast_site, field_of, order, serve_power, until
 
 from edge.clock import ScaledClock
-from edge.core_values import ClearFault, TickView
+from edge.core_values import ClearFault, SetMode, TickView
 from edge.modbus import refusals
 from reconf.protection.envelope import FaultStatus, Insertion
+from reconf.sequences import SiteMode
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -89,6 +91,31 @@ async def test_a_converter_that_takes_no_writes_counts_as_lost_and_the_other_ser
         await asyncio.sleep(1.0)
         assert not twin.closed[0], "it comes back when somebody has cleared it"
         assert made.order(ClearFault("converter_writes_refused", "S0")).accepted
+
+
+async def test_a_converter_that_does_not_take_its_watchdog_time_is_never_closed_and_says_so_once() -> None:
+    async with field_of(fast_site(), SCALE) as twin, daemon_on(twin, clock=ScaledClock(scale=SCALE)) as made:
+        twin.server.faults.unit("line-0", 201).swallowed_register = 1
+        order(made, SetMode(SiteMode.RUN))
+        holding, asked = twin.bank.rc1.bank.holding, set()
+
+        def noted(condition: Callable[[TickView], bool]) -> Callable[[TickView], bool]:
+            def look(view: TickView) -> bool:
+                asked.add((int(holding[0, CONTACTOR]), int(holding[1, CONTACTOR])))
+                return condition(view)
+
+            return look
+
+        view = await until(made, noted(lambda v: fault(v, "converter_writes_refused") is not None), 20.0)
+        seen = fault(view, "converter_writes_refused")
+        assert (seen.subject, seen.latched, seen.severity) == ("S0", True, "open_string")
+        assert "unit 201, holding register 1 WATCHDOG" in seen.evidence
+        await until(made, noted(lambda v: v.phases[1] == "joined"), 25.0)
+        await asyncio.sleep(1.0)
+        assert twin.closed == [False, True]
+        assert asked == {(0, 0), (0, 1)}, "the other alone is asked to close"
+        events = [e for e in made.core.state.protection.events if e.fault == "converter_writes_refused"]
+        assert len(events) <= 1
 
 
 async def test_one_refused_write_is_no_fault() -> None:

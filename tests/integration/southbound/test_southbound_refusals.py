@@ -11,6 +11,7 @@ from southbound_rig import Rig, running, small_site
 
 from edge.modbus.refusals import TRY_AGAIN_S
 from edge.modbus.southbound import SouthboundOptions
+from reconf.actuation import Receipt, VerifiedCommand
 from reconf.readings import SiteImage, WriteRefusal
 
 QUIET_SOUTH = SouthboundOptions(scrub_every_s=0.0)
@@ -105,6 +106,82 @@ async def test_a_node_that_takes_commands_and_no_watchdog_time_is_noticed() -> N
         await rig.south.write(rig.command(power_w=np.array([100.0])))
         entry = only(await rig.read())
         assert (entry.unit_id, entry.register) == (201, "WATCHDOG")
+
+
+WATCHDOG = 1
+WORDS = {3: 60, 201: 30}
+"""Tenths of a second that a module and a converter are to have."""
+
+
+def holding(rig: Rig, unit: int, address: int) -> int:
+    bank, row = (rig.bank.rc1, 0) if unit == 201 else (rig.bank.rm1, unit - 1)
+    return int(bank.bank.holding[row, address])
+
+
+def working(rig: Rig, unit: int) -> tuple[VerifiedCommand, int]:
+    """A command that has this unit do something, and the register that shows it."""
+    if unit == 201:
+        return rig.command(mode=np.array([1]), power_w=np.array([500.0])), MODE
+    return rig.command(inserted=rig.all_modules), INSERT
+
+
+def taken(receipt: Receipt, unit: int) -> bool:
+    """Whether `unit` confirmed; all others must have."""
+    mask = np.append(receipt.module_confirmed, receipt.string_confirmed)
+    at = 6 if unit == 201 else unit - 1
+    assert np.delete(mask, at).all()
+    return bool(mask[at])
+
+
+@pytest.mark.parametrize("unit", [3, 201])
+async def test_a_node_without_its_watchdog_time_is_given_nothing_to_do_until_it_has_taken_it(unit) -> None:
+    async with running(small_site(), options=QUIET_SOUTH) as rig:
+        await rig.wake()
+        break_unit(rig, unit, {"swallowed_register": WATCHDOG})
+        assert not all(ok.all() for ok in await rig.south.set_watchdogs())
+        asked, shows = working(rig, unit)
+        for ticks in (1, 2, 3):
+            assert not taken(await rig.south.write(asked), unit)
+            entry = only(await rig.read())
+            assert (entry.unit_id, entry.address, entry.register) == (unit, WATCHDOG, "WATCHDOG")
+            assert entry.ticks == ticks, "asked again in every tick, so that two make it a fault"
+        assert holding(rig, unit, shows) == 0
+        rig.server.faults.heal("line-0", unit)
+        assert taken(await rig.south.write(asked), unit)
+        assert (holding(rig, unit, WATCHDOG), holding(rig, unit, shows)) == (WORDS[unit], 1)
+        assert (await rig.read()).refusals == ()
+
+
+@pytest.mark.parametrize("unit", [3, 201])
+async def test_a_node_that_was_silent_when_watchdogs_were_set_gets_its_own_before_any_command(unit) -> None:
+    async with running(small_site(timeout_s=0.1), options=QUIET_SOUTH) as rig:
+        await rig.wake()
+        break_unit(rig, unit, {"silent": True})
+        assert not all(ok.all() for ok in await rig.south.set_watchdogs())
+        rig.server.faults.heal("line-0", unit)
+        await rig.read_until(lambda i: bool(i.modules.answered.all() and i.strings.answered.all()))
+        rig.requests.clear()
+        asked, shows = working(rig, unit)
+        assert taken(await rig.south.write(asked), unit)
+        assert (holding(rig, unit, WATCHDOG), holding(rig, unit, shows)) == (WORDS[unit], 1)
+        first = next(p for _, u, p in rig.written() if u == unit)
+        assert int.from_bytes(first[1:3], "big") == WATCHDOG
+
+
+async def test_a_node_that_lost_its_watchdog_time_may_still_be_asked_for_less() -> None:
+    async with running(small_site(), options=QUIET_SOUTH) as rig:
+        await rig.wake()
+        await rig.south.set_watchdogs()
+        asked, shows = working(rig, 3)
+        assert taken(await rig.south.write(asked), 3)
+        rig.bank.write("line-0", 3, WATCHDOG, [200])  # another master
+        break_unit(rig, 3, {"swallowed_register": WATCHDOG})
+        modules, _ = await rig.south.set_watchdogs()
+        assert not modules[2]
+        assert not taken(await rig.south.write(asked), 3), "what it does is no longer vouched for"
+        assert taken(await rig.south.write(rig.command()), 3)
+        assert holding(rig, 3, shows) == 0
+        assert not taken(await rig.south.write(rig.command()), 3)
 
 
 async def test_honest_heartbeats_restarts_and_other_feeders_are_no_refusals() -> None:
