@@ -12,6 +12,7 @@ from test_guard_verify_rules import allowed as allowing
 from test_guard_verify_rules import closing as closing_case
 
 from reconf.actuation import Refused, SlotCommand, VerifiedCommand
+from reconf.devices.rc1 import Rc1Status
 from reconf.protection.envelope import Insertion
 from reconf.readings import Channel, SiteImage, SiteInputs
 from reconf.site import Chemistry
@@ -293,6 +294,39 @@ def test_a_module_that_must_leave_does_not_wait_for_its_dwell_and_one_that_may_d
         after=command(site, power_w=3000.0), history=history,
     )  # fmt: skip
     assert len(broken(back)) == 2
+    assert {"insertion_forbidden", *rules(back)} == rules(allowing(back, insertion=must))
+
+
+@pytest.mark.parametrize("history", [
+    History(since_switch_s=np.full(12, 1.0)), History(switches=np.full(12, 99.0)),
+])  # fmt: skip
+def test_only_a_module_that_moves_under_a_running_converter_waits_for_its_dwell(history):
+    assert rules(Case(history=history)) == set()
+    idling = idle(6, before=5)
+    idling.history = history
+    assert rules(idling) == set()
+
+
+def test_a_link_that_rises_while_it_is_precharged_is_not_welded():
+    """The contactor is commanded closed and not there yet; meanwhile a trim begins."""
+    site = guard_site()
+    before = command(site, mode=0, limit_a=0.0)
+    trims = np.zeros(12)
+    trims[:2] = 3.0, -3.0 * 0.92
+    seen = image(site, closed=False, link_v=200.0, status=int(Rc1Status.PRECHARGING))
+    case = Case(site, seen=seen, before=before, after=replace(before, trim_current_a=trims))
+    assert rules(case) == set()
+    # only the first string moves at all: the command to close the other one still stands
+    case.before = replace(before, contactor=~FIRST)
+    assert broken(case) == {("welded", "S0")}
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_an_open_string_may_be_filled_from_nothing_and_a_closed_one_not_emptied(leaves):
+    case = idle(5, before=0, closed=False) if not leaves else idle(0, before=5, closed=False)
+    assert rules(case) == set()
+    shut = idle(0, before=5)
+    assert rules(shut) >= {"string_bypassed"}
 
 
 # ---- a converter that is off ---------------------------------------------------------------------------
