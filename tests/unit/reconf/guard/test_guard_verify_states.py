@@ -14,7 +14,7 @@ from test_guard_verify_rules import closing as closing_case
 from reconf.actuation import Refused, SlotCommand, VerifiedCommand
 from reconf.devices.rc1 import Rc1Status
 from reconf.protection.envelope import Insertion
-from reconf.readings import Channel, SiteImage, SiteInputs
+from reconf.readings import Channel, Quality, SiteImage, SiteInputs
 from reconf.site import Chemistry
 from reconf.verify import History, verify_steps
 
@@ -273,6 +273,37 @@ def test_a_contactor_closes_only_where_converter_and_modules_agree_however_littl
     case.seen = strings(case.seen, voltage_v=replace(volts, value=volts.value + apart_v))
     case = believed(case, r0_ohm=full(case, 0.1))
     assert rules(case) == (set() if passes else {"connect_voltage"})
+
+
+def stale(channel: Channel) -> Channel:
+    """As it was, and no longer to be trusted."""
+    return replace(channel, quality=np.full(channel.value.shape, int(Quality.STALE), np.uint8))
+
+
+def test_a_string_voltage_that_is_not_fresh_closes_nothing_however_well_it_fits():
+    case = closing()
+    case.seen = strings(case.seen, voltage_v=stale(case.seen.strings.voltage_v))
+    assert rules(case) == {"connect_voltage", "connect_inrush"}
+
+
+def test_a_link_that_is_not_fresh_counts_as_live_however_dead_it_was():
+    case = closing()
+    case.seen = strings(case.seen, link_voltage_v=stale(case.seen.strings.link_voltage_v))
+    assert rules(case) == {"welded"}
+
+
+def test_a_contactor_does_not_close_onto_a_number_in_the_power_register():
+    assert broken(closing().with_after(power_w=np.array([500.0, 0.0]))) == {("close_unloaded", "S0")}
+
+
+def test_a_contactor_does_not_close_before_each_module_was_read_where_it_is_to_be():
+    mute = closing()
+    mute.seen = silent(mute.seen, modules=[0])
+    mute.history = History(unsure=np.zeros(12, np.bool_))
+    assert broken(mute) == {("close_settled", "S0")}
+    leaving = closing().with_after(inserted=at(np.ones(12, np.bool_), 7, False))
+    assert ("close_settled", "S1") in broken(leaving)
+    assert ("close_settled", "S0") not in broken(leaving)
 
 
 # ---- dwell -----------------------------------------------------------------------------------------
