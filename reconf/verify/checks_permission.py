@@ -72,7 +72,8 @@ def check_permission(found: Findings, c: Context) -> None:
     stale = active & ~c.fresh
     limit = np.full(t.n_strings, STALE_TICKS * c.dt_s)
     found.at_most("stale_string", c.image.strings.age_s, limit, stale, t.names)
-    latched = c.fresh & ((c.image.strings.status & LATCHES) != 0)
+    # the last status that was read: one that fell silent latched is latched until it says otherwise
+    latched = (c.image.strings.status & LATCHES) != 0
     found.flags("converter_latched", active & latched, t.names)
 
 

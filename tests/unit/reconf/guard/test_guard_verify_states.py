@@ -358,6 +358,7 @@ def test_an_open_string_may_be_filled_from_nothing_and_a_closed_one_not_emptied(
     assert rules(case) == set()
     shut = idle(0, before=5)
     assert rules(shut) >= {"string_bypassed"}
+    assert rules(closing(count=0)) >= {"string_bypassed"}
 
 
 # ---- a converter that is off ---------------------------------------------------------------------------
@@ -434,6 +435,14 @@ def test_a_contactor_that_opened_by_itself_is_closing_when_it_is_asked_to_be_clo
     opened.history = History()
     opened = with_inputs(opened, SiteInputs(insulation_ohm_per_v=60.0))
     assert "insulation" in rules(opened)
+
+
+def test_a_string_that_opened_by_itself_is_held_at_power_0_and_not_closed_again():
+    case = Case(seen=image(guard_site(), closed=False), history=History(locked=True))
+    case.after = replace(case.before, mode=np.zeros(2, np.int64))
+    answer = case.ask()
+    assert isinstance(answer, VerifiedCommand), answer
+    assert not answer.closes.any()
 
 
 def test_a_contactor_that_reads_closed_against_its_command_is_closing_when_it_is_asked_to_be():
