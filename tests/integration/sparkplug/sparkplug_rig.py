@@ -56,7 +56,7 @@ async def mosquitto(folder: Path) -> AsyncIterator[int]:
         ["mosquitto", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        end = time.monotonic() + 10.0
+        end = time.monotonic() + 40.0
         while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -151,7 +151,7 @@ class Host:
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [m for m in self.heard if "payload" in m and m["topic"].split("/")[2] == kind]
 
-    async def until(self, condition: Callable[[], Any], limit_s: float = 15.0) -> None:
+    async def until(self, condition: Callable[[], Any], limit_s: float = 40.0) -> None:
         end = time.monotonic() + limit_s
         while not condition():
             if time.monotonic() > end:
@@ -183,7 +183,7 @@ async def host_on(broker: int) -> AsyncIterator[Host]:
     host = Host(process)
     task = asyncio.create_task(host.listen())
     try:
-        await asyncio.wait_for(host.ready.wait(), 20.0)
+        await asyncio.wait_for(host.ready.wait(), 60.0)
         yield host
     finally:
         process.kill()

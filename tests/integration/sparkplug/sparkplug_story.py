@@ -112,7 +112,7 @@ async def _speak(record: Record, a: Host, site: Any) -> None:
     record.facts["asked"] = [(c.envelope.issuer, c.envelope.action, c.envelope.args) for c in site.asked]
     for k in range(260):
         await site.session.tell({"History/Dropped": k})
-    await a.until(lambda: len(a.of("NDATA")) >= 260, 30.0)
+    await a.until(lambda: len(a.of("NDATA")) >= 260)
 
 
 async def _host_goes(record: Record, a: Host, b: Host) -> None:
@@ -136,7 +136,7 @@ async def _wire_cut(record: Record, b: Host, far: Any, site: Any) -> None:
         site.set_power(2000.0 + k)
         await asyncio.sleep(0.12)
     await b.until(lambda: len(b.of("NDEATH")) > deaths)
-    await b.until(lambda: len(b.of("NBIRTH")) > births, 25.0)
+    await b.until(lambda: len(b.of("NBIRTH")) > births)
     await b.until(lambda: any(historical(m) for m in b.heard))
     await asyncio.sleep(0.5)
     record.facts["ndeaths_before_stop"] = len(b.of("NDEATH"))
