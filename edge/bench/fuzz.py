@@ -97,7 +97,7 @@ async def _published(attack: Attack, count: int, seed: int) -> dict[str, Any]:
         )
         hostile = len(acted)
         async with Commander(site, identifier="fuzz-host") as host:
-            reply = await host.give(attack.honest("set_power", {"sequence": 2**40}), 5.0)
+            reply = await host.give(attack.honest("set_power", {"sequence": 2**40}), UP_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

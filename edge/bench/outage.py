@@ -11,6 +11,7 @@ import asyncio
 import json
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -39,6 +40,8 @@ START = datetime(2026, 1, 31, tzinfo=UTC)
 QUEUE_FILL = 1_000
 """Messages that may wait in memory before the day goes on."""
 ARRIVED_S = 3_600.0
+MARKS_MAX = 60
+"""Tries, a second each, until the outside client has written down a mark."""
 
 
 @dataclass
@@ -101,6 +104,7 @@ async def _run(hours: float, outbox_rows: int) -> dict[str, Any]:
         began_s = time.monotonic()
         await _arrival(link, store, day)
         drained_s = time.monotonic() - began_s
+        await heard.everything_until_now()
         return judged(link.given, heard.lines()) | {
             "hours": hours,
             "outbox_rows": outbox_rows,
@@ -148,7 +152,7 @@ async def _all_on_disk(link: MqttLink, store: Store) -> None:
 
 
 async def _arrival(link: Recording, store: Store, day: Day) -> None:
-    """Until the outbox is empty and its last message was heard; live ones are said meanwhile."""
+    """Until the outbox is empty; live ones are said meanwhile."""
     end_s = time.monotonic() + ARRIVED_S
     live = 0
     while store.history.outbox_count() or not link.connected:
@@ -160,14 +164,30 @@ async def _arrival(link: Recording, store: Store, day: Day) -> None:
             live += 1
             event = EventPayload(site="demo", utc=day.utc(), kind="live", subject="site", text=str(live))
             link.publish(link.topics.event, event)
-    await asyncio.sleep(2.0)
 
 
 class Heard:
     """What the outside client writes down."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, port: int) -> None:
+        self._file, self._port = file, port
+
+    async def everything_until_now(self) -> None:
+        """Wait for a mark of our own: whatever the broker had before is written down when it is.
+
+        Raises:
+            RigError: it does not come.
+        """
+        mark = uuid.uuid4().hex
+        words = f"mosquitto_pub -V 5 -h 127.0.0.1 -p {self._port} -q 1 -t reconf/demo/mark -m".split()
+        for _ in range(MARKS_MAX):
+            process = await asyncio.create_subprocess_exec(*words, json.dumps({"mark": mark}))
+            await process.wait()
+            for _ in range(20):
+                if mark in self._file.read_text(encoding="utf-8"):
+                    return
+                await asyncio.sleep(0.05)
+        raise RigError("the outside client hears nothing")
 
     def lines(self) -> list[tuple[str, dict[str, Any]]]:
         """Topic below the site, and content, in order of arrival."""
@@ -185,9 +205,10 @@ async def _outside(folder: Path, port: int) -> AsyncIterator[Heard]:
     with file.open("wb") as out:
         words = f"mosquitto_sub -V 5 -h 127.0.0.1 -p {port} -q 1 -t reconf/demo/# -v".split()
         process = await asyncio.create_subprocess_exec(*words, stdout=out)
-        await asyncio.sleep(1.0)
+        heard = Heard(file, port)
         try:
-            yield Heard(file)
+            await heard.everything_until_now()
+            yield heard
         finally:
             await end(process)
 
