@@ -139,7 +139,7 @@ async def daemon_on(
                     await task
 
 
-async def until(made: Daemon, condition: Callable[[TickView], bool], limit_s: float = 25.0) -> TickView:
+async def until(made: Daemon, condition: Callable[[TickView], bool], limit_s: float = 60.0) -> TickView:
     """Wait for a tick of which `condition` holds."""
     end = time.monotonic() + limit_s
     while True:
@@ -174,7 +174,7 @@ async def serve_power(made: Daemon, twin: Field, power_w: float = POWER_W) -> No
     order(made, SetMode(SiteMode.RUN))
     await until(made, lambda v: v.mode is SiteMode.RUN)
     order(made, PowerCommand(power_w))
-    end = time.monotonic() + 25.0
+    end = time.monotonic() + 60.0
     while abs(twin.power_w - power_w) > 0.1 * abs(power_w):
         assert time.monotonic() < end, f"{twin.power_w:.0f} W of {power_w:.0f} W"
         await asyncio.sleep(0.05)

@@ -60,7 +60,7 @@ async def test_it_is_begun_shown_kept_over_a_restart_and_ended(tmp_path):
             m = site.topology.serials.index(trial.serial)
             # it is at the top already, so it rests, bypassed, while the others carry the power
             await until(made, lambda v: v.capacity_test.trials[0].phase.value == "rest_one")
-            await until(made, lambda v: not v.in_force.inserted[m] and v.in_force.inserted.sum() >= 6, 20.0)
+            await until(made, lambda v: not v.in_force.inserted[m] and v.in_force.inserted.sum() >= 6)
             shown = await captest()
             assert shown["capacity_test"]["trials"][0]["serial"] == trial.serial
             assert f"{trial.serial}: rest one" in shown["text"]

@@ -37,18 +37,18 @@ async def test_the_drill_of_the_shipped_container() -> None:
             return made.core.order(ClearFault(fault, on_site=True), clock.control_s(), clock.wall_s())
 
         order(made, SetMode(SiteMode.RUN))
-        await until(made, lambda v: v.mode is SiteMode.RUN, 30.0)
+        await until(made, lambda v: v.mode is SiteMode.RUN)
         assert all(twin.closed)
 
         io.set("door_open", 1.0)
-        await until(made, lambda v: "door_open" in present(v), 20.0)
+        await until(made, lambda v: "door_open" in present(v))
         io.set("insulation_ohm", 300.0 * volts)
-        view = await until(made, lambda v: "insulation_low" in present(v), 20.0)
+        view = await until(made, lambda v: "insulation_low" in present(v))
         assert view.mode is SiteMode.RUN, "door and low insulation warn"
         assert not outputs().alarm
 
         io.set("insulation_ohm", 60.0 * volts)
-        view = await until(made, lambda v: set(v.phases) == {"open"}, 30.0)
+        view = await until(made, lambda v: set(v.phases) == {"open"})
         assert "insulation_fault" in present(view)
         assert view.mode is SiteMode.FAULT
         assert not any(twin.closed)
@@ -56,10 +56,10 @@ async def test_the_drill_of_the_shipped_container() -> None:
         assert clear("insulation_fault").reason == "not_cleared", "the cause is there"
 
         io.set("smoke_alarm", 1.0)
-        await until(made, lambda v: "smoke_alarm" in present(v), 20.0)
+        await until(made, lambda v: "smoke_alarm" in present(v))
         assert not outputs().ventilate, "smoke is not fanned"
         io.set("emergency_stop", 1.0)
-        await until(made, lambda v: v.mode is SiteMode.ESTOP, 20.0)
+        await until(made, lambda v: v.mode is SiteMode.ESTOP)
 
         for signal, value in (
             ("door_open", 0.0),
@@ -73,15 +73,15 @@ async def test_the_drill_of_the_shipped_container() -> None:
         def gone(view):
             return not any(f.active for f in view.envelope.faults if f.fault in causes)
 
-        await until(made, gone, 40.0)  # a minute of quiet, in control time
+        await until(made, gone)  # a minute of quiet, in control time
         order(made, SetMode(SiteMode.RUN))
         await asyncio.sleep(1.0)
         assert not any(twin.closed), "latched: nothing closes because a cause is gone"
         for fault in causes:
             assert clear(fault).accepted, fault
-        await until(made, lambda v: v.mode is SiteMode.OFF, 20.0)
+        await until(made, lambda v: v.mode is SiteMode.OFF)
         assert not outputs().alarm
         order(made, SetMode(SiteMode.RUN))
-        await until(made, lambda v: v.mode is SiteMode.RUN, 40.0)
+        await until(made, lambda v: v.mode is SiteMode.RUN)
         assert twin.bank.link_shorts == 0
         assert twin.bank.rc1.opened_under_load == 0

@@ -167,7 +167,7 @@ async def test_foreign_modules_are_emptied_together_and_status_tells_the_truth(t
         reply = await seen.commander.send("set_power", {"power_w": POWER_W})
         assert reply["reason"] in {"accepted", "curtailed"}
         converter = plant.physics.converters[0]
-        await seen.until(lambda: converter.power_w > 0.95 * POWER_W, 20.0)
+        await seen.until(lambda: converter.power_w > 0.95 * POWER_W, 60.0)
         await seen.until(
             lambda: abs((seen.status.get("power_delivered_w") or 0.0) - POWER_W) < 0.05 * POWER_W, 20.0
         )
@@ -180,7 +180,7 @@ async def test_foreign_modules_are_emptied_together_and_status_tells_the_truth(t
         await seen.until(lambda: converter.power_w < 0.5 * POWER_W, 120.0)
         with plant.lock:
             report = plant.report()
-        await seen.until(lambda: (seen.status.get("power_delivered_w") or 0.0) < 0.5 * POWER_W, 10.0)
+        await seen.until(lambda: (seen.status.get("power_delivered_w") or 0.0) < 0.5 * POWER_W, 60.0)
         assert seen.status["energy_available_kwh"] < 0.1 * held
         assert seen.status["modules"]["out_of_service"] == 0, seen.status["alarms"]
         assert report["string_kwh"] / report["held_kwh"] > 0.93
@@ -196,7 +196,7 @@ async def test_foreign_plant_on_a_serial_line_is_served_and_left_in_order(tmp_pa
         await seen.run()
         await seen.commander.send("set_power", {"power_w": -0.5 * POWER_W})
         converter = plant.physics.converters[0]
-        await seen.until(lambda: abs(converter.power_w + 0.5 * POWER_W) < 0.05 * POWER_W, 30.0)
+        await seen.until(lambda: abs(converter.power_w + 0.5 * POWER_W) < 0.05 * POWER_W, 60.0)
         left_in_order(await stop(seen), plant)
     nothing_harmed(plant)
 
@@ -207,7 +207,7 @@ async def test_read_only_daemon_writes_nothing_to_a_foreign_plant(tmp_path: Path
     async with attached(plant, tmp_path, "--read-only") as seen:
         await seen.until(lambda: seen.status.get("mode") == "off", 60.0)
         first = seen.status["utc"]
-        await seen.until(lambda: seen.status["utc"] != first, 30.0)
+        await seen.until(lambda: seen.status["utc"] != first, 60.0)
         assert seen.status["modules"]["bypassed"] + seen.status["modules"]["out_of_service"] == MODULES
         assert await stop(seen) == []
     assert plant.writes == []

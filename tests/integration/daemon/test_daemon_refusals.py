@@ -44,7 +44,7 @@ async def test_a_module_that_takes_no_writes_leaves_by_its_own_watchdog_and_says
         broken = twin.server.faults.unit("line-0", 2)
         for name, value in how.items():
             setattr(broken, name, value)
-        view = await until(made, lambda v: fault(v, "module_writes_refused") is not None, 10.0)
+        view = await until(made, lambda v: fault(v, "module_writes_refused") is not None)
         seen = fault(view, "module_writes_refused")
         assert (seen.subject, seen.latched, seen.severity) == (serial, True, "bypass")
         assert "unit 2, holding register" in seen.evidence
@@ -52,8 +52,8 @@ async def test_a_module_that_takes_no_writes_leaves_by_its_own_watchdog_and_says
         assert "then clear" in seen.action
         if twin.bank.plant.inputs.inserted[1]:
             assert view.envelope.insertion[1] == int(Insertion.FORCED), "it counts as what it reads"
-        await until(made, lambda v: not twin.bank.plant.inputs.inserted[1], 10.0)
-        view = await until(made, lambda v: v.envelope.insertion[1] == int(Insertion.FORBIDDEN), 5.0)
+        await until(made, lambda v: not twin.bank.plant.inputs.inserted[1])
+        view = await until(made, lambda v: v.envelope.insertion[1] == int(Insertion.FORBIDDEN))
         assert view.phases == ("joined", "joined"), "three modules reach the window"
         before = len(twin.writes)
         await asyncio.sleep(2.0)
@@ -63,9 +63,9 @@ async def test_a_module_that_takes_no_writes_leaves_by_its_own_watchdog_and_says
         assert not answer.accepted
         assert "persists" in answer.text
         twin.server.faults.heal("line-0", 2)
-        await until(made, lambda v: not fault(v, "module_writes_refused").active, 20.0)
+        await until(made, lambda v: not fault(v, "module_writes_refused").active)
         assert made.order(ClearFault("module_writes_refused", serial)).accepted
-        view = await until(made, lambda v: not v.out_of_service.any(), 20.0)
+        view = await until(made, lambda v: not v.out_of_service.any())
         assert fault(view, "module_writes_refused") is None
 
 
@@ -76,18 +76,18 @@ async def test_a_converter_that_takes_no_writes_counts_as_lost_and_the_other_ser
         broken = twin.server.faults.unit("line-0", 201)
         for name, value in how.items():
             setattr(broken, name, value)
-        view = await until(made, lambda v: fault(v, "converter_writes_refused") is not None, 10.0)
+        view = await until(made, lambda v: fault(v, "converter_writes_refused") is not None)
         seen = fault(view, "converter_writes_refused")
         assert (seen.subject, seen.latched, seen.severity) == ("S0", True, "open_string")
         assert "unit 201, holding register" in seen.evidence
         assert "disconnector" in seen.action
-        await until(made, lambda v: v.phases == ("open", "joined"), 15.0)
+        await until(made, lambda v: v.phases == ("open", "joined"))
         assert twin.closed == [False, True]
         assert twin.bank.link_shorts == 0
         moves = [e for e in made.core.state.protection.events if e.fault == "converter_writes_refused"]
         assert len(moves) <= 1
         twin.server.faults.heal("line-0", 201)
-        await until(made, lambda v: not fault(v, "converter_writes_refused").active, 20.0)
+        await until(made, lambda v: not fault(v, "converter_writes_refused").active)
         await asyncio.sleep(1.0)
         assert not twin.closed[0], "it comes back when somebody has cleared it"
         assert made.order(ClearFault("converter_writes_refused", "S0")).accepted
@@ -123,7 +123,7 @@ async def test_one_refused_write_is_no_fault() -> None:
         await serve_power(made, twin)
         broken = twin.server.faults.unit("line-0", 2)
         broken.write_exception = 4
-        await until(made, lambda v: bool(v.input.image.refusals), 10.0)
+        await until(made, lambda v: bool(v.input.image.refusals))
         twin.server.faults.heal("line-0", 2)
         await asyncio.sleep(1.5)
         view = made.outcome.view

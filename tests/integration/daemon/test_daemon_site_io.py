@@ -60,7 +60,7 @@ async def test_a_detector_opens_the_site_sounds_and_stays_latched(signal, fault,
         assert all(twin.closed)
         assert not twin.bank.io.outputs.alarm
         twin.bank.io.set(signal, 1.0)
-        await commanded_open(twin, 6.0)
+        await commanded_open(twin, 40.0)
         assert twin.bank.link_shorts == 0
         assert twin.bank.rc1.opened_under_load == 0
         view = await until(made, lambda v: set(v.phases) == {"open"})
@@ -84,7 +84,7 @@ async def test_insulation_warns_opens_and_forbids_closing_while_unknown() -> Non
     async with field_of(site, SCALE) as twin:
         twin.bank.io.set("insulation_ohm", None)
         async with daemon_on(twin, clock=ScaledClock(scale=SCALE)) as made:
-            await until(made, lambda v: "insulation_unknown" in present(v), 20.0)
+            await until(made, lambda v: "insulation_unknown" in present(v))
             order(made, SetMode(SiteMode.RUN))
             end = time.monotonic() + 1.5
             while time.monotonic() < end:
@@ -92,7 +92,7 @@ async def test_insulation_warns_opens_and_forbids_closing_while_unknown() -> Non
                 await asyncio.sleep(0.02)
             assert not any(twin.closed), "above 60 V nothing closes while the insulation is not known"
             twin.bank.io.set("insulation_ohm", 800.0 * volts)
-            await until(made, lambda v: "insulation_unknown" not in present(v), 20.0)
+            await until(made, lambda v: "insulation_unknown" not in present(v))
             await in_run(made)
             twin.bank.io.set("insulation_ohm", 300.0 * volts)
             view = await until(made, lambda v: "insulation_low" in present(v))
@@ -100,7 +100,7 @@ async def test_insulation_warns_opens_and_forbids_closing_while_unknown() -> Non
             assert view.mode is SiteMode.RUN
             twin.bank.io.set("insulation_ohm", 60.0 * volts)
             await until(made, lambda v: "insulation_fault" in present(v))
-            await commanded_open(twin, 6.0)
+            await commanded_open(twin, 40.0)
 
 
 async def test_a_lost_unit_forbids_closing_and_an_unseen_emergency_stop_opens() -> None:
@@ -110,12 +110,12 @@ async def test_a_lost_unit_forbids_closing_and_an_unseen_emergency_stop_opens() 
         view = await until(made, lambda v: "site_input_unknown" in present(v))
         assert all(twin.closed), "running on is allowed for a moment"
         assert view.mode is SiteMode.RUN
-        await until(made, lambda v: "emergency_stop_unknown" in present(v), 20.0)
-        await commanded_open(twin, 6.0)
+        await until(made, lambda v: "emergency_stop_unknown" in present(v))
+        await commanded_open(twin, 40.0)
         await until(made, lambda v: "site_output_failed" in present(v))
         twin.server.faults.heal(IO_GATEWAY, IO_UNIT)
         await until(made, lambda v: not v.input.image.inputs.unknown)
-        end = time.monotonic() + 5.0
+        end = time.monotonic() + 40.0
         while not twin.bank.io.outputs.alarm:  # said late, but said
             assert time.monotonic() < end
             await asyncio.sleep(0.05)
@@ -135,7 +135,7 @@ async def test_a_voltage_that_comes_back_while_hands_are_inside_raises_the_alarm
         twin.bank.rc1.closed[0] = True
         view = await until(made, lambda v: "isolation_lost" in present(v))
         assert view.envelope.site_open
-        end = time.monotonic() + 3.0
+        end = time.monotonic() + 40.0
         while not twin.bank.io.outputs.alarm:
             assert time.monotonic() < end
             await asyncio.sleep(0.05)
@@ -154,11 +154,11 @@ async def test_a_beginning_runaway_opens_the_site_and_extracts_gas() -> None:
 
         burning = asyncio.create_task(burn())
         try:
-            view = await until(made, lambda v: "thermal_runaway" in present(v), 20.0)
+            view = await until(made, lambda v: "thermal_runaway" in present(v))
         finally:
             burning.cancel()
         assert view.envelope.site_open
-        await commanded_open(twin, 6.0)
+        await commanded_open(twin, 40.0)
         await until(made, lambda v: v.mode is SiteMode.FAULT)
         assert twin.bank.io.outputs.alarm
         assert twin.bank.io.outputs.ventilate

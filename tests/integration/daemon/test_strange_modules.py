@@ -40,7 +40,7 @@ async def test_strangers_are_kept_out_told_once_and_let_in_when_mended(tmp_path)
             await until(made, lambda v: set(v.phases) == {"open"})
             swap_modules(twin.bank, *places)  # put right: both nodes boot, which is noticed
             await until(made, lambda _v: not made.core.state.strange)
-            view = await until(made, lambda v: not v.out_of_service[rows].any(), 40.0)
+            view = await until(made, lambda v: not v.out_of_service[rows].any())
             assert np.all(view.estimate.trusted[rows])
         with Store.open(tmp_path, read_only=True) as store:
             told = [(e.subject, e.data["text"]) for e in store.ledger.events() if e.kind == "strange_module"]

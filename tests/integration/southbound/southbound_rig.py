@@ -109,7 +109,7 @@ class Rig:
         self.tick += 1
         return await self.south.read(time.monotonic() - self.started_s, self.tick, budget_s)
 
-    async def read_until(self, condition, limit_s: float = 4.0) -> SiteImage:
+    async def read_until(self, condition, limit_s: float = 20.0) -> SiteImage:
         """Ticks of 20 ms until `condition(image)` holds."""
         end = time.monotonic() + limit_s
         while True:

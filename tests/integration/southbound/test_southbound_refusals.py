@@ -93,7 +93,7 @@ async def test_a_node_that_is_deaf_to_heartbeats_alone_is_noticed_although_it_ta
             assert (entry.unit_id, entry.register, entry.ticks) == (2, "HEARTBEAT", ticks)
         rig.server.faults.heal("line-0", 2)
         await rig.south.heartbeat(rig.all_modules, rig.all_strings, only_due=False)
-        await rig.read_until(lambda i: i.refusals == (), 1.0)
+        await rig.read_until(lambda i: i.refusals == ())
 
 
 async def test_a_node_that_takes_commands_and_no_watchdog_time_is_noticed() -> None:
