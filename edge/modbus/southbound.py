@@ -236,7 +236,7 @@ class Southbound:
             self._writer.ask_watchdogs({"rm1": rm1_s, "rc1": rc1_s})
 
         async def one(node: Node, link: Link) -> None:
-            await self._writer.set_watchdog(node, link)
+            await self._writer.set_watchdog(node, link, self._wall)
 
         return self._split(~(await self._each(nodes, one)))
 

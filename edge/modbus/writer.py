@@ -296,8 +296,11 @@ class Writer:
         for kind, word in words.items():
             self._watchdog[kind][:] = word
 
-    async def set_watchdog(self, node: Node, link: Link) -> None:
+    async def set_watchdog(self, node: Node, link: Link, wall: Callable[[], float]) -> None:
         """Write the WATCHDOG that was asked for where it differs, and read it back.
+
+        A node whose time gets shorter is fed before: one that was last fed, or powered up, longer ago than
+        its new time would expire on the spot.
 
         Raises:
             NodeError: not acknowledged or not read back.
@@ -305,14 +308,18 @@ class Writer:
         async with node.registers:
             word = int(self._watchdog[node.kind][node.row])
             if word >= 0:
-                await self._set_watchdog(node, word, link)
+                await self._set_watchdog(node, word, link, wall)
 
-    async def _set_watchdog(self, node: Node, word: int, link: Link) -> None:
+    async def _set_watchdog(
+        self, node: Node, word: int, link: Link, feeds_at: Callable[[], float] | None = None
+    ) -> None:
         shadow = self.shadows[node.kind]
         await self._refresh(node, link)
         if shadow.words[node.row, 1] == word:
             self._watchdog_stands(node, word)
             return
+        if feeds_at is not None and shadow.words[node.row, 1] > word:
+            await self._feed(node, link, feeds_at)
         await self._put(node, link, 1, [word])
         await self._refresh(node, link)
         stands = int(shadow.words[node.row, 1])

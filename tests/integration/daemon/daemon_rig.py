@@ -15,6 +15,7 @@ from edge.clock import Clock
 from edge.core_values import IntervalRecord, SetMode, TickView
 from edge.modbus.pacer import Pacer
 from edge.modbus.server import TwinServer
+from edge.modbus.writer import POWER_UP_WATCHDOG_S
 from edge.rehearsal import rehearse
 from edge.setpoint import PowerCommand
 from edge.supervisor import Daemon
@@ -28,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "southbound"))
 from southbound_rig import attached, make_bank, small_site
 
 POWER_W = 900.0
+WATCHDOG = 1
+"""Command register of RM1 and RC1, in tenths of a second."""
 MODE, POWER, CONTACTOR = 2, 3, 7
 """RC1 command registers."""
 INSERT = 3
@@ -87,11 +90,28 @@ class Field:
         return float(self.bank.plant.true.bus_power_w.sum())
 
 
+def let_be_patient(bank: NodeBank, site: Site) -> None:
+    """Half a minute without a heartbeat latches no node, until a daemon sets its own time."""
+    for node in (*site.positions, *(s.converter for s in site.strings)):
+        assert bank.write(node.gateway, node.unit_id, WATCHDOG, [300])
+
+
 @asynccontextmanager
-async def field_of(site: Site, time_scale: float = 1.0, soc_frac: float = 0.6) -> AsyncIterator[Field]:
-    """The twin's time passes while this is open."""
+async def field_of(
+    site: Site, time_scale: float = 1.0, soc_frac: float = 0.6, *, powered_for_long: bool = False
+) -> AsyncIterator[Field]:
+    """The twin's time passes while this is open.
+
+    Nodes latch when nobody feeds them in their first 5 s. That must not fall into the start of a daemon,
+    which takes some seconds, and more on a busy machine: they are patient until they are told otherwise, or,
+    with `powered_for_long`, have latched before.
+    """
     rehearse()  # twin and daemon share this process and its loop: no watchdog runs yet
     bank = make_bank(site, soc_frac=soc_frac)
+    if powered_for_long:
+        bank.step(2.0 * POWER_UP_WATCHDOG_S, 0.001)
+    else:
+        let_be_patient(bank, site)
     seen: list[Write] = []
     strings = {s.converter.gateway: k for k, s in enumerate(site.strings)}  # not those of site I/O alone
 

@@ -22,6 +22,7 @@ from daemon_rig import (
     daemon_on,
     field_of,
     keep_records,
+    let_be_patient,
     order,
     put_down,
     quick_site,
@@ -45,10 +46,6 @@ from reconf.sequences import SiteMode
 from reconf.site import Site, TimingSpec
 
 pytestmark = pytest.mark.timeout(180)
-
-
-WATCHDOG, PATIENT_DS = 1, 300
-"""The command register of RM1 and RC1, and half a minute in its unit."""
 
 
 def is_rc1(unit: int) -> bool:
@@ -138,8 +135,7 @@ async def test_killed_daemon_resumes_what_is_closed_and_closes_nothing(tmp_path:
             await put_down(made)
             known = made.outcome.view.estimate.capacity_std_ah.copy()
             # the next is there before the watchdogs run out, however long it takes to start
-            for node in (*twin.site.positions, *(s.converter for s in twin.site.strings)):
-                twin.bank.write(node.gateway, node.unit_id, WATCHDOG, [PATIENT_DS])
+            let_be_patient(twin.bank, twin.site)
         assert all(twin.closed)
         async with daemon_on(twin, state_dir=tmp_path, leave=False) as made:
             view = await until(made, lambda v: v.input.image.tick >= 3)

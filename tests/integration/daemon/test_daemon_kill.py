@@ -135,10 +135,8 @@ async def test_killed_at_any_point_nothing_closes_by_itself_and_the_state_stays_
     site_file, state, log = tmp_path / "site.yaml", tmp_path / "state", tmp_path / "daemon.log"
     site_file.write_text(SITE, encoding="utf-8")
     chance = random.Random(seed)
-    async with field_of(load_site(site_file)) as twin:
+    async with field_of(load_site(site_file), powered_for_long=True) as twin:
         endpoint = twin.server.endpoints["line-0"]
-        # every node boots with its watchdog latched once 5 s have passed: start from there, not in the middle
-        await asyncio.sleep(5.5)
         process = await start(site_file, endpoint, state, log, "--start")
         assert await closed_within(twin, 60.0), tail(log)
         for k in range(points):

@@ -83,7 +83,7 @@ async def test_ready_once_then_fed_by_ticks_and_sigterm_under_load_ends_in_time(
 ) -> None:
     site_file, log = tmp_path / "site.yaml", tmp_path / "daemon.log"
     site_file.write_text(SITE, encoding="utf-8")
-    async with manager(tmp_path) as systemd, field_of(load_site(site_file)) as twin:
+    async with manager(tmp_path) as systemd, field_of(load_site(site_file), powered_for_long=True) as twin:
         monkeypatch.setenv("NOTIFY_SOCKET", str(systemd.path))
         endpoint = twin.server.endpoints["line-0"]
         process = await start(site_file, endpoint, tmp_path / "state", log, "--start")
@@ -109,7 +109,7 @@ async def test_sigterm_ends_in_time_with_nobody_left_to_answer(
     site_file.write_text(SITE, encoding="utf-8")
     async with manager(tmp_path) as systemd:
         monkeypatch.setenv("NOTIFY_SOCKET", str(systemd.path))
-        async with field_of(load_site(site_file)) as twin:
+        async with field_of(load_site(site_file), powered_for_long=True) as twin:
             endpoint = twin.server.endpoints["line-0"]
             process = await start(site_file, endpoint, tmp_path / "state", log, "--start")
             assert await closed_within(twin, 60.0), log.read_text()[-3000:]

@@ -207,6 +207,20 @@ async def test_heartbeats_go_out_every_quarter_of_the_watchdog_and_change_each_t
         assert not rig.status("rc1", 201) & Rc1Status.WATCHDOG_EXPIRED
 
 
+async def test_a_node_that_was_not_fed_for_longer_than_its_new_watchdog_does_not_expire_by_it() -> None:
+    now_s = 0.0
+    async with running(small_site(timeout_s=10.0), options=QUIET_SOUTH, wall=lambda: now_s) as rig:
+        now_s = 4.0  # after power-up: not yet the 5 s of the nodes, more than the 3 s of a converter
+        await rig.read_until(lambda _: rig.bank.plant.time_s > 3.99)
+        ok = await rig.south.set_watchdogs()
+        assert ok[0].all()
+        assert ok[1].all()
+        now_s = 4.5
+        await rig.read_until(lambda _: rig.bank.plant.time_s > 4.49)
+        assert not rig.status("rc1", 201) & Rc1Status.WATCHDOG_EXPIRED
+        assert not any(rig.status("rm1", unit) & Rm1Status.WATCHDOG_EXPIRED for unit in range(1, 7))
+
+
 async def test_clear_zeroes_reads_back_feeds_and_only_then_clears() -> None:
     async with running(small_site(), options=QUIET_SOUTH) as rig:
         await rig.wake()
