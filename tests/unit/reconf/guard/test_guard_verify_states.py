@@ -306,6 +306,31 @@ def test_a_contactor_does_not_close_before_each_module_was_read_where_it_is_to_b
     assert ("close_settled", "S0") not in broken(leaving)
 
 
+DOUBTS = {
+    "site_inputs": SiteInputs(unknown=("smoke_alarm",)),
+    "insulation": SiteInputs(insulation_ohm_per_v=60.0),
+}
+
+
+@pytest.mark.parametrize("rule", DOUBTS)
+@pytest.mark.parametrize("positions", [1, 2])
+def test_only_what_may_be_touched_closes_while_insulation_or_an_input_is_in_doubt(positions, rule):
+    """One module has 44 V, two have 89 V."""
+    site = guard_site(positions=positions)
+    before = command(site, mode=0, limit_a=0.0, contactor=False)
+    case = Case(
+        site, seen=image(site, closed=False), before=before,
+        after=replace(before, contactor=np.array([True, False])),
+    )  # fmt: skip
+    assert rules(case) == set()
+    assert broken(with_inputs(case, DOUBTS[rule])) == (set() if positions == 1 else {(rule, "S0")})
+
+
+@pytest.mark.parametrize("rule", DOUBTS)
+def test_a_string_that_is_closed_serves_on_while_insulation_or_an_input_is_in_doubt(rule):
+    assert rules(with_inputs(Case(), DOUBTS[rule])) == set()
+
+
 # ---- dwell -----------------------------------------------------------------------------------------
 
 
