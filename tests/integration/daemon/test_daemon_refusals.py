@@ -125,8 +125,6 @@ async def test_one_refused_write_is_no_fault() -> None:
         broken.write_exception = 4
         await until(made, lambda v: bool(v.input.image.refusals))
         twin.server.faults.heal("line-0", 2)
-        await asyncio.sleep(1.5)
-        view = made.outcome.view
-        assert view.input.image.refusals == ()
+        view = await until(made, lambda v: v.input.image.refusals == ())
         assert fault(view, "module_writes_refused") is None
         assert not np.any(view.out_of_service)
