@@ -76,18 +76,17 @@ def test_nothing_outlives_a_demo_that_is_killed(small_demo: Path) -> None:
         command(small_demo, "--time-scale", "20"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as demo:
         mine: dict[int, psutil.Process] = {}
-        end = time.monotonic() + 90.0
+        end = time.monotonic() + 200.0
         # broker, twin and daemon, and the daemon's own: its worker and those who hear commands
-        while not any("spawn_main" in " ".join(_line(p)) for p in mine.values()):
+        while len(mine) < 5 or not any("spawn_main" in " ".join(_line(p)) for p in mine.values()):
             assert demo.poll() is None
             assert time.monotonic() < end
             time.sleep(0.2)
             mine |= {p.pid: p for p in psutil.Process(demo.pid).children(recursive=True)}
         time.sleep(1.0)
         mine |= {p.pid: p for p in psutil.Process(demo.pid).children(recursive=True)}
-        assert len(mine) >= 5
         demo.send_signal(signal.SIGKILL)
-    _, alive = psutil.wait_procs(list(mine.values()), timeout=45.0)
+    _, alive = psutil.wait_procs(list(mine.values()), timeout=80.0)
     try:
         assert alive == []
     finally:

@@ -59,7 +59,7 @@ async def test_serves_a_shipped_site_until_sigterm(name: str, tmp_path: Path) ->
         assert isinstance(truth, dict)
         assert len(truth["soc_frac"]) == len(serials)
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert json.loads(ledger.read_text())["violations"]["steps"] == 0
     finally:
         process.kill()

@@ -142,13 +142,13 @@ async def test_ctrl_c_in_the_middle_of_commissioning_leaves_the_site_open_and_by
             *("commission", "--site", file, "--yes", "--time-scale", 10, "--skip", "line"),
             *("--state-dir", tmp_path / "state"),
         )
-        for _ in range(600):
+        for _ in range(2000):  # the command has to start first
             if w.bank.plant.inputs.inserted.any():
                 break
             await asyncio.sleep(0.05)
         assert w.bank.plant.inputs.inserted.any()
         process.send_signal(signal.SIGINT)
-        _, stderr = await asyncio.wait_for(process.communicate(), 20.0)
+        _, stderr = await asyncio.wait_for(process.communicate(), 60.0)
         assert process.returncode == 130, stderr.decode()
         assert "left open and bypassed" in stderr.decode()
         await asyncio.sleep(0.15)
