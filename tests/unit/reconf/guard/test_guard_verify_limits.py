@@ -261,6 +261,34 @@ def test_modules_are_bypassed_at_rest_only_behind_a_contactor_that_was_read_open
     assert not rests(out, replace(out, duty_mode=at(NONE, 0, True)), read_open=read_open)
 
 
+HELD = command(guard_site(), power_w=3000.0)
+UNFIT = {
+    "bus gone": {"bus_v": 100.0},
+    "opened by itself": {"closed": False},
+    "latched": {"status": int(Rc1Status.HARDWARE_FAULT)},
+    "over the window": {"module_v": 60.0},
+    "unread": {"module_v": np.nan},
+}
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+@pytest.mark.parametrize("name", UNFIT)
+def test_power_0_is_held_whatever_is_read_and_power_is_not(name, mode):
+    case = Case(seen=image(guard_site(), **UNFIT[name]), before=HELD)
+    case = allowing(case, site_open=True, string_usable=np.zeros(2, np.bool_), string_discharge_a=np.zeros(2))
+    case.after = replace(HELD, power_w=np.zeros(2), mode=np.full(2, mode))
+    assert rules(case) == set()
+    case.after = replace(HELD, power_w=np.ones(2))
+    assert rules(case)
+
+
+def test_a_current_limit_above_what_is_allowed_stops_nobody_whose_converter_is_off():
+    before = replace(HELD, mode=np.zeros(2, np.int64))
+    case = allowing(Case(before=before, after=before), string_discharge_a=np.full(2, 10.0))
+    assert rules(case) == set()
+    assert rules(replace(case, after=HELD)) >= {"converter_current"}
+
+
 # ---- surely in, perhaps in -------------------------------------------------------------------------
 
 
