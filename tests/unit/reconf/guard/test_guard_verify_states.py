@@ -13,6 +13,7 @@ from test_guard_verify_rules import closing as closing_case
 
 from reconf.actuation import Refused, SlotCommand, VerifiedCommand
 from reconf.devices.rc1 import Rc1Status
+from reconf.devices.rm1 import Rm1Status
 from reconf.protection.envelope import Insertion
 from reconf.readings import Channel, Quality, SiteImage, SiteInputs
 from reconf.site import Chemistry
@@ -180,6 +181,19 @@ def test_a_silent_module_that_may_still_be_in_is_held_to_what_it_bears():
     assert broken(leaving_module()) == set()
     weak = leaving_module(capacity_ah=at(np.full(12, 48.0), 0, 10.0), capacity_std_ah=np.zeros(12))
     assert ("module_discharge", "M0-0") in broken(weak)
+
+
+def test_a_module_out_of_service_that_may_be_in_bears_its_table_and_one_that_sticks_in_what_is_allowed_now():
+    """The envelope gives 0 A for what is out of service: nobody asks such a module for anything."""
+    limits = {"discharge_now_a": at(np.full(12, 60.0), 0, 0.0)}
+    assert broken(allowing(leaving_module(), **limits)) == set()
+    stuck = leaving_module()
+    stuck.seen = image(stuck.site)
+    status = at(stuck.seen.modules.status, 0, int(Rm1Status.INSERTED | Rm1Status.SWITCH_FAULT))
+    status[6] = 0  # the other string's first module is out, as commanded
+    stuck.seen = replace(stuck.seen, modules=replace(stuck.seen.modules, status=status))
+    assert broken(stuck) == set()
+    assert ("module_discharge", "M0-0") in broken(allowing(stuck, **limits))
 
 
 def unknown(case: Case, row: int) -> Case:
