@@ -2,7 +2,7 @@
 
 A module that somebody has moved would be judged by the limits, and learned under the name, of the one that
 sat there before. So serials are read when the daemon starts, and again where a node's uptime does not go
-on as time does: it was restarted, or it is another node.
+on as time does: it was restarted, or it is another node. The thresholds of its own trips are read with them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ import asyncio
 from collections.abc import Callable
 
 import numpy as np
+import structlog
 
 from edge.core_values import Answer, Order, StrangeModules, TickView
+from edge.modbus.identity import ModuleIdentity
 from edge.modbus.southbound import Southbound
 from reconf.arrays import BoolArray
+from reconf.commissioning.backstop import TripRemark, trip_remarks
 from reconf.site import Site
+
+log = structlog.get_logger("daemon")
 
 LOOK_S = 1.0
 """Wall time between two looks at uptimes."""
@@ -49,6 +54,7 @@ class RollCall:
         self._uptime_s = np.full(m, -1.0)
         self._read_s = np.zeros(m)
         self._told: tuple[tuple[str, str], ...] = ()
+        self._trips: dict[int, tuple[TripRemark, ...]] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -84,6 +90,7 @@ class RollCall:
             if identity is not None:
                 self._found[m] = identity.serial
                 self._unsure[m] = False
+                self._look_at_trips(m, identity)
         strange = tuple(
             (spec.serial, found)
             for spec, found in zip(self._site.modules, self._found, strict=True)
@@ -92,3 +99,23 @@ class RollCall:
         if strange != self._told:
             self._told = strange
             self._order(StrangeModules(strange))
+
+    def _look_at_trips(self, m: int, identity: ModuleIdentity) -> None:
+        """Log trips that do not fit the site's limits, once as long as they stay the same."""
+        position = self._site.positions[m]
+        module = position.module
+        if identity.serial != module.serial:
+            return  # another module: it is kept out, and told
+        remarks = trip_remarks(module.chemistry, self._site.limits[module.chemistry], identity.trips)
+        for remark in remarks if remarks != self._trips.get(m, ()) else ():
+            log.warning(
+                "node_trip",
+                node=module.serial,
+                gateway=position.gateway,
+                unit_id=position.unit_id,
+                register=remark.register,
+                found=remark.found,
+                expected=remark.expected,
+                remedy=remark.remedy,
+            )
+        self._trips[m] = remarks

@@ -41,6 +41,16 @@ class ModuleIdentity:
     trip_temperature_max_degc: float
     trim_efficiency_frac: float
 
+    @property
+    def trips(self) -> dict[str, float]:
+        """The thresholds of its own trips by register, as far as it tells them."""
+        trips = {
+            "TRIP_CELL_MAX": self.trip_cell_max_v,
+            "TRIP_CELL_MIN": self.trip_cell_min_v,
+            "TRIP_TEMPERATURE_MAX": self.trip_temperature_max_degc,
+        }
+        return {name: value for name, value in trips.items() if not np.isnan(value)}
+
     @classmethod
     def decode(cls, profile: DeviceProfile, head: bytes, payload: bytes) -> Self:
         """From input registers 0..2 and the identity block.

@@ -16,6 +16,7 @@ from edge.modbus.southbound import Southbound
 from edge.modbus.transport import Link
 from edge.wires.scan import ALL_IDS, Scanner
 from reconf.arrays import BoolArray, FloatArray
+from reconf.commissioning.backstop import trip_remarks
 from reconf.commissioning.cells import judge_cells
 from reconf.commissioning.line import ENOUGH_ERRORS, UnitCount, judge_line
 from reconf.commissioning.outcome import Finding, StepOutcome, concluded
@@ -111,9 +112,25 @@ def answers_outcome(site: Site, readings: Readings) -> StepOutcome:
 
 
 def identity_outcome(site: Site, readings: Readings) -> StepOutcome:
-    """Step `identity`."""
-    found = tuple(finding_of(d) for d in compare(site, readings.answerers) if d.kind in IDENTITY_KINDS)
-    return concluded("identity", sum(a.kind == "rm1" for a in readings.answerers), found)
+    """Step `identity`; a node's own trips that do not fit the limits are remarks."""
+    found = [finding_of(d) for d in compare(site, readings.answerers) if d.kind in IDENTITY_KINDS]
+    found += _trips(site, readings.answerers)
+    return concluded("identity", sum(a.kind == "rm1" for a in readings.answerers), tuple(found))
+
+
+def _trips(site: Site, answerers: Sequence[Answerer]) -> list[Finding]:
+    """Remarks on the trips of nodes that are those of the site file."""
+    at = {(a.gateway, a.unit_id): a for a in answerers}
+    found: list[Finding] = []
+    for place in places_of(site):
+        a, module = at.get(place.address), place.module
+        if a is None or module is None or a.serial != module.serial:
+            continue
+        found += [
+            Finding(place.subject, place.label, r.expected, r.found, r.remedy, fault=False)
+            for r in trip_remarks(module.chemistry, site.limits[module.chemistry], a.trips)
+        ]
+    return found
 
 
 def _contactors(site: Site, image: SiteImage) -> list[Finding]:

@@ -239,7 +239,7 @@ class Scanner:
             return Answerer(gateway, unit, kind, map_version=version, text=f"identity not read: {error}")
         return Answerer(
             gateway, unit, "rm1", module.serial, version, module.n_cells, module.chemistry_code,
-            module.rated_capacity_ah,
+            module.rated_capacity_ah, trips=module.trips,
         )  # fmt: skip
 
 

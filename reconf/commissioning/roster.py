@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -35,6 +35,8 @@ class Answerer:
     """Time its first answer took."""
     text: str = ""
     """What is odd about it."""
+    trips: Mapping[str, float] = field(default_factory=dict)
+    """RM1 only; thresholds of its own trips by register."""
 
 
 class Difference(StrEnum):

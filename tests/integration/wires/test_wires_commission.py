@@ -58,6 +58,21 @@ async def test_a_healthy_site_passes_and_is_left_open_and_bypassed():
         assert w.bank.plant.energy.bus_in_j[0] > 0.0
 
 
+async def test_a_trip_that_does_not_fit_the_chemistry_is_remarked_and_fails_nothing():
+    others = frozenset(s.step for s in STEPS) - {"answers", "identity"}
+    async with wires(wired_site(), time_scale=SCALE) as w:
+        trips = w.bank.rm1.bank.holding
+        trips[1, 113], trips[2, 115] = 4100, 1200  # mV, 0.1 degC
+        outcome = (await commissioning(w, skip=others).run())["identity"]
+    assert outcome.verdict is Verdict.PASS
+    found = {f.position: f for f in outcome.findings}
+    assert set(found) == {"A2", "A3"}
+    assert not any(f.fault for f in outcome.findings)
+    assert "4.1 V, inside the operating limit of 4.2 V" in found["A2"].found
+    assert "TRIP_CELL_MAX" in found["A2"].expected
+    assert "120 degC, far beyond" in found["A3"].found
+
+
 async def test_every_built_in_fault_is_found_at_its_position_and_nobody_else_is_accused():
     built_in = [
         "swapped@W-A1,W-C1", "reversed@W-A2", "stuck-bypassed@W-A3", "crossed@W-A5", "stuck-inserted@W-B2",
