@@ -30,6 +30,9 @@ PLAUSIBLE_FRAC = 0.01
 PLAUSIBLE_V = 1.0
 LINK_STANDS_FRAC = 0.10
 BEATEN_TICKS = 2
+FLOWS_FRAC = 0.05
+FLOWS_A = 2.0
+"""Current that no sensor shows by its own error: this share of the converter's rating, and this much."""
 
 RC1_BLOCKING = int(
     Rc1Status.HARDWARE_FAULT
@@ -101,6 +104,7 @@ def conditions(v: View) -> Mapping[str, BoolArray]:
     fresh = strings.answered
     is_closed = _bits(strings.status, int(Rc1Status.CONTACTOR_CLOSED))
     precharging = _bits(strings.status, int(Rc1Status.PRECHARGING))
+    opened = read_open(t, v.image)
     blocked = ~fresh | _bits(strings.status, RC1_BLOCKING)
     latched, _ = latches(v)
     good = v.strings.good_for(REJOIN_GOOD_S, v.wall_s) & v.strings.may_clear(v.wall_s)
@@ -123,7 +127,7 @@ def conditions(v: View) -> Mapping[str, BoolArray]:
     return {
         "read_closed": fresh & is_closed,
         "obeys_closed": fresh & is_closed & ~v.strings.out_of_service,
-        "read_open": fresh & ~is_closed & ~precharging,
+        "read_open": opened,
         "link_stands": link & was_open & v.join,
         "leave": v.leave,
         "lost": v.strings.out_of_service,
@@ -136,7 +140,7 @@ def conditions(v: View) -> Mapping[str, BoolArray]:
         "precharge_failed": failed | (settled & (v.elapsed_s >= PRECHARGE_S)),
         "unloaded": (v.ticks >= 1) & ((fresh & (current < UNLOADED_A)) | (v.elapsed_s >= UNLOADED_S)),
         "bypassed": ~t.any_by_string(shown) & (v.ticks >= 1),
-        "weld_cleared": v.weld_cleared & fresh & ~is_closed & ~precharging,
+        "weld_cleared": v.weld_cleared & opened,
         **{name: mask & settled for name, mask in late.items()},
     }
 
@@ -158,3 +162,24 @@ def plausible(v: View) -> BoolArray:
     near = np.abs(seen - expected) <= apart
     mask: BoolArray = near & ~unseen & (seen >= t.voltage_min_v) & (seen <= t.voltage_max_v)
     return mask
+
+
+def read_open(tables: Tables, image: SiteImage) -> BoolArray:
+    """(S,) contactors that were read open in this image, and through which nothing is seen to flow.
+
+    A status that says open while the converter and most of its inserted modules measure a current is wrong:
+    behind such a contactor nothing may be bypassed. Both sides have to see it, so that one sensor that is
+    stuck does not keep a string from being left.
+    """
+    strings, modules = image.strings, image.modules
+    still = int(Rc1Status.CONTACTOR_CLOSED | Rc1Status.PRECHARGING)
+    flows_a = np.maximum(FLOWS_A, FLOWS_FRAC * tables.current_rating_a)
+    here = strings.current_a.good & (np.abs(strings.current_a.value) >= flows_a)
+    inserted = modules.answered & modules.current_a.good
+    inserted &= (modules.status & int(Rm1Status.INSERTED)) != 0
+    there = inserted & (np.abs(modules.current_a.value) >= flows_a[tables.string_of])
+    most = tables.sum_by_string(there.astype(np.float64)) > 0.5 * tables.sum_by_string(
+        inserted.astype(np.float64)
+    )
+    says: BoolArray = strings.answered & ((strings.status & still) == 0)
+    return says & ~(here & most)

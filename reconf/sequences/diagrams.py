@@ -43,6 +43,9 @@ RULES = """## Rules around the tables
   or an alarm changes the mode and leaves the lock; once cleared, the site is in MAINTENANCE again.
 * **A discharging link** is waited for before a string joins; a link that still stands 10 s after opening, or
   rises behind an open contactor, is a weld.
+* **A status that calls a closed contactor open** bypasses nothing at once: where converter and modules
+  measure a current through it the contactor counts as closed and the string is left in order
+  (`contactor_opened`), and every bypass comes at least a tick after the contactor was commanded open.
 * **Restart**: what is open stays open, whatever the mode was. What is found closed gets heartbeats and
   power 0 and stays until commanded; it is left if no plausible image of it comes within 3 s. FAULT,
   EMERGENCY_STOP and MAINTENANCE live on, and so does the lock.

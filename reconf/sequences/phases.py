@@ -100,9 +100,9 @@ PHASE_TABLE: tuple[PhaseRow, ...] = (
     PhaseRow(Phase.PRECHARGE, "read_closed", Phase.JOINED, "contactor read back closed"),
     PhaseRow(Phase.PRECHARGE, "precharge_failed", Phase.OPENING, "precharge ended without closing"),
     PhaseRow(Phase.JOINED, "lost", Phase.LOST, "the converter fell silent or takes no writes"),
-    PhaseRow(Phase.JOINED, "read_open", Phase.BYPASSING, "the converter opened by itself"),
+    PhaseRow(Phase.JOINED, "read_open", Phase.OPENING, "the converter opened by itself"),
     PhaseRow(Phase.JOINED, "leave", Phase.RAMP_DOWN, "the string is to be left"),
-    PhaseRow(Phase.RAMP_DOWN, "read_open", Phase.BYPASSING, "the converter opened by itself"),
+    PhaseRow(Phase.RAMP_DOWN, "read_open", Phase.OPENING, "the converter opened by itself"),
     PhaseRow(Phase.RAMP_DOWN, "lost", Phase.LOST, "the converter fell silent"),
     PhaseRow(Phase.RAMP_DOWN, "unloaded", Phase.OPENING, "under 1 A, or 0.5 s since MODE 0"),
     PhaseRow(Phase.OPENING, "read_open", Phase.BYPASSING, "contactor read back open"),
@@ -112,7 +112,7 @@ PHASE_TABLE: tuple[PhaseRow, ...] = (
     PhaseRow(Phase.BYPASSING, "bypassed", Phase.OPEN, "modules read back bypassed"),
     PhaseRow(Phase.BYPASSING, "bypassing_late", Phase.OPEN, "a module does not answer; the string is open"),
     PhaseRow(Phase.WELDED, "weld_cleared", Phase.BYPASSING, "a person cleared it and it reads open"),
-    PhaseRow(Phase.LOST, "read_open", Phase.BYPASSING, "the converter is back and open"),
+    PhaseRow(Phase.LOST, "read_open", Phase.OPENING, "the converter is back and open"),
     PhaseRow(Phase.LOST, "obeys_closed", Phase.RAMP_DOWN, "the converter is back and closed: left in order"),
 )
 """Every way from one phase to another."""

@@ -125,6 +125,8 @@ CELL_HAZARDS: tuple[Hazard, ...] = (
             "test_no_walk_bypasses_a_string_behind_a_closed_contactor",
             "test_switches_are_bypassed_only_after_the_contactor_was_read_open",
             "test_bypassing_everything_needs_the_contactor_read_open",
+            "test_nothing_is_bypassed_before_the_open_contactor_was_commanded_whatever_status_says",
+            "test_a_contactor_through_which_current_is_seen_to_flow_is_not_open",
         ),
     ),
     Hazard(

@@ -10,7 +10,7 @@ from guard_site import MODULE_V, image, silent
 from reconf.actuation import Receipt, SlotCommand, VerifiedCommand
 from reconf.devices.rc1 import Rc1Status
 from reconf.devices.rm1 import Rm1Status
-from reconf.readings import SiteImage
+from reconf.readings import Channel, SiteImage
 from reconf.site import Site
 
 RC1_S, RM1_S = 3.0, 6.0
@@ -49,18 +49,19 @@ class Nodes:
         )
 
     def read(self, quiet_m: np.ndarray, quiet_s: np.ndarray) -> SiteImage:
-        seen = image(
-            self.site, self.inserted, closed=self.closed | self.welded, time_s=self.now_s,
-            current_a=float(np.any(self.power_w != 0.0)) * 10.0,
-        )  # fmt: skip
+        shut = self.closed | self.welded
+        seen = image(self.site, self.inserted, closed=shut, time_s=self.now_s)
+        # each string its own: none flows through a contactor that is open
+        flows = np.where(shut & (self.power_w != 0.0), 10.0, 0.0)
+        through = np.where(self.inserted, flows[self.site.topology.string_of], 0.0)
         status_m = seen.modules.status | np.where(self.latched_m, int(Rm1Status.WATCHDOG_EXPIRED), 0)
         status_s = seen.strings.status | np.where(self.latched_s, int(Rc1Status.WATCHDOG_EXPIRED), 0)
         status_s |= np.where(self.precharging, int(Rc1Status.PRECHARGING), 0)
         status_s |= np.where(self.mode != 0, int(Rc1Status.RUNNING), 0)
         seen = replace(
             seen,
-            modules=replace(seen.modules, status=status_m),
-            strings=replace(seen.strings, status=status_s),
+            modules=replace(seen.modules, status=status_m, current_a=Channel.of(through)),
+            strings=replace(seen.strings, status=status_s, current_a=Channel.of(flows)),
         )
         return silent(seen, modules=np.flatnonzero(quiet_m), strings=np.flatnonzero(quiet_s))
 

@@ -117,3 +117,14 @@ async def test_a_converter_that_does_not_know_its_status_is_lost_and_not_open() 
         assert twin.bank.link_shorts == 0
         twin.server.faults.units.clear()
         await until(made, lambda v: v.phases[0] == "open")
+
+
+async def test_a_status_that_calls_a_closed_contactor_open_has_the_string_left_in_order() -> None:
+    async with field_of(fast_site(), SCALE) as twin, daemon_on(twin, clock=ScaledClock(scale=SCALE)) as made:
+        await serve_power(made, twin, 2000.0)
+        twin.server.faults.unit("line-0", 201).input_registers = {2: 0}
+        view = await until(made, lambda v: v.phases[0] == "open")
+        assert ("contactor_opened", "S0") in {(f.fault, f.subject) for f in view.envelope.faults}
+        assert not twin.closed[0]
+        assert twin.bank.rc1.opened_under_load == 0
+        assert twin.bank.link_shorts == 0

@@ -339,3 +339,54 @@ def test_a_mode_that_holds_the_site_is_that_of_the_first_tick_after_a_restart(he
     state = Sequencer(site).initial(image(site, closed=closed), 0.0, held)
     assert state.mode is held
     assert state.wanted is SiteMode.OFF
+
+
+# ---- a status that says open -----------------------------------------------------------------------
+
+
+def says_open(seen):
+    """String 0's converter clears its bits and shows no current."""
+    still = Channel.of(np.where(FIRST, 0.0, seen.strings.current_a.value))
+    return strings(seen, status=np.where(FIRST, 0, seen.strings.status), current_a=still)
+
+
+def says_open_and_flows(seen):
+    seen = says_open(seen)
+    flows = np.where(FIRST, 20.0, seen.strings.current_a.value)
+    at = np.where(np.arange(12) < 6, 20.0, seen.modules.current_a.value)
+    return modules(strings(seen, current_a=Channel.of(flows)), current_a=Channel.of(at))
+
+
+def test_nothing_is_bypassed_before_the_open_contactor_was_commanded_whatever_status_says():
+    loop = running()
+    loop.nodes.bend = says_open
+    assert phases_of(loop, 1) == [Phase.OPENING]
+    assert not loop.nodes.closed[0], "commanded open"
+    assert loop.nodes.inserted[:6].all()
+    assert phases_of(loop, 1) == [Phase.BYPASSING]
+    assert loop.unsafe_bypass == 0
+    assert loop.nodes.shorted == 0
+
+
+def test_a_contactor_through_which_current_is_seen_to_flow_is_not_open():
+    loop = running()
+    loop.nodes.bend = says_open_and_flows
+    assert phases_of(loop, 2) == [Phase.JOINED] * 2
+    asks = {"envelope_": envelope(loop.site, string_usable=~FIRST)}
+    assert phases_of(loop, 1, **asks) == [Phase.RAMP_DOWN], "the fault of its bit has it left in order"
+    loop.nodes.bend = says_open
+    assert phases_of(loop, 2, **asks) == [Phase.OPENING, Phase.BYPASSING]
+    assert loop.unsafe_bypass == 0
+
+
+@pytest.mark.parametrize("only", ["converter", "modules"])
+def test_one_sensor_that_shows_a_current_does_not_keep_a_string_from_being_left(only):
+    none = Channel.of(np.zeros(12 if only == "converter" else 2))
+
+    def bend(seen):
+        both = says_open_and_flows(seen)
+        return modules(both, current_a=none) if only == "converter" else strings(both, current_a=none)
+
+    loop = running()
+    loop.nodes.bend = bend
+    assert phases_of(loop, 2) == [Phase.OPENING, Phase.BYPASSING]
