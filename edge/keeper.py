@@ -7,7 +7,7 @@ never felt by control.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,23 +86,27 @@ def _faults(state: CoreState, view: TickView) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _Newest(Mapping[str, Any]):
-    """Documents as they are when they are written, not when somebody asked for it.
+    """All documents as they are when they are written, not when somebody asked for it.
 
     A job that waited for the disk must not put an older mode over the emergency stop that was acknowledged
-    meanwhile.
+    meanwhile. Nor may it write a part of what a later order has left behind: killed then, the set point would
+    be gone for a standby that is not there, a state that never was.
     """
 
-    names: tuple[str, ...]
     read: Callable[[], Mapping[str, Any]]
+
+    def items(self) -> ItemsView[str, Any]:
+        """Of one moment, however long it takes to go through them."""
+        return self.read().items()
 
     def __getitem__(self, name: str) -> Any:
         return self.read()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
+        return iter(self.read())
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.read())
 
 
 class Keeper:
@@ -139,7 +143,7 @@ class Keeper:
             return {}
         values = documents(state, view, self._now())
         self._newest = self._newest | values
-        return _Newest(tuple(values), lambda: self._newest)
+        return _Newest(lambda: self._newest)
 
     def tick(self, state: CoreState, view: TickView, record: IntervalRecord | None) -> None:
         """After a tick: hand over what changed. Never waits."""
@@ -151,8 +155,8 @@ class Keeper:
         changed = {k: v for k, v in critical.items() if k not in self._critical or self._critical[k] != v}
         if changed:
             values = documents(state, view, self._now()) | {"faults": critical["faults"]}
-            self._newest = self._newest | {key: values[key] for key in changed if key in values}
-            kept = _Newest(tuple(key for key in changed if key in values), lambda: self._newest)
+            self._newest = self._newest | values
+            kept = _Newest(lambda: self._newest)
             self._critical.update(changed)
             self._put(lambda: store.ledger.put_all(kept, utc), key=tuple(changed))
         if state.filter is not None and self._wall_s() - self._estimates_at_s >= SAVE_ESTIMATES_S:

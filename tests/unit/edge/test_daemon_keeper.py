@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from edge.bench.closed_loop import Loop
+from edge.core import ControlCore
 from edge.core_values import EmergencyStop
 from edge.keeper import Keeper
 from edge.lasting import Moment
+from edge.setpoint import PowerCommand
 from edge.store import Store
 from reconf.config import load_site
 from reconf.twin.truth import draw_truth
@@ -65,3 +67,24 @@ async def test_what_waits_for_the_disk_when_the_daemon_ends_is_written(tmp_path:
         disk_is_slow.set()
         await keeper.flush()
         assert store.ledger.get("mode") == "off"
+
+
+async def test_an_order_that_comes_while_documents_are_written_leaves_no_half(tmp_path: Path) -> None:
+    """Before the first tick no mode is known: the first order says none, the stop that follows does."""
+    site = load_site("demo")
+    core = ControlCore(site)
+    now = Moment(datetime(2026, 1, 31, tzinfo=UTC), 0.0, 0.0)
+    with Store.open(tmp_path) as store, ThreadPoolExecutor(1) as executor:
+        keeper = Keeper(site, store, executor, now=lambda: now)
+        assert core.order(PowerCommand(500.0, command_id="one"), 0.0, 0.0).accepted
+        effect = keeper.effect(core.state, None)
+        before, written = dict(effect), {}
+        for name, value in effect.items():
+            written[name] = value
+            if len(written) == 1:  # the disk's thread has looked at one when the loop's thread goes on
+                assert core.order(EmergencyStop(), 0.0, 0.0).accepted
+                keeper.effect(core.state, None)
+        assert written == before
+        # what is written from now on has the whole of the stop, although the order before it knew no mode
+        assert effect["setpoint"] is None
+        assert dict(effect.items())["mode"] == "emergency_stop"
