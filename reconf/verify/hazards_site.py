@@ -171,8 +171,9 @@ SITE_HAZARDS: tuple[Hazard, ...] = (
         3,
         ("fire_alarm", "smoke_alarm", "gas_alarm", "thermal_runaway"),
         ("site_open",),
-        "every string is left and bypassed; gas is extracted unless the fire panel speaks; nothing can "
-        "discharge a module that is out, and nothing closes again without a clear on site",
+        "every string is left and bypassed; gas is extracted unless the fire panel has spoken and was not "
+        "cleared; nothing can discharge a module that is out, and nothing closes again without a clear on "
+        "site",
         "a disconnect for the fire service at the entrance that opens every contactor by wire, "
         "deflagration vents, a sign with the stored energy and the voltage that remains inside modules and "
         "sections",

@@ -22,9 +22,11 @@ def safe_outputs(image: SiteImage, envelope: Envelope) -> SiteOutputs:
         or inputs.fire_alarm
         or inputs.emergency_stop
     )
+    # a panel that falls quiet by itself may have burnt: the fire is over when somebody has cleared it on site
+    fire = inputs.fire_alarm or any(fault.fault == "fire_alarm" for fault in envelope.faults)
     cooling = min(max(asked.cooling_frac, 0.0), 1.0) if isfinite(asked.cooling_frac) else 1.0
     return SiteOutputs(
         cooling_frac=cooling,
         alarm=alarm,
-        ventilate=(asked.ventilate or inputs.gas_alarm) and not inputs.fire_alarm,
+        ventilate=(asked.ventilate or inputs.gas_alarm) and not fire,
     )

@@ -9,10 +9,11 @@ import pytest
 from guard_site import MODULE_V, R_OHM, command, envelope, estimate, guard_site, image
 
 from reconf.actuation import Refused, VerifiedCommand
-from reconf.protection.envelope import SiteOutputs
+from reconf.protection.envelope import FaultStatus, SiteOutputs
 from reconf.readings import Channel, SiteInputs
 from reconf.verify import verify
 from reconf.verify.circuit import SOURCE_MARGIN_FRAC, sources
+from reconf.verify.outputs import safe_outputs
 from reconf.verify.tables import build_tables
 
 SITE = guard_site()
@@ -157,3 +158,13 @@ def test_gas_is_extracted_and_no_fire_is_fanned(signals, asked, ventilated):
 )
 def test_cooling_lies_between_none_and_full_and_is_full_where_the_demand_is_no_number(asked, given):
     assert outputs(cooling_frac=asked).cooling_frac == given
+
+
+@pytest.mark.parametrize("latched", [True, False])
+def test_a_fire_panel_that_falls_quiet_lets_no_fan_start_before_somebody_has_cleared_it(latched):
+    """Its wire may have burnt; the fault is there until then, active or latched."""
+    fire = FaultStatus("fire_alarm", "site", "open_site", not latched, True, 0.0, "", "Leave the room.")
+    limits = envelope(SITE, site_open=True, outputs=SiteOutputs(), faults=(fire,))
+    seen = replace(image(SITE), inputs=SiteInputs(gas_alarm=True))
+    assert not safe_outputs(seen, limits).ventilate
+    assert safe_outputs(seen, replace(limits, faults=())).ventilate
