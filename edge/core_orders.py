@@ -177,7 +177,8 @@ def _mode(state: CoreState, view: TickView | None, order: SetMode) -> tuple[Core
     if order.mode is not SiteMode.RUN:
         after = replace(after, setpoint=withdraw(after.setpoint))
     if mode in HELD:
-        return after, _yes(f"nothing is connected in mode {mode.value}, which stands until it is cleared")
+        told = f"every string is open or being left; mode {mode.value} stands until it is cleared"
+        return after, _yes(told)
     return after, _yes(f"the site goes to mode {order.mode.value}")
 
 
