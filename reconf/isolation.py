@@ -154,9 +154,18 @@ def release_refusal(lock: Maintenance) -> str:
 
 
 def grant(lock: Maintenance, statement: Statement, utc: str) -> Maintenance:
-    """The lock with one more permit; a person has one at most."""
+    """The lock with one more permit; a person has one at most.
+
+    Who asks again is inside on more strings, not on other ones: the first are watched until that person is
+    out of all of them.
+    """
+    before = next((p for p in lock.permits if p.by == statement.by), None)
+    strings = statement.strings
+    if before is not None:
+        everywhere = not before.strings or not strings
+        strings = () if everywhere else tuple(dict.fromkeys((*before.strings, *strings)))
     others = tuple(p for p in lock.permits if p.by != statement.by)
-    permit = Permit(statement.by, utc, statement.measured_v, statement.strings)
+    permit = Permit(statement.by, utc, statement.measured_v, strings)
     return replace(lock, permits=(*others, permit))
 
 

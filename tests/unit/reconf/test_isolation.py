@@ -111,6 +111,26 @@ def test_readings_that_turn_against_somebody_inside_are_noticed_where_the_work_i
     assert broken_isolation(HELD, seen) == ()
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "watched"),
+    [
+        (("S1",), ("S2",), ("S1", "S2")),
+        (("S1",), ("S1",), ("S1",)),
+        (("S1",), (), ("S1", "S2")),
+        ((), ("S2",), ("S1", "S2")),
+    ],
+)
+def test_who_goes_on_to_another_string_stays_watched_on_the_first(first, second, watched):
+    live = {name: StringIsolation(name, True, False, 380.0) for name in ("S1", "S2")}
+    lock = grant(HELD, replace(SAYS, strings=first), "t")
+    lock = grant(lock, replace(SAYS, strings=second), "t2")
+    assert broken_isolation(lock, live) == watched
+    assert len(lock.permits) == 1
+    out = hand_back(lock, SAYS.by)
+    assert out is not None
+    assert broken_isolation(out, live) == ()
+
+
 def test_what_the_store_kept_comes_back_and_garbage_counts_as_held() -> None:
     lock = grant(HELD, replace(SAYS, strings=("S1",)), "t")
     assert Maintenance.from_json(asdict(lock)) == lock
