@@ -273,9 +273,15 @@ INSULATION = frozenset({"insulation_ohm", "insulation_device_fault"})
 """Signals of the insulation monitor; they have a fault of their own."""
 
 
-def site_values(image: SiteImage) -> dict[tuple[str, str], FloatArray]:
-    """Measured values that site rows are held against."""
-    return {("insulation_ohm_per_v", "min"): np.array([image.inputs.insulation_ohm_per_v])}
+def site_values(image: SiteImage, *, monitor_fitted: bool) -> dict[tuple[str, str], FloatArray]:
+    """Measured values that site rows are held against.
+
+    A monitor that was taken out of the site file says nothing against the insulation any more: its latch can
+    be cleared like any other.
+    """
+    told = image.inputs.insulation_ohm_per_v
+    nothing = np.isnan(told) and not monitor_fitted
+    return {("insulation_ohm_per_v", "min"): np.array([np.inf if nothing else told])}
 
 
 def cooling_lost_signal(constants: Constants, cooling: Cooling | None) -> Signal:

@@ -265,7 +265,8 @@ def _site(tick: _Tick, state: ProtectionState, cooling: CoolingWatch) -> _Steppe
     )
     signals["cooling_ineffective"] = conditions.cooling_signal(cooling)
     signals[PLANS_REFUSED] = plan_signal(tick.operator.refused_plans, rule_numbers().refused_plans)
-    now = assemble("site", tick.constants.site_limits, conditions.site_values(tick.image), signals, 1)
+    values = conditions.site_values(tick.image, monitor_fitted=site.inputs.insulation_monitor)
+    now = assemble("site", tick.constants.site_limits, values, signals, 1)
     return _advance("site", tick, state, now)
 
 

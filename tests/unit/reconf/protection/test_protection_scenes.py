@@ -645,6 +645,18 @@ def test_insulation(ohm_per_v, fault, opens):
     assert fault is None or (fault, "site") in world.present
 
 
+@pytest.mark.parametrize("fitted", [True, False])
+def test_an_insulation_fault_can_be_cleared_once_the_monitor_is_out_of_the_site_file(fitted):
+    """While one is fitted and tells nothing, the fault stays."""
+    world = World(site=replace(bench_site(8), inputs=InputsSpec(insulation_monitor=True)))
+    world.repeat(4, inputs(insulation_ohm_per_v=90.0))
+    later = World(site=replace(bench_site(8), inputs=InputsSpec(insulation_monitor=fitted)))
+    later.state = world.state
+    later.repeat(90, inputs(insulation_ohm_per_v=float("nan")))
+    answer = clear_fault(later.state, "insulation_fault", on_site=True)
+    assert isinstance(answer, ClearRefused if fitted else Cleared)
+
+
 def test_unknown_insulation_refuses_closing_but_does_not_open():
     site = replace(bench_site(8), inputs=InputsSpec(insulation_monitor=True))
     world = World(site=site)
