@@ -72,17 +72,23 @@ def judge(site: Site, case: Case, in_force: SlotCommand, proposal: SlotCommand) 
     """Verify the staged `proposal`; where it is refused, ever less of it.
 
     Where the voltage would fall below the window (it falls between two plans) one or two modules more are put
-    in, which costs no power at all. Then less power on the strings that a violation names, as much less as is
-    found to be needed, and 0 on those that no less helps; then 0 on all that were named, then on all: a fault
-    on one string must not take the others' power.
+    in, which costs no power at all. Then the same with the converters stopped for the switching, which is a
+    dip of power, where nothing else leads out from below the window. Then less power on the strings that a
+    violation names, as much less as is found to be needed, and 0 on those that no less helps; then 0 on all
+    that were named, then on all: a fault on one string must not take the others' power.
     """
-    whole = _staged(site, case, in_force, proposal)
+    whole = _staged(site, case, in_force, proposal, may_stop=False)
     if not isinstance(whole, Refused):
         return Judged(whole, None)
     for other in _as_much(site, case, in_force, proposal, whole):
-        staged = _staged(site, case, in_force, other)
+        staged = _staged(site, case, in_force, other, may_stop=False)
         if not isinstance(staged, Refused):
             return Judged(staged, None, reduced=whole)
+    if _too_low(site, whole).any():
+        for other in (proposal, *_as_much(site, case, in_force, proposal, whole)):
+            staged = _staged(site, case, in_force, other)
+            if not isinstance(staged, Refused):
+                return Judged(staged, None, reduced=whole)
     tried = Tried.nothing(site.topology.n_strings)
     refused, named = whole, named_strings(site, whole)
     for _ in range(TRIES):
@@ -176,10 +182,10 @@ def _lessened(
 
 
 def _staged(
-    site: Site, case: Case, in_force: SlotCommand, wanted: SlotCommand
+    site: Site, case: Case, in_force: SlotCommand, wanted: SlotCommand, *, may_stop: bool = True
 ) -> tuple[VerifiedCommand, ...] | Refused:
     """Stage and verify; a proposal that changes nothing is verified all the same."""
-    steps = stage(site, case.image, case.estimate, case.envelope, in_force, wanted)
+    steps = stage(site, case.image, case.estimate, case.envelope, in_force, wanted, may_stop=may_stop)
     return case.judge(site, in_force, steps or (wanted,))
 
 

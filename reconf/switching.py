@@ -42,12 +42,18 @@ def stage(
     envelope: Envelope,
     in_force: SlotCommand,
     target: SlotCommand,
+    *,
+    may_stop: bool = True,
 ) -> tuple[SlotCommand, ...]:
-    """Cut the change from `in_force` to `target` into steps; empty where nothing changes."""
+    """Cut the change from `in_force` to `target` into steps; empty where nothing changes.
+
+    `may_stop`: a string below its window stops its converter while modules come in (a dip of its power).
+    """
     t = site.derived(build_tables)
     lowered = _lower(t, envelope, in_force, target)
     with np.errstate(invalid="ignore", over="ignore"):
-        lowered = _stopped(t, image, estimate, envelope, in_force, lowered, target)
+        if may_stop:
+            lowered = _stopped(t, image, estimate, envelope, in_force, lowered, target)
         steps = [lowered, *_switch(t, image, estimate, envelope, lowered, target)]
     steps.append(target)
     kept: list[SlotCommand] = []
