@@ -62,7 +62,15 @@ async def test_serves_power_leaves_in_order_and_its_records_replay_to_the_last_b
             kept = keep_records(made)
             await warm(made)
             await serve_power(made, twin)
-            await until(made, lambda v: v.rung is Rung.NORMAL and any(r.steps for r in kept))
+            # the daemon has read, too, that it serves
+            await until(
+                made,
+                lambda v: (
+                    v.rung is Rung.NORMAL
+                    and any(r.steps for r in kept)
+                    and np.nansum(v.input.image.strings.power_w.value) > 0.8 * POWER_W
+                ),
+            )
             assert made.figures.failed_ticks == 0
             before_stop = len(twin.writes)
         # SIGTERM under load: zero and MODE 0, then the contactor, read open, and only then bypass
