@@ -30,6 +30,9 @@ PLAUSIBLE_FRAC = 0.01
 PLAUSIBLE_V = 1.0
 LINK_STANDS_FRAC = 0.10
 BEATEN_TICKS = 2
+MEASURED_S = 0.1
+"""So old may the current be that a converter tells: a tick that follows at once may read one of before its
+power rose, and open under load."""
 FLOWS_FRAC = 0.05
 FLOWS_A = 2.0
 """Current that no sensor shows by its own error: this share of the converter's rating, and this much."""
@@ -138,7 +141,8 @@ def conditions(v: View) -> Mapping[str, BoolArray]:
         "latched": latched,
         "ready": ~missing & plausible(v) & ~blocked & (v.ticks >= 1),
         "precharge_failed": failed | (settled & (v.elapsed_s >= PRECHARGE_S)),
-        "unloaded": (v.ticks >= 1) & ((fresh & (current < UNLOADED_A)) | (v.elapsed_s >= UNLOADED_S)),
+        "unloaded": (v.ticks >= 1)
+        & ((fresh & (current < UNLOADED_A) & (v.elapsed_s >= MEASURED_S)) | (v.elapsed_s >= UNLOADED_S)),
         "bypassed": ~t.any_by_string(shown) & (v.ticks >= 1),
         "weld_cleared": v.weld_cleared & opened,
         **{name: mask & settled for name, mask in late.items()},
