@@ -9,8 +9,9 @@ Writes of one change arrive one by one and some may not. Three steps in general 
 3. *raise*: everything as asked.
 
 A string that stands below its window needs more modules, and verify lets through no step on the way to them:
-not less power, since the voltage still lies below, and no module that comes in at power. So its converter
-stops for the switching: steps 1 and 2 at power 0 and MODE 0, for as long as their writes take.
+not less power, since the voltage still lies below, and no module that comes in at power. Where the caller
+lets it (`may_stop`), its converter stops for the switching: steps 1 and 2 at power 0 and MODE 0, for as long
+as their writes take.
 
 Every step is verified by itself, written and read back before the next.
 """

@@ -41,6 +41,8 @@ RULES = """## Rules around the tables
 * **Maintenance** is a lock beside the mode machine, taken and released over the on-site door only
   (`reconf maintenance`), and persisted. While it is held nothing closes, whatever the mode: an emergency stop
   or an alarm changes the mode and leaves the lock; once cleared, the site is in MAINTENANCE again.
+* **Unloaded**: a current under 1 A counts only 0.1 s after MODE 0. Ticks follow one another at once where a
+  site is stopped, and what a converter tells may be from before its power rose.
 * **A discharging link** is waited for before a string joins; a link that still stands 10 s after opening, or
   rises behind an open contactor, is a weld.
 * **A status that calls a closed contactor open** bypasses nothing at once: where converter and modules

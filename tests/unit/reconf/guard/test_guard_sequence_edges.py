@@ -193,6 +193,18 @@ def test_a_contactor_opens_below_one_ampere_or_half_a_second_after_mode_zero(amp
     assert held <= 6, "after half a second it opens whatever flows"
 
 
+def test_a_small_current_read_right_after_mode_zero_may_be_one_of_before_the_power_rose():
+    """On a stop ticks follow one another at once, faster than a converter measures."""
+    loop = Loop(guard_site(), Bent(guard_site()), tick_s=0.1)
+    loop.run(30)
+    loop.run(90, request=SiteMode.RUN)
+    assert loop.state.joined.all()
+    loop.nodes.bend, loop.tick_s = current(0.0), 0.02
+    loop.tick(request=SiteMode.OFF)
+    held = phases_of(loop, 12).count(Phase.RAMP_DOWN)
+    assert 0.1 <= 0.02 * (held + 1) < 0.2, "it opens a tenth of a second after MODE 0"
+
+
 def test_nothing_is_bypassed_while_the_converter_still_precharges():
     loop = fresh()
     loop.tick(request=SiteMode.RUN)
